@@ -1,0 +1,38 @@
+"""Label the images that teach the model most.
+
+    project = annotator.Project.create(folder, annotator.Config(source="digits"))
+    session = project.session("ada")
+    session.advance()
+    for card in session.remaining:
+        session.label(card.image_id, "7")
+
+`annotator.simulate` runs the same session answered by an oracle. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from annotator.project import Config, Project
+    from annotator.session import Session
+    from annotator.simulate import simulate
+
+__version__ = "0.1.0"
+__all__ = ["Config", "Project", "Session", "__version__", "simulate"]
+
+_HOMES = {
+    "Config": "annotator.project",
+    "Project": "annotator.project",
+    "Session": "annotator.session",
+    "simulate": "annotator.simulate",
+}
+
+
+def __getattr__(name: str) -> Any:  # Any: one of __all__
+    """Public names by their first use, so that `annotator --help` and the workers start at once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'annotator' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,301 @@
+"""annotator run | simulate | export | info. Errors are one line on stderr; bad input exits with 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+from annotator import __version__
+from annotator.errors import AnnotatorError, ConfigError
+from annotator.types import Report
+
+app = typer.Typer(
+    help="Label the images that teach the model most.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+Projects = Annotated[
+    Path | None, Option("--projects", help="Folder that holds the projects; default: the platform's data folder.")
+]
+
+
+@app.command()
+def run(
+    projects: Projects = None,
+    root: Annotated[Path, Option(help="Folders offered in the app stay under this one.")] = Path.home(),  # noqa: B008  typer reads it once
+    port: Annotated[int, Option(min=1, max=65535, help="Port of the app on this machine.")] = 8501,
+    browser: Annotated[bool, Option(help="Open the browser.")] = True,
+) -> None:
+    """Open the app in the browser."""
+    from annotator.project import default_projects
+    from annotator.ui.server import serve  # streamlit: only where the app is wanted
+
+    serve(projects=projects or default_projects(), root=root, port=port, browser=browser)
+
+
+@app.command()
+def simulate(
+    preset: Annotated[str | None, Option(help="Start from a ready-made configuration; see `annotator info`.")] = None,
+    source: Annotated[str | None, Option(help="Where images come from; see `annotator info`.")] = None,
+    source_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. path=photos.")] = [],  # noqa: B006  typer copies it
+    encoder: Annotated[str | None, Option(help="Images to features.")] = None,
+    encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  typer copies it
+    model: Annotated[str | None, Option(help="Features and labels to a prediction.")] = None,
+    model_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. alpha=0.9.")] = [],  # noqa: B006  typer copies it
+    strategy: Annotated[str | None, Option(help="Which images to ask about.")] = None,
+    strategy_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  typer copies it
+    neighbors: Annotated[int | None, Option(min=1, help="Neighbours of an image in the graph.")] = None,
+    initial: Annotated[
+        str | None, Option(help="Labels given at the start: none, a number, first:40, or known.")
+    ] = None,
+    limit: Annotated[int | None, Option(min=1, help="Keep the first so many images.")] = None,
+    order_seed: Annotated[int | None, Option(help="Shuffle the images first, as scikit-learn's examples do.")] = None,
+    batch_size: Annotated[int | None, Option(min=1, help="Images asked a round.")] = None,
+    rounds: Annotated[int | None, Option(min=0, help="Rounds to run; default: the preset's, or 20.")] = None,
+    seed: Annotated[int | None, Option(help="Of every random choice.")] = None,
+    audit_share: Annotated[float | None, Option(help="Share of a batch drawn at random to measure with.")] = None,
+    error_rate: Annotated[float, Option(min=0.0, max=1.0, help="Share of the oracle's answers that are wrong.")] = 0.0,
+    projects: Annotated[Path | None, Option(help="Keep the project in this folder; default: thrown away.")] = None,
+    json_file: Annotated[Path | None, Option("--json", help="Write config and rounds to this file.")] = None,
+) -> None:
+    """Run the app's own loop, answered by an oracle; one line a round."""
+    from annotator.project import Config, presets
+
+    chosen = _preset(preset, presets()) if preset else None
+    given: dict[str, Any] = {  # Any: values of Config's fields
+        "source": source,
+        "source_parameters": _pairs(source_parameter),
+        "encoder": encoder,
+        "encoder_parameters": _pairs(encoder_parameter),
+        "model": model,
+        "model_parameters": _pairs(model_parameter),
+        "strategy": strategy,
+        "strategy_parameters": _pairs(strategy_parameter),
+        "n_neighbors": neighbors,
+        "initial": initial,
+        "limit": limit,
+        "order_seed": order_seed,
+        "batch_size": batch_size,
+        "seed": seed,
+        "audit_share": audit_share,
+        "rounds": rounds,
+    }
+    config = replace(chosen.config if chosen else Config(name="simulation"), **_given(given))
+    _writable(json_file)
+    with _folder(projects) as folder:
+        rows = _print_rounds(config, folder, error_rate)
+    if json_file is not None:
+        *asked, final = rows
+        report = {"config": asdict(config) | {"error_rate": error_rate}, "rounds": asked, "final": final}
+        json_file.write_text(json.dumps(report, indent=1) + "\n")
+
+
+@app.command()
+def export(
+    project: Annotated[str, Argument(help="Name or folder of a project; see `annotator info`.")],
+    to: Annotated[Path, Option(help="File to write.")],
+    format: Annotated[str | None, Option(help="csv, jsonl, npz or folders; default: by the file's ending.")] = None,
+    predictions: Annotated[bool, Option(help="Also the model's class for every image without a label.")] = False,
+    projects: Projects = None,
+) -> None:
+    """Write what was labeled to a file, with a manifest that counts it."""
+    from annotator import registry
+    from annotator.exporters.gather import gather
+    from annotator.project import Project, default_projects
+
+    exporter = registry.create("exporter", format or _format_of(to))
+    opened = Project(_find(project, projects or default_projects()))
+    with _progress() as report:
+        manifest = exporter.write(gather(opened, predictions), to, report)
+    opened.close()
+    print(f"{to}: {manifest.n_labels} labels, {manifest.n_predictions} predictions, {manifest.n_rows} rows.")
+    print(f"Load it with: {exporter.load_line(str(to))}")
+
+
+@app.command()
+def info(
+    project: Annotated[str | None, Argument(help="Name or folder of a project; default: what there is.")] = None,
+    projects: Projects = None,
+) -> None:
+    """Say which projects, presets and plug-ins there are, or how one project stands."""
+    from annotator.project import default_projects
+
+    if project is None:
+        _print_overview(projects or default_projects())
+    else:
+        _print_project(_find(project, projects or default_projects()))
+
+
+def main() -> None:
+    """The console command."""
+    try:
+        app(standalone_mode=False)
+    except AnnotatorError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped", 130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own errors, whichever copy of click typer carries
+            raise
+        _fail(str(error.format_message()).replace("\n", " "))
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print(f"annotator: {' '.join(message.splitlines())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals or not name:
+            raise ConfigError(f"Write a parameter as NAME=VALUE, not {name!r}.")
+    return {name: value for name, _, value in pairs}
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:  # Any: values of Config's fields
+    """Only what was typed; the rest stays as in the preset or the defaults."""
+    return {key: value for key, value in values.items() if value is not None and value != {}}
+
+
+def _preset(name: str, known: dict[str, Any]) -> Any:  # Any: Preset, imported late
+    if name not in known:
+        raise ConfigError(f"No preset {name!r}. Choose from: {', '.join(known)}.")
+    return known[name]
+
+
+@contextmanager
+def _folder(projects: Path | None) -> Iterator[Path]:
+    """A folder for the simulated project: kept under `projects`, else thrown away."""
+    from annotator.project import free_folder
+
+    if projects is not None:
+        yield free_folder(projects, "simulation")
+        return
+    with tempfile.TemporaryDirectory(prefix="annotator-") as scratch:
+        yield Path(scratch) / "simulation"
+
+
+def _writable(json_file: Path | None) -> None:
+    """Find out before hours of work that its result could not be written."""
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConfigError(f"There is no folder {json_file.parent} for {json_file.name}; make it first.")
+
+
+def _print_rounds(config: Any, folder: Path, error_rate: float) -> list[dict[str, Any]]:  # Any: Config; JSON
+    from annotator.simulate import simulate as rows_of
+
+    print(
+        f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} {'fit ms':>8} {'query ms':>8}  asked"
+    )
+    rows = []
+    with _progress() as report:
+        for row in rows_of(config, folder, error_rate, report=report):
+            rows.append(row)
+            print(_row_line(row), flush=True)
+    return rows
+
+
+def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
+    audit = row["accuracy_audit"]
+    interval = f"{100 * audit['accuracy']:.0f} ({100 * audit['low']:.0f}-{100 * audit['high']:.0f})" if audit else ""
+    asked = " ".join(str(image) for image in row.get("asked_rows", [])[:6])
+    cells = [
+        f"{row['round'] or 'end':>5}",
+        f"{row['n_labeled']:>7}",
+        f"{_number(row['accuracy'], 100):>7}",
+        f"{_number(row['accuracy_test'], 100):>7}",
+        f"{interval:>15}",
+        f"{_number(row['fit_seconds'], 1000):>8}",
+        f"{_number(row.get('query_seconds'), 1000):>8}",
+    ]
+    return " ".join(cells) + f"  {asked}"
+
+
+def _number(value: float | None, scale: int) -> str:
+    return "" if value is None else f"{scale * value:.1f}"
+
+
+@contextmanager
+def _progress() -> Iterator[Report]:
+    """A line on stderr that counts, where somebody is looking."""
+    started, shown = time.monotonic(), [0.0]
+
+    def report(stage: str, done: int, total: int) -> None:
+        if not sys.stderr.isatty() or time.monotonic() - shown[0] < 0.1:
+            return
+        shown[0] = time.monotonic()
+        of = f" {done:,} of {total:,}" if total else ""
+        print(f"\r{stage}{of}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
+
+    yield report
+    if shown[0]:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _format_of(path: Path) -> str:
+    by_ending = {".csv": "csv", ".jsonl": "jsonl", ".npz": "npz", ".zip": "folders"}
+    if path.suffix not in by_ending:
+        raise ConfigError(f"{path.name} does not say its format; end it in {', '.join(by_ending)} or give --format.")
+    return by_ending[path.suffix]
+
+
+def _find(name: str, projects: Path) -> Path:
+    from annotator.project import STORE_NAME, list_projects
+
+    if (Path(name) / STORE_NAME).exists():
+        return Path(name)
+    found = list_projects(projects)
+    for summary in found:
+        if name in (summary.name, summary.folder.name):
+            return summary.folder
+    known = ", ".join(summary.folder.name for summary in found) or "none"
+    raise ConfigError(f"No project {name!r} under {projects}. There are: {known}.")
+
+
+def _print_overview(projects: Path) -> None:
+    from annotator import registry
+    from annotator.project import list_projects, presets
+
+    print(f"annotator {__version__}\nprojects in {projects}:")
+    for found in list_projects(projects):
+        print(f"  {found.folder.name}: {found.error or f'{found.n_labels:,} labels of {found.n_images:,} images'}")
+    print("presets:")
+    for name, preset in presets().items():
+        print(f"  {name}: {preset.description}")
+    for kind in registry.BUILT_IN:
+        print(f"{kind}:")
+        for name in registry.names(kind):
+            print(f"  {name}: {registry.summary(kind, name)}")
+
+
+def _print_project(folder: Path) -> None:
+    from annotator.learner import describe
+    from annotator.project import Project
+
+    project = Project(folder)
+    aside = project.store.images("set aside")
+    print(f"{project.store.name}: {len(project.learner.dataset):,} images, {len(aside)} set aside")
+    for record in aside:
+        print(f"  {record.image_id!r}: {record.reason}")
+    print(f"classes: {', '.join(repr(name) for name in project.class_names)}")
+    print(f"model: {project.config.model} on {project.config.encoder}, strategy {project.config.strategy}")
+    print(
+        f"store: {project.store.note}; event log {'damaged at ' + str(d) if (d := project.store.damaged()) else 'intact'}"
+    )
+    print(describe(project.learner.history) or "no model yet")
+    project.close()

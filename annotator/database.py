@@ -1,0 +1,141 @@
+"""An SQLite file opened so that what it acknowledges is on the disk; faults become typed errors. Knows no tables.
+
+SQLite's WAL mode can lose committed writes in versions before 3.51.3 (fixed also in 3.44.6 and 3.50.7), so it is used
+only with a fixed version; otherwise a rollback journal with `synchronous=EXTRA`. Every write begins IMMEDIATE: a
+deferred transaction that upgrades to a write fails at once, whatever the busy timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+
+from annotator.errors import StoreError
+
+HEAD_REVISION = "0001"
+BUSY_TIMEOUT_MS = 5_000
+_FIXED_BRANCHES = {(3, 44): 6, (3, 50): 7}
+_FAULTS = (
+    ("readonly", "STORE_READONLY", "The label store {path} is read-only; give write permission and reload."),
+    ("unable to open", "STORE_READONLY", "The label store {path} cannot be opened for writing; check its folder."),
+    ("is full", "STORE_FULL", "The disk with {path} is full; nothing new was stored. Free some space, then retry."),
+    ("locked", "STORE_BUSY", "The label store {path} is busy with another writer; nothing was stored. Retry."),
+    ("busy", "STORE_BUSY", "The label store {path} is busy with another writer; nothing was stored. Retry."),
+    ("malformed", "STORE_CORRUPT", "The label store {path} is damaged; restore it from a backup."),
+    ("not a database", "STORE_CORRUPT", "{path} is not a label store; restore it from a backup."),
+    ("no such table", "STORE_CORRUPT", "{path} is not a label store; restore it from a backup."),
+)
+
+
+def wal_is_safe(version: tuple[int, ...]) -> bool:
+    """Whether this SQLite keeps every committed write in WAL mode with several connections."""
+    branch = (version[0], version[1])
+    return version >= (3, 51, 3) or (branch in _FIXED_BRANCHES and version[2] >= _FIXED_BRANCHES[branch])
+
+
+class Database:
+    """One SQLite file; `reading` and `writing` give connections, `note` says how it is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._wal = wal_is_safe(sqlite3.sqlite_version_info)
+        self._engine = _engine(path, self._wal)
+
+    @property
+    def note(self) -> str:
+        """Engine, version and mode, for the status line."""
+        mode = "WAL, synchronous FULL" if self._wal else "DELETE journal, synchronous EXTRA"
+        return f"SQLite {sqlite3.sqlite_version}, {mode}"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for queries; fetch all inside, an open cursor would block a commit."""
+        with self._faults(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the write lock from its first statement; leaving it commits."""
+        with self._faults(), self._engine.connect() as plain:
+            connection = plain.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def upgrade(self) -> None:
+        """Bring the schema to this version's. Raises StoreError for a store made by a newer version."""
+        with self.reading() as connection:
+            found = _revision(connection)
+        if found == HEAD_REVISION:
+            return
+        if found is not None and found > HEAD_REVISION:
+            raise StoreError(
+                f"{self.path} was written by a newer version (schema {found}, this one knows {HEAD_REVISION}). Update.",
+                "STORE_VERSION",
+            )
+        with self.writing() as connection:
+            config = AlembicConfig()
+            config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """The database driver's errors as ours; after an I/O error no connection is trusted again."""
+        try:
+            yield
+        except DBAPIError as error:
+            said = str(error.orig).lower()
+            if "constraint" in said:
+                raise
+            self._engine.dispose()
+            for words, code, message in _FAULTS:
+                if words in said:
+                    raise StoreError(message.format(path=self.path), code) from error
+            raise StoreError(f"The label store {self.path} failed: {error.orig}. Nothing was stored; retry.") from error
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _engine(path: Path, wal: bool) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+    )
+    owner = os.getpid()
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:  # Any: the driver's own objects
+        connection.isolation_level = None  # transactions are begun below, not by the driver
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+        cursor.execute(f"PRAGMA synchronous={'FULL' if wal else 'EXTRA'}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "checkout")
+    def _same_process(_connection: Any, _record: Any, _proxy: Any) -> None:  # Any: the driver's own objects
+        if os.getpid() != owner:
+            raise DisconnectionError("A connection of the parent process is not inherited.")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine

@@ -1,0 +1,189 @@
+"""source + encoder + graph -> Dataset, computed once and cached on disk by content.
+
+    cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py)
+    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
+
+A dataset's version is a hash of ordered ids, contents, encoder (name, parameters, what it learned, seed) and graph
+parameters, so equal versions give equal batches. Opened a second time everything is memory-mapped and nothing computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from annotator import images, registry
+from annotator.errors import AnnotatorError, SourceError
+from annotator.graph import NeighborGraph, build_graph
+from annotator.ingest import Ingested, building, ingest, open_ingested
+from annotator.sources.arranged import arrange
+from annotator.types import Dataset, Encoder, HeldOut, ImageSource, IntArray, Report, SetAside, silent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a dataset is made from; as JSON it is also the argument of the job that makes one."""
+
+    source: str
+    source_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    limit: int | None = None
+    order_seed: int | None = None
+    encoder: str = "hog"
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    n_neighbors: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset, and what the import has to say about it."""
+
+    dataset: Dataset
+    folder: Path
+    class_names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    set_aside: tuple[SetAside, ...]
+    flags: dict[str, str]
+
+
+def open_source(recipe: Recipe) -> ImageSource:
+    """The recipe's images in the recipe's order."""
+    source: ImageSource = registry.create("source", recipe.source, recipe.source_parameters)
+    return arrange(source, recipe.limit, recipe.order_seed)
+
+
+def prepare(recipe: Recipe, cache: Path, report: Report = silent) -> Prepared:
+    """List, decode, encode and connect whatever is not in the cache yet."""
+    report("Listing images", 0, 0)
+    source = open_source(recipe)
+    pool = ingest(source, cache, report)
+    held_out = ingest(source.held_out, cache, report) if source.held_out is not None else None
+    folder = cache / f"dataset-{_version(recipe, source, pool, held_out)[:24]}"
+    if not (folder / "dataset.json").exists():
+        with building(folder) as partial_folder:
+            _compute(recipe, source, pool, held_out, partial_folder, report)
+    return open_prepared(folder, recipe)
+
+
+def prepare_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
+    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name."""
+    return {"folder": prepare(Recipe(**arguments["recipe"]), Path(arguments["cache"]), report).folder.name}
+
+
+def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
+    """What `prepare` wrote, memory-mapped; the source itself is opened only for full-size pictures."""
+    manifest = json.loads((folder / "dataset.json").read_text())
+    pool = open_ingested(folder.parent / manifest["images"])
+    features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+    dataset = Dataset(
+        ids=pool.ids,
+        images=pool.views,
+        features=features,
+        graph=NeighborGraph.load(folder / "graph", features),
+        group=_groups(pool.hashes),
+        version=manifest["version"],
+        open_image=_opener(pool, recipe),
+        truth=_saved_codes(folder / "truth.npy"),
+        held_out=_open_held_out(folder, manifest),
+    )
+    return Prepared(dataset, folder, tuple(manifest["class_names"]), pool.hashes, pool.set_aside, pool.flags)
+
+
+def _compute(
+    recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None, folder: Path, report: Report
+) -> None:
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    fitted = encoder.fit(pool.views, np.random.default_rng(recipe.seed), report)
+    features = fitted.encode(pool.views, report)
+    np.save(folder / "features.npy", features)
+    (folder / "encoder").mkdir()
+    fitted.save(folder / "encoder")
+    (folder / "graph").mkdir()
+    build_graph(features, recipe.n_neighbors, report).save(folder / "graph")
+    if source.truth is not None:
+        np.save(folder / "truth.npy", source.truth[pool.source_rows])
+    if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
+        np.save(folder / "held_out.npy", fitted.encode(held_out.views, report))
+        np.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
+    manifest = {
+        "version": _version(recipe, source, pool, held_out),
+        "encoder": fitted.version,
+        "images": pool.folder.name,
+        "held_out": held_out.folder.name if held_out else None,
+        "class_names": list(source.class_names),
+    }
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:
+    """The held-out images count too: another test set is another dataset, though no other features."""
+    encoder_class = registry.load("encoder", recipe.encoder)
+    made_from = asdict(recipe) | {
+        "source": "",
+        "source_parameters": "",
+        "encoder_revision": getattr(encoder_class, "revision", 1),
+        "ids": pool.ids,
+        "hashes": pool.hashes,
+        "held_out": held_out.hashes if held_out else None,
+        "class_names": source.class_names,
+        "truth": None if source.truth is None else source.truth.tolist(),
+    }
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  # Any: JSON
+    truth = _saved_codes(folder / "held_out_truth.npy")
+    if truth is None:
+        return None
+    ingested = open_ingested(folder.parent / manifest["held_out"])
+    features = np.load(folder / "held_out.npy", mmap_mode="r", allow_pickle=False)
+    return HeldOut(ingested.ids, ingested.views, features, truth)
+
+
+def _saved_codes(path: Path) -> IntArray | None:
+    return np.load(path, allow_pickle=False) if path.exists() else None
+
+
+def _groups(hashes: Sequence[str]) -> IntArray:
+    """For each row the first row with the same content."""
+    _, first, inverse = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
+
+
+def _opener(pool: Ingested, recipe: Recipe) -> Callable[[int, int], Image.Image]:
+    """Thumbnails from the cache; full size (side 0) from the source, decoded as at the import."""
+    opened: list[ImageSource] = []
+
+    def open_image(row: int, side: int) -> Image.Image:
+        if side:
+            return images.thumbnail(pool.thumbnail(row), side)
+        if not (pool.folder / "thumbnails.bin").exists():
+            return images.from_array(pool.views[row])
+        if not opened:
+            opened.append(_reopened(recipe))
+        return images.decode(opened[0].read(_position(opened[0], pool.ids[row]))).image
+
+    return open_image
+
+
+def _reopened(recipe: Recipe) -> ImageSource:
+    try:
+        return open_source(recipe)
+    except AnnotatorError as error:
+        raise SourceError(f"The full-size images are out of reach: {error}", error.code) from error
+
+
+def _position(source: ImageSource, image_id: str) -> int:
+    """Where an image is by now; files may have come or gone since the import."""
+    ids = source.ids
+    try:
+        return ids.index(image_id)
+    except ValueError:
+        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING") from None

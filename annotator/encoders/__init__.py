@@ -1,0 +1,1 @@
+"""Images to features, one encoder a file. Encoders know pixels only: no ids, no labels, no graph."""

@@ -1,0 +1,65 @@
+"""Principal components, the same on every run: what both hand-made encoders end in. Knows vectors, not images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from annotator.types import FeatureArray, FloatArray, IntArray
+
+MAX_SAMPLE = 10_000  # rows a projection is fitted on
+
+
+@dataclass(frozen=True)
+class Projection:
+    """(vectors - mean) @ components, or the vectors as they are where `components` has no columns."""
+
+    mean: NDArray[np.float32]
+    components: NDArray[np.float32]
+
+    def apply(self, vectors: FeatureArray) -> FeatureArray:
+        """(n, n_inputs) -> (n, n_components), or (n, n_inputs) where nothing is projected."""
+        if not self.components.size:
+            return vectors
+        return (vectors - self.mean) @ self.components
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that differ where the projection does."""
+        return hashlib.sha256(self.mean.tobytes() + self.components.tobytes()).hexdigest()[:8]
+
+
+UNCHANGED = Projection(np.zeros(0, dtype=np.float32), np.zeros((0, 0), dtype=np.float32))
+
+
+def sample_rows(n_rows: int, rng: np.random.Generator) -> IntArray:
+    """At most `MAX_SAMPLE` rows in ascending order, drawn without replacement where there are more."""
+    if n_rows <= MAX_SAMPLE:
+        return np.arange(n_rows)
+    return np.sort(rng.choice(n_rows, MAX_SAMPLE, replace=False))
+
+
+def fit_projection(vectors: FeatureArray, max_dimensions: int) -> Projection:
+    """The `max_dimensions` directions of most variance of (n, n_inputs); `UNCHANGED` where there are no more inputs.
+
+    Eigenvectors of the covariance in float64; each one's largest entry is made positive, as its sign is arbitrary.
+    """
+    if vectors.shape[1] <= max_dimensions:
+        return UNCHANGED
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    components = _leading_directions(vectors - mean, max_dimensions)
+    largest = np.take_along_axis(components, np.abs(components).argmax(axis=0)[None], axis=0)
+    components *= np.where(largest < 0, -1.0, 1.0)
+    return Projection(mean.astype(np.float32), np.ascontiguousarray(components, dtype=np.float32))
+
+
+def _leading_directions(centred: FloatArray, n_directions: int) -> FloatArray:
+    """(n_inputs, n_directions), most variance first."""
+    n_inputs = centred.shape[1]
+    covariance = centred.T @ centred
+    _, vectors = scipy.linalg.eigh(covariance, subset_by_index=[n_inputs - n_directions, n_inputs - 1])
+    return np.asarray(vectors[:, ::-1]).copy()

@@ -1,0 +1,233 @@
+"""What an export is made of, what states its contents, and how its files appear: complete or not at all.
+
+An exporter gets an `Export` and writes files. It knows no store, no session and no model.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from PIL.Image import Image
+
+from annotator.errors import ExportError
+from annotator.types import ImageArray, Report, silent
+
+FORMAT_VERSION = 1
+"""Rises whenever a column or a key changes its meaning."""
+
+Cell = str | int | float | bool | None
+Record = dict[str, Cell]
+"""One row as a table holds it: column -> value."""
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """One image with one annotator's answer, or with what the model predicts for it."""
+
+    image_id: str
+    class_name: str | None
+    class_id: int | None
+    """None where the outcome names no class."""
+    annotator: str
+    round: int | None
+    purpose: str
+    strategy: str
+    score: float | None
+    guess: str | None
+    guess_probability: float | None
+    guess_shown: bool | None
+    answered_at: str
+    """ISO 8601 in UTC; empty for a prediction."""
+    outcome: str
+    """label, none-of-these, unsure, skip or predicted."""
+    probability: float | None
+    """Of the exported class, for a prediction."""
+    event_id: str
+    row: int
+    """Row of the image in the project's dataset."""
+
+
+COLUMNS = tuple(column.name for column in fields(ExportRow))
+
+
+@dataclass(frozen=True)
+class Export:
+    """Everything an exporter may write."""
+
+    project: str
+    class_names: tuple[str, ...]
+    """By class id."""
+    rows: tuple[ExportRow, ...]
+    open_image: Callable[[int], Image] = field(repr=False)
+    """Row in the dataset -> upright RGB image in full size. Raises ImageError or SourceError."""
+    images: ImageArray | None = None
+    """(n_images, height, width, n_channels) small views of the dataset, by `ExportRow.row`."""
+    provenance: Mapping[str, object] = field(default_factory=dict)
+    """Versions of configuration, model and dataset: whatever JSON can hold."""
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    """An image that could not be exported, and why; its row stands in the tables all the same."""
+
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an export holds, counted while it was written."""
+
+    project: str
+    class_names: tuple[str, ...]
+    n_rows: int
+    n_labels: int
+    """Rows with the outcome `label`."""
+    n_predictions: int
+    per_class: dict[str, int]
+    """Labels and predictions by class name, classes without any included."""
+    per_outcome: dict[str, int]
+    files: int
+    """Files of the export, the manifest not counted: 1, or all images and tables in a zip."""
+    failed: tuple[FailedImage, ...]
+    sha256: str
+    """Of the exported file; empty in a copy inside that file, which cannot hold its own hash."""
+    written_at: str
+    """ISO 8601 in UTC."""
+    provenance: Mapping[str, object]
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """The manifest as an indented JSON object."""
+        return to_json(asdict(self), indent=2) + "\n"
+
+
+class Exporter(Protocol):
+    """Labels -> one file, and how a program reads it again."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the file's name, with its dot."""
+
+    @property
+    def mime(self) -> str:
+        """Media type for a download."""
+
+    def write(self, export: Export, path: Path, report: Report = silent) -> Manifest:
+        """Write the file at `path`, complete or not at all. Raises ExportError (EXPORT_WRITE)."""
+
+    def load_line(self, file_name: str) -> str:
+        """One line of Python that loads the export."""
+
+
+def as_record(row: ExportRow) -> Record:
+    """A row by column name; numbers that are not finite become None, which every format can hold."""
+    values = {name: getattr(row, name) for name in COLUMNS}
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
+def count(export: Export, *, files: int, sha256: str = "", failed: tuple[FailedImage, ...] = ()) -> Manifest:
+    """The manifest of an export whose rows have all been written."""
+    outcomes = Counter(row.outcome for row in export.rows)
+    classes = Counter(row.class_name for row in export.rows if row.class_name is not None)
+    return Manifest(
+        project=export.project,
+        class_names=export.class_names,
+        n_rows=len(export.rows),
+        n_labels=outcomes["label"],
+        n_predictions=outcomes["predicted"],
+        per_class=dict.fromkeys(export.class_names, 0) | dict(classes),
+        per_outcome=dict(outcomes),
+        files=files,
+        failed=failed,
+        sha256=sha256,
+        written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        provenance=export.provenance,
+    )
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """JSON that any reader splits into the right lines and any codec can write.
+
+    Letters of all scripts stay readable. Escaped are lone surrogates, which UTF-8 cannot hold, and the three
+    characters besides newline at which `str.splitlines` would cut a line.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = text.translate({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def manifest_path(path: Path) -> Path:
+    """Where the manifest of a table stands: beside it, as NAME.manifest.json."""
+    return path.with_name(f"{path.name}.manifest.json")
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the paths of this machine that an OSError's text has."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+@contextmanager
+def complete_or_absent(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Drafts beside the given files, which they replace in the order given once the block ends without an error.
+
+    Whatever goes wrong, the drafts are removed and older files stay. An OSError becomes an ExportError.
+    """
+    drafts = tuple(path.with_name(f".export-{secrets.token_hex(8)}.part") for path in paths)
+    try:
+        yield drafts
+        for draft in drafts:
+            _sync(draft)
+        for draft, path in zip(drafts, paths, strict=True):
+            draft.replace(path)
+        _sync(paths[0].parent)
+    except OSError as error:
+        raise _unwritable(paths[-1], error) from error
+    finally:
+        for draft in drafts:
+            with suppress(OSError):
+                draft.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Force a file or a folder to the disk; Windows opens no folders and needs none."""
+    if path.is_dir() and os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unwritable(path: Path, error: OSError) -> ExportError:
+    advice = {
+        errno.ENOSPC: "Free some space or choose another disk",
+        errno.EDQUOT: "Free some of your quota or choose another disk",
+        errno.EFBIG: "Raise the limit on file sizes, choose another disk or export fewer images",
+        errno.ENOENT: "Create that folder or choose another",
+    }.get(error.errno or 0, "Choose another folder in which you may write")
+    return ExportError(
+        f"The export could not be written to {str(path)!r}: {reason_of(error)}. {advice}, then export again. "
+        "No label is lost, and no half-written file was left."
+    )

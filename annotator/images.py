@@ -1,0 +1,356 @@
+"""Safe decoding, and one upright RGB view for people, models and exports.
+
+An image is bytes from somewhere: its name is never believed, its first bytes choose one of five decoders, its header is
+checked before a pixel is decoded. It knows no folder and no pool.
+
+What every image becomes: 8-bit RGB, upright, in sRGB, its first frame, transparency laid on white.
+
+- Depth: 16-bit samples keep their high byte (`value >> 8`, white stays white).
+- Colour: an embedded profile is applied, then dropped; a broken or unfitting one is ignored. CMYK without a profile is
+  converted plainly; Adobe's inverted CMYK and YCCK are turned back.
+- Orientation: EXIF values 1 to 8 are honoured, anything else counts as 1.
+- Metadata (place, camera, comments) never leaves: what is re-encoded carries none.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from annotator.errors import ImageError
+
+MAX_PIXELS = 89_478_485
+"""Width x height at most: 256 MiB as RGB, and the size from which Pillow itself warns of a decompression bomb."""
+BACKGROUND = (255, 255, 255)
+"""What shows through transparency."""
+
+
+class _Jpeg(JpegImageFile):
+    """A JPEG without its resolution: looking it up would parse EXIF and warn of every broken one."""
+
+    def _read_dpi_from_exif(self) -> None:
+        return
+
+
+# The decoders by name and no others: Pillow's `open` would import, and could be led to, every plug-in it has.
+DECODERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": _Jpeg,
+    "PNG": PngImageFile,
+    "GIF": GifImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+}
+SIGNATURES: tuple[tuple[str, int, bytes], ...] = (
+    ("JPEG", 0, b"\xff\xd8\xff"),
+    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
+    ("GIF", 0, b"GIF87a"),
+    ("GIF", 0, b"GIF89a"),
+    ("WEBP", 8, b"WEBP"),
+    ("BMP", 0, b"BM"),
+)
+OTHER_IMAGES: tuple[tuple[str, int, bytes], ...] = (
+    ("AVIF", 4, b"ftypavif"),
+    ("AVIF", 4, b"ftypavis"),
+    ("HEIC/HEIF", 4, b"ftyphei"),
+    ("HEIC/HEIF", 4, b"ftyphev"),
+    ("HEIC/HEIF", 4, b"ftypmif1"),
+    ("HEIC/HEIF", 4, b"ftypmsf1"),
+    ("TIFF or camera raw", 0, b"II*\0"),
+    ("TIFF or camera raw", 0, b"MM\0*"),
+    ("BigTIFF", 0, b"II+\0"),
+    ("BigTIFF", 0, b"MM\0+"),
+    ("Photoshop (PSD)", 0, b"8BPS"),
+    ("FITS", 0, b"SIMPLE  ="),
+    ("PostScript (EPS)", 0, b"%!PS"),
+    ("PostScript (EPS)", 0, b"\xc5\xd0\xd3\xc6"),
+    ("ICNS", 0, b"icns"),
+    ("ICO", 0, b"\0\0\1\0"),
+    ("PDF", 0, b"%PDF"),
+    ("WMF", 0, b"\xd7\xcd\xc6\x9a"),
+    ("EMF", 40, b" EMF"),
+    ("DDS", 0, b"DDS "),
+    ("JPEG 2000", 4, b"jP  \r\n"),
+    ("JPEG XL", 0, b"\xff\x0a"),
+    ("JPEG XL", 4, b"JXL \r\n"),
+)
+NOT_IMAGES: tuple[tuple[str, int, bytes], ...] = (
+    ("a Windows program", 0, b"MZ"),
+    ("a Linux program", 0, b"\x7fELF"),
+    ("a zip archive or office document", 0, b"PK\3\4"),
+    ("a gzip archive", 0, b"\x1f\x8b"),
+    ("a video or sound", 0, b"RIFF"),
+    ("a video or sound", 4, b"ftyp"),
+)
+ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
+"""How a whole file of the format ends."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the stored pixels upright."""
+ORIENTATION = 0x0112
+ONE_SHORT = [3, 1]
+"""Type and count of the only form in which EXIF may state the orientation."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image as everybody sees it, and what was noticed on the way."""
+
+    image: Image.Image
+    """Upright RGB without metadata."""
+    format: str
+    """What the bytes are, whatever the name says: JPEG, PNG, GIF, WEBP or BMP."""
+    flags: tuple[str, ...] = ()
+    """"multi_frame" (only the first is used), "transparent" (not one visible pixel)."""
+
+
+def decode(content: bytes, side: int = 0) -> Decoded:
+    """The bytes of an image file as upright RGB.
+
+    With `side` > 0 a large JPEG may come out at 1/2, 1/4 or 1/8 of its size, both sides still at least `side` px: the
+    same picture, several times sooner. Raises ImageError: IMG_EMPTY, IMG_FORMAT, IMG_TOO_LARGE, IMG_META,
+    IMG_TRUNCATED or IMG_DECODE.
+    """
+    if not content:
+        raise ImageError("The file is empty (0 bytes). Copy it again from where it came from.", "IMG_EMPTY")
+    kind = _kind(content)
+    try:
+        return _decode(content, kind, side)
+    except ImageError:
+        raise
+    except Exception as error:  # a decoder raises whatever the broken bytes lead it to
+        raise _refusal(error, content, kind) from error
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """The image made to fit `side` x `side` px, each side at least 1 px; a smaller image stays as it is."""
+    if max(image.size) <= side:
+        return image.copy()
+    return image.resize(_fit(image.size, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def letterbox(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The image as (side, side, 3), enlarged or reduced to fit, its aspect kept.
+
+    The two bars beside it have the mean colour of the edges they touch: a black bar would be a contour that no object
+    in the picture has.
+    """
+    fitted = np.asarray(image.resize(_fit(image.size, side), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    height, width = fitted.shape[:2]
+    touched = fitted[:, [0, -1]] if width < side else fitted[[0, -1], :]
+    square = np.empty((side, side, 3), dtype=np.uint8)
+    square[:] = touched.reshape(-1, 3).mean(axis=0).round()
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = fitted
+    return square
+
+
+def png(image: Image.Image) -> bytes:
+    """The image re-encoded as PNG, without metadata."""
+    return _encode(image, "PNG")
+
+
+def jpeg(image: Image.Image, quality: int = 85) -> bytes:
+    """The image re-encoded as JPEG, without metadata; `quality` 1 to 95."""
+    return _encode(image, "JPEG", quality=quality)
+
+
+def from_array(array: NDArray[np.uint8]) -> Image.Image:
+    """(height, width, n_channels) with 1 (grey) or 3 (RGB) channels -> RGB."""
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))))
+
+
+def _kind(content: bytes) -> str:
+    """Which of the five formats the first bytes announce; IMG_FORMAT for any other."""
+    kind = _match(SIGNATURES, content)
+    if kind is not None:
+        return kind
+    other = "SVG" if b"<svg" in content[:1024].lower() else _match(OTHER_IMAGES, content)
+    if other is not None:
+        what, remedy = f"a {other} file", "Convert it to JPEG or PNG first."
+    else:
+        what = _match(NOT_IMAGES, content) or _text_kind(content) or "of a kind that is not recognised"
+        remedy = "Take it out of the folder, or put the picture it stands for in its place."
+    raise ImageError(f"The file is {what}; JPEG, PNG, GIF, WebP and BMP images are read. {remedy}", "IMG_FORMAT")
+
+
+def _match(signatures: tuple[tuple[str, int, bytes], ...], content: bytes) -> str | None:
+    return next((name for name, offset, magic in signatures if content.startswith(magic, offset)), None)
+
+
+def _text_kind(content: bytes) -> str | None:
+    head = content[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script")):
+        return "a web page"
+    return "an XML document" if head.startswith(b"<") else None
+
+
+def _decode(content: bytes, kind: str, side: int) -> Decoded:
+    opened = DECODERS[kind](io.BytesIO(content))
+    _check_size(opened.size)
+    if isinstance(opened, PngImageFile):
+        _check_png(content)
+        _rescale_key(opened, depth=content[24])
+    if isinstance(opened, JpegImageFile) and side > 0:
+        opened.draft(None, (side, side))
+    # Before loading, and never by counting frames: a GIF of 10,000 would be read to its end.
+    flags = ["multi_frame"] if getattr(opened, "is_animated", False) else []
+    opened.load()
+    image, alpha = _split(opened)
+    image = _to_srgb(image, opened.info.get("icc_profile"))
+    if alpha is not None:
+        flags += ["transparent"] if alpha.getextrema() == (0, 0) else []
+        image = _on_background(image, alpha)
+    return Decoded(_bare(_upright(image, opened.info.get("exif"))), kind, tuple(flags))
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise _too_large(f"{size[0]:,} x {size[1]:,} pixels are")
+
+
+def _too_large(what: str) -> ImageError:
+    return ImageError(f"{what} more than the limit of {MAX_PIXELS:,}. Scale the image down first.", "IMG_TOO_LARGE")
+
+
+def _check_png(content: bytes) -> None:
+    """Every chunk's checksum up to the end; Pillow skips those of the pixels themselves (PNG 1.2, section 3.2)."""
+    position, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", content, position)
+        end = position + 8 + length
+        (checksum,) = struct.unpack_from(">I", content, end)
+        if zlib.crc32(memoryview(content)[position + 4 : end]) != checksum:
+            raise ImageError(
+                f"The PNG is damaged: wrong checksum in its {kind.decode('latin-1')!r} part. Copy it again."
+            )
+        position = end + 4
+
+
+def _rescale_key(opened: PngImageFile, depth: int) -> None:
+    """Bring the one transparent colour to the 8 bits of the pixels; Pillow leaves it at the file's depth."""
+    key = opened.info.get("transparency")
+    if depth == 16 and isinstance(key, tuple):
+        opened.info["transparency"] = tuple(value >> 8 for value in key)
+    if depth in (2, 4) and opened.mode == "L" and isinstance(key, int):
+        opened.info["transparency"] = key * 255 // (2**depth - 1)
+
+
+def _split(opened: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours as 8-bit L, RGB or CMYK, and the alpha channel where anything could be transparent."""
+    if opened.mode == "I;16":
+        return _split_grey16(opened)
+    if opened.has_transparency_data:
+        rgba = opened.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A")
+    if opened.mode in ("L", "RGB", "CMYK"):
+        return opened, None
+    return opened.convert("RGB"), None
+
+
+def _split_grey16(opened: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    values = np.asarray(opened)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if "transparency" not in opened.info:
+        return grey, None
+    opaque = values != opened.info["transparency"]
+    return grey, Image.fromarray(opaque.astype(np.uint8) * np.uint8(255))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB by the embedded colour profile; by plain conversion where there is none, or none that can be used."""
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            converted = None
+        if converted is not None:
+            return converted
+    return image.convert("RGB")
+
+
+def _on_background(image: Image.Image, alpha: Image.Image) -> Image.Image:
+    flat = Image.new("RGB", image.size, BACKGROUND)
+    flat.paste(image, mask=alpha)
+    return flat
+
+
+def _upright(image: Image.Image, exif: bytes | None) -> Image.Image:
+    turn = UPRIGHT.get(_orientation((exif or b"").removeprefix(b"Exif\0\0")))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(tiff: bytes) -> int:
+    """The orientation in the first directory of EXIF, 1 where there is none that is valid (EXIF 2.3, section 4.6).
+
+    Read here and not by Pillow, which would bring in its TIFF reader for the sake of one number.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (n_entries,) = struct.unpack_from(f"{order}H", tiff, start)
+        entries = [struct.unpack_from(f"{order}HHIH", tiff, start + 2 + 12 * entry) for entry in range(n_entries)]
+    except struct.error:  # shorter than it says
+        return 1
+    return next((value for tag, *kind, value in entries if tag == ORIENTATION and kind == ONE_SHORT), 1)
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    """The same pixels without what the file said about them; Pillow's encoders would repeat some of it."""
+    bare = image.copy()
+    bare.info = {}
+    return bare
+
+
+def _encode(image: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    _bare(image.convert("RGB")).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _fit(size: tuple[int, int], side: int) -> tuple[int, int]:
+    scale = side / max(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _refusal(error: Exception, content: bytes, kind: str) -> ImageError:
+    """What a decoder's complaint means to a person."""
+    complaint = str(error)
+    if isinstance(error, MemoryError | Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return _too_large("Its pixels are")
+    if "Decompressed data too large" in complaint or "Too much memory used in text" in complaint:
+        return ImageError(
+            "The text or colour profile inside the PNG unpacks to far more than any picture needs. "
+            "Save the image again without metadata.",
+            "IMG_META",
+        )
+    if _is_cut_short(content, kind, complaint):
+        return ImageError(f"The {kind} ends before its picture does. Copy it again, whole.", "IMG_TRUNCATED")
+    return ImageError(f"The {kind} is damaged: {complaint or type(error).__name__}. Copy or save it again.")
+
+
+def _is_cut_short(content: bytes, kind: str, complaint: str) -> bool:
+    if kind == "WEBP":
+        return len(content) < 8 + int.from_bytes(content[4:8], "little")
+    return "truncated" in complaint.lower() or not content.endswith(ENDINGS.get(kind, b""))

@@ -1,0 +1,320 @@
+"""source -> decoded images on disk: small views for encoders, thumbnails for people, a hash of each content.
+
+Files are decoded in two worker processes with a memory limit and a time limit: what crashes a decoder is set aside like
+any other bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
+a half-written one is never opened. Knows no features and no labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from annotator import images
+from annotator.errors import AnnotatorError, ImageError, SourceError
+from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, silent
+
+VIEW_SIDE = 64
+"""Pixels a side of what encoders see of a photo."""
+THUMBNAIL_SIDE = 320
+"""Longest side of what a card shows of a photo, in pixels."""
+LAYOUT = "2"
+"""Part of every key: raise it when what is written here changes."""
+N_WORKERS = 2
+CHUNK = 16
+WORKER_BYTES = 4 << 30
+CHUNK_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image as a worker hands it back: its hash, and either its views or why there are none."""
+
+    content_sha256: str
+    view: ImageArray | None = None
+    thumbnail: bytes = b""
+    flags: tuple[str, ...] = ()
+    refused: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """An opened folder of decoded images; rows are those that could be decoded, in the source's order."""
+
+    folder: Path
+    ids: tuple[str, ...]
+    source_rows: IntArray
+    hashes: tuple[str, ...]
+    set_aside: tuple[SetAside, ...]
+    flags: dict[str, str]
+    views: ImageArray
+
+    def thumbnail(self, row: int) -> Image.Image:
+        """The card's picture: upright RGB, at most THUMBNAIL_SIDE px a side."""
+        if not (self.folder / "thumbnails.bin").exists():
+            return images.from_array(self.views[row])
+        start, end = self._offsets[row : row + 2]
+        with (self.folder / "thumbnails.bin").open("rb") as file:
+            file.seek(int(start))
+            return Image.open(BytesIO(file.read(int(end - start)))).convert("RGB")
+
+    @property
+    def _offsets(self) -> NDArray[np.int64]:
+        return np.load(self.folder / "thumbnails.npy", mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # npy of int64
+
+
+def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingested:
+    """Decode every image once; at the next start with the same content, open what was written.
+
+    Raises SourceError SRC_EMPTY where not one image could be decoded.
+    """
+    folder = cache / f"images-{_key(source)}"
+    if not (folder / "manifest.json").exists():
+        with building(folder) as partial_folder:
+            if source.array is not None:
+                _write_array(source, source.array, partial_folder)
+            else:
+                _write_files(source, partial_folder, report)
+    return open_ingested(folder)
+
+
+def open_ingested(folder: Path) -> Ingested:
+    """What `ingest` wrote, memory-mapped."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    views = np.load(folder / "views.npy", mmap_mode="r", allow_pickle=False)
+    return Ingested(
+        folder,
+        tuple(manifest["ids"]),
+        np.asarray(manifest["source_rows"], dtype=np.int64),
+        tuple(manifest["hashes"]),
+        tuple(SetAside(**entry) for entry in manifest["set_aside"]),
+        manifest["flags"],
+        views,
+    )
+
+
+class building:  # noqa: N801  reads as a verb: with building(folder) as partial_folder
+    """A folder that appears complete or not at all: written under a temporary name, renamed at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+
+    def __enter__(self) -> Path:
+        try:
+            self._partial.mkdir(parents=True)
+        except OSError as error:
+            message = f"Cannot write under {self._folder.parent}: {error.strerror}. Choose another --projects folder."
+            raise SourceError(message, "CACHE_READONLY") from error
+        return self._partial
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            with suppress(OSError):  # somebody else finished the same folder first: theirs is as good
+                self._partial.rename(self._folder)
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def _key(source: ImageSource) -> str:
+    digest = hashlib.sha256(LAYOUT.encode())
+    for row, image_id in enumerate(source.ids):
+        digest.update(f"{image_id}\0{source.stamp(row)}\0".encode("utf-8", "surrogateescape"))
+    if source.array is not None:
+        digest.update(np.ascontiguousarray(source.array).data)
+        digest.update(repr(source.array.shape).encode())
+    return digest.hexdigest()[:24]
+
+
+def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
+    np.save(folder / "views.npy", np.ascontiguousarray(array))
+    hashes = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in array]
+    _write_manifest(folder, list(source.ids), list(range(len(array))), hashes, list(source.set_aside), {})
+
+
+def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
+    """Stream decoded images to disk; nothing but ids, hashes and reasons stays in memory."""
+    set_aside, flags = list(source.set_aside), {}
+    rows: list[int] = []
+    hashes: list[str] = []
+    offsets = [0]
+    with (folder / "views.raw").open("wb") as views, (folder / "thumbnails.bin").open("wb") as thumbnails:
+        for done, (row, decoded) in enumerate(_decoded(source)):
+            report("Reading images", done, len(source.ids))
+            if decoded.refused is not None or decoded.view is None:
+                set_aside.append(SetAside(source.ids[row], *(decoded.refused or ("IMG_DECODE", "no image came out"))))
+                continue
+            views.write(decoded.view.tobytes())
+            thumbnails.write(decoded.thumbnail)
+            offsets.append(offsets[-1] + len(decoded.thumbnail))
+            rows.append(row)
+            hashes.append(decoded.content_sha256)
+            if decoded.flags:
+                flags[source.ids[row]] = ", ".join(decoded.flags)
+    report("Reading images", len(source.ids), len(source.ids))
+    if not rows:
+        raise SourceError(_none_left(set_aside), "SRC_EMPTY")
+    np.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
+    _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
+    _write_manifest(folder, [source.ids[row] for row in rows], rows, hashes, set_aside, flags)
+
+
+def _none_left(set_aside: list[SetAside]) -> str:
+    first = f" The first: {set_aside[0].image_id}: {set_aside[0].reason}" if set_aside else ""
+    return f"Not one of {len(set_aside)} files could be used as an image.{first} Choose a folder with images."
+
+
+def _raw_to_npy(raw: Path, target: Path, shape: tuple[int, ...]) -> None:
+    written = np.memmap(raw, dtype=np.uint8, mode="r", shape=shape)
+    np.save(target, written)
+    del written
+    raw.unlink()
+
+
+def _write_manifest(
+    folder: Path, ids: list[str], rows: list[int], hashes: list[str], set_aside: list[SetAside], flags: dict[str, str]
+) -> None:
+    manifest = {
+        "ids": ids,
+        "source_rows": rows,
+        "hashes": hashes,
+        "set_aside": [asdict(entry) for entry in set_aside],
+        "flags": flags,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+# ---- decoding in worker processes
+
+
+def _decoded(source: ImageSource) -> Iterator[tuple[int, Decoded]]:
+    """Every row in order with what became of it; at most a few chunks are in flight."""
+    waiting: deque[tuple[list[int], list[bytes | Decoded], Future[list[Decoded]] | None]] = deque()
+    with _Workers() as workers:
+        for start in range(0, len(source.ids), CHUNK):
+            rows = list(range(start, min(start + CHUNK, len(source.ids))))
+            contents = [_fetch(source, row) for row in rows]
+            waiting.append((rows, contents, workers.submit(_bytes_of(contents))))
+            while len(waiting) > 2 * N_WORKERS:
+                yield from _collect(workers, *waiting.popleft())
+        while waiting:
+            yield from _collect(workers, *waiting.popleft())
+
+
+def _fetch(source: ImageSource, row: int) -> bytes | Decoded:
+    try:
+        return source.read(row)
+    except AnnotatorError as error:
+        return Decoded("", refused=(error.code, str(error)))
+
+
+def _bytes_of(contents: list[bytes | Decoded]) -> list[bytes]:
+    return [content for content in contents if isinstance(content, bytes)]
+
+
+def _collect(
+    workers: _Workers, rows: list[int], contents: list[bytes | Decoded], future: Future[list[Decoded]] | None
+) -> Iterator[tuple[int, Decoded]]:
+    results = iter(workers.result(future, _bytes_of(contents)))
+    for row, content in zip(rows, contents, strict=True):
+        yield row, (content if isinstance(content, Decoded) else next(results))
+
+
+class _Workers:
+    """Two decoding processes; a chunk that kills or stalls one is done again, image by image, in a new one."""
+
+    def __enter__(self) -> _Workers:
+        self._pool = _new_pool(N_WORKERS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _stop(self._pool)
+
+    def submit(self, contents: list[bytes]) -> Future[list[Decoded]] | None:
+        with suppress(BrokenProcessPool):
+            return self._pool.submit(_decode_all, contents)
+        return None
+
+    def result(self, future: Future[list[Decoded]] | None, contents: list[bytes]) -> list[Decoded]:
+        with suppress(BrokenProcessPool, FutureTimeoutError):
+            if future is not None:
+                return future.result(timeout=CHUNK_SECONDS)
+        _stop(self._pool)
+        self._pool = _new_pool(N_WORKERS)
+        return [_alone(content) for content in contents]
+
+
+def _alone(content: bytes) -> Decoded:
+    """One image in a process of its own: whatever happens there is about this image."""
+    pool = _new_pool(1)
+    try:
+        return pool.submit(_decode_all, [content]).result(timeout=CHUNK_SECONDS)[0]
+    except (BrokenProcessPool, FutureTimeoutError):
+        reason = "The decoder crashed or ran out of memory or time on this file. Save it again with another program."
+        return Decoded(hashlib.sha256(content).hexdigest(), refused=("IMG_DECODE", reason))
+    finally:
+        _stop(pool)
+
+
+def _new_pool(n_workers: int) -> ProcessPoolExecutor:
+    limits = partial(_prepare_worker, os.getpid())
+    return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=limits)
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.kill()
+
+
+def _prepare_worker(parent: int) -> None:
+    """Limit memory where the platform can, and leave when the parent has gone."""
+    with suppress(ImportError, ValueError, OSError):
+        import resource  # not on every platform
+
+        resource.setrlimit(resource.RLIMIT_AS, (WORKER_BYTES, WORKER_BYTES))
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _decode_all(contents: list[bytes]) -> list[Decoded]:
+    return [_decode(content) for content in contents]
+
+
+def _decode(content: bytes) -> Decoded:
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        decoded = images.decode(content, side=THUMBNAIL_SIDE)
+        thumbnail = images.thumbnail(decoded.image, THUMBNAIL_SIDE)
+        small = max(thumbnail.size) <= VIEW_SIDE
+        encoded = images.png(thumbnail) if small else images.jpeg(thumbnail)
+        return Decoded(digest, images.letterbox(thumbnail, VIEW_SIDE), encoded, decoded.flags)
+    except ImageError as error:
+        return Decoded(digest, refused=(error.code, str(error)))
+    except MemoryError:
+        return Decoded(digest, refused=("IMG_TOO_LARGE", "Decoding it needs more memory than one image may take."))

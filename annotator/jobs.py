@@ -1,0 +1,367 @@
+"""Long work in a child process: progress, cancel, result. Knows no images.
+
+    Job.start("annotator.dataset:build", {...}, folder)      in the app or the command line
+      └─ python -m annotator.jobs TARGET FOLDER              a process of its own, never a fork
+           └─ build(arguments, report) -> result             JSON in, JSON out
+
+A target is `module:function` and takes (arguments: dict, report: Report). It is named by code, never by what a person
+typed: whoever names it chooses what is run. Parent and child speak through files in the job's folder:
+
+    request.json      arguments, niceness, memory limit
+    progress.jsonl    one line a few times a second, and at least every two as a sign of life
+    outcome.json      the result or a typed error, put there by rename: whole or not at all
+    log.txt           whatever the child printed
+
+The child holds the reading end of a pipe whose writing end only its parent has: when the parent dies, by whatever
+death, the pipe closes and the child goes too, with everything it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from annotator import errors
+from annotator.errors import AnnotatorError, Cancelled, JobError
+from annotator.types import Report, silent
+
+Json = dict[str, Any]  # Any: whatever JSON can hold
+Status = Literal["running", "done", "failed", "cancelled"]
+
+REQUEST, PROGRESS, OUTCOME, LOG = "request.json", "progress.jsonl", "outcome.json", "log.txt"
+UNFINISHED = ".part"
+GRACE_SECONDS = 5.0
+WRITE_SECONDS = 0.2
+HEARTBEAT_SECONDS = 2.0
+STAGE_CHARACTERS = 200
+TAIL_BYTES = 16384
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is. `seconds` counts from its start, `seconds_left` is for the current stage alone."""
+
+    stage: str = "starting"
+    done: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    seconds_left: float | None = None
+
+
+class Job:
+    """A child process at work, seen from its parent. Any number of threads may look at one."""
+
+    def __init__(self, process: subprocess.Popen[bytes], target: str, folder: Path) -> None:
+        self.target = target
+        self.folder = folder
+        self._process = process
+        self._started = time.time()
+        self._outcome: Json | None = None
+        self._cancelled = False
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, name=f"job {target}", daemon=True).start()
+
+    @classmethod
+    def start(
+        cls,
+        target: str,
+        arguments: Mapping[str, Any],  # Any: JSON
+        folder: Path,
+        niceness: int = 5,
+        memory_limit: int | None = None,
+    ) -> Job:
+        """Start `target` in a process of its own, with `folder` to itself. Raises JobError where that is impossible.
+
+        `memory_limit` is in bytes of address space, where the system knows such a limit (Linux does). Compiled code
+        with threads reserves far more space than it uses, so there is none by default.
+        """
+        request = {"arguments": dict(arguments), "niceness": niceness, "memory_limit": memory_limit}
+        try:
+            _clear(folder)
+            _write_whole(folder / REQUEST, json.dumps(request))
+            process = _spawn(target, folder)
+        except OSError as error:
+            raise JobError(
+                f"Cannot start work in {folder}: {error.strerror}. Free some space there, or allow writing to it.",
+                "JOB_START",
+            ) from error
+        return cls(process, target, folder)
+
+    @property
+    def status(self) -> Status:
+        """Running until the process has gone; then what it left behind."""
+        if not self._ended.is_set():
+            return "running"
+        if self._outcome is not None and "result" in self._outcome:
+            return "done"
+        return "cancelled" if isinstance(self._error(), Cancelled) else "failed"
+
+    @property
+    def progress(self) -> Progress:
+        """The latest that the child said."""
+        lines = _tail(self.folder / PROGRESS).split(b"\n")[:-1]  # behind the last line end: nothing, or half a line
+        return Progress(**json.loads(lines[-1])) if lines else Progress()
+
+    @property
+    def seconds_silent(self) -> float:
+        """Seconds since the child's last sign of life; many times two of them mean that it is stuck or suspended."""
+        try:
+            seen = (self.folder / PROGRESS).stat().st_mtime
+        except FileNotFoundError:
+            seen = self._started
+        return max(0.0, time.time() - seen)
+
+    def result(self) -> Json:
+        """What the target returned. Raises the AnnotatorError that it raised, Cancelled, or JobError."""
+        if not self._ended.is_set():
+            raise JobError(f"{self.target} is still running. Wait for it, or cancel it.", "JOB_RUNNING")
+        if self._outcome is not None and "result" in self._outcome:
+            result: Json = self._outcome["result"]
+            return result
+        raise self._error()
+
+    def cancel(self) -> None:
+        """Ask the child to stop at its next report; it is killed where it takes longer than the grace time."""
+        if self._cancelled or self._ended.is_set():
+            return
+        self._cancelled = True
+        self._process.terminate()
+        threading.Thread(target=self._kill_late, name=f"cancel {self.target}", daemon=True).start()
+
+    def wait(self, report: Report = silent, poll: float = 0.05) -> Json:
+        """The result, once it is there; progress goes to `report`. Whatever that raises, the child is stopped first."""
+        try:
+            ended = False
+            while not ended:
+                ended = self._ended.wait(poll)
+                progress = self.progress
+                report(progress.stage, progress.done, progress.total)
+        except BaseException:
+            self.cancel()
+            self._ended.wait()
+            raise
+        return self.result()
+
+    def _watch(self) -> None:
+        self._process.wait()
+        _kill_group(self._process.pid)  # what the child started and left behind
+        if self._process.stdin:
+            self._process.stdin.close()
+        with contextlib.suppress(OSError, ValueError):  # nothing readable is a crash
+            self._outcome = json.loads((self.folder / OUTCOME).read_bytes())
+        self._ended.set()
+
+    def _kill_late(self) -> None:
+        if not self._ended.wait(GRACE_SECONDS):
+            _kill_group(self._process.pid)
+
+    def _error(self) -> AnnotatorError:
+        if self._outcome is not None:
+            return _revive(self._outcome["error"])
+        if self._cancelled:
+            return Cancelled(f"{self.target} was stopped on request.")
+        return _crash(self.target, self._process.returncode, self.folder / LOG)
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, without the traces of an earlier job in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (OUTCOME, OUTCOME + UNFINISHED, PROGRESS):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _spawn(target: str, folder: Path) -> subprocess.Popen[bytes]:
+    """-P: what lies in the current folder is not imported. A session of its own: Ctrl-C reaches the parent alone."""
+    command = [sys.executable, "-P", "-u", "-X", "utf8", "-m", "annotator.jobs", target, str(folder.absolute())]
+    with (folder / LOG).open("wb") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _kill_group(leader: int) -> None:
+    """End a child and whatever it started. Nothing happens where they are gone."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            os.kill(leader, signal.SIGTERM)
+        else:
+            os.killpg(leader, signal.SIGKILL)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write by rename, so that a reader finds the whole file or none."""
+    unfinished = path.with_name(path.name + UNFINISHED)
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a file, nothing where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _describe(error: BaseException, target: str, log: Path) -> Json:
+    """An exception as JSON: an AnnotatorError as it is, another as the JobError that it amounts to."""
+    if isinstance(error, AnnotatorError):
+        ours = next(kind for kind in type(error).__mro__ if getattr(errors, kind.__name__, None) is kind)
+        return {"class": ours.__name__, "code": error.code, "message": str(error)}
+    if isinstance(error, MemoryError):
+        message = f"{target} ran out of memory. Close other programs, or choose smaller images or fewer of them."
+        return {"class": "JobError", "code": "JOB_MEMORY", "message": message}
+    message = f"{target} failed: {type(error).__name__}: {error}. Start it again; the details are in {log}."
+    return {"class": "JobError", "code": "JOB_FAILED", "message": message}
+
+
+def _revive(error: Mapping[str, str]) -> AnnotatorError:
+    """What `_describe` wrote, as an exception again."""
+    kind: type[AnnotatorError] = getattr(errors, error["class"])
+    return kind(error["message"], error["code"])
+
+
+def _crash(target: str, code: int, log: Path) -> JobError:
+    """The error for a child that died before it could say why; `code` as subprocess gives it, -9 for signal 9."""
+    spoken = _last_words(log)
+    if code == -9:  # SIGKILL, which has no name where the system has no such signal
+        return JobError(
+            f"{target} was killed, most likely because the machine ran out of memory. "
+            f"Close other programs, or choose smaller images or fewer of them, and start it again.{spoken}",
+            "JOB_KILLED",
+        )
+    how = f"crashed ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code} and no result"
+    return JobError(f"{target} {how}. Start it again; the details are in {log}.{spoken}", "JOB_CRASHED")
+
+
+def _last_words(log: Path) -> str:
+    """The last lines a child printed by itself, in front of the stack that faulthandler adds."""
+    printed = _tail(log).decode("utf-8", "replace").partition("Fatal Python error: ")[0]
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return f" Its last words: {' / '.join(lines[-3:])}" if lines else ""
+
+
+# From here on: the child.
+
+
+class _Reported(NamedTuple):
+    """One call of the child's report, and when and where its stage began."""
+
+    stage: str
+    done: int
+    total: int
+    stage_began: float
+    first_done: int
+
+
+class _Reporter:
+    """The child's `Report`: it only remembers, and a thread writes, so that calling it often costs nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._began = time.monotonic()
+        self._latest = _Reported(Progress.stage, 0, 0, self._began, 0)
+        self._cancelled = False
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._write_often, name="progress", daemon=True)
+        self._thread.start()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._cancelled:
+            raise Cancelled(f"Stopped on request during {stage!r}, at {done} of {total}.")
+        began, first = self._latest.stage_began, self._latest.first_done
+        if stage != self._latest.stage:
+            began, first = time.monotonic(), done
+        self._latest = _Reported(stage, done, total, began, first)
+
+    def cancel(self, *_: object) -> None:
+        """Let the next call raise; takes what a signal handler is given."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        """Write what was reported last."""
+        self._closed.set()
+        self._thread.join()
+
+    def _write_often(self) -> None:
+        written: _Reported | None = None
+        at = 0.0
+        closing = False
+        while not closing:
+            closing = self._closed.wait(WRITE_SECONDS)
+            now = time.monotonic()
+            if self._latest is not written or now - at > HEARTBEAT_SECONDS:
+                written, at = self._latest, now
+                self._write(written, now)
+
+    def _write(self, latest: _Reported, now: float) -> None:
+        gained, elapsed = latest.done - latest.first_done, now - latest.stage_began
+        left = elapsed / gained * max(latest.total - latest.done, 0) if gained > 0 and latest.total else None
+        progress = Progress(
+            latest.stage[:STAGE_CHARACTERS], int(latest.done), int(latest.total), now - self._began, left
+        )
+        with contextlib.suppress(OSError), self._path.open("a", encoding="ascii") as file:  # work goes on without
+            file.write(json.dumps(asdict(progress)) + "\n")
+
+
+def _die_with_parent() -> None:
+    """Wait for the pipe from the parent to close: nothing is ever sent on it."""
+    while os.read(0, 1):
+        pass
+    _kill_group(os.getpid())
+    os._exit(1)
+
+
+def _become(niceness: int, memory_limit: int | None) -> None:
+    """Give way to the process that serves people, and take no more memory than allowed."""
+    if sys.platform == "win32":
+        return
+    import resource  # only where there is one
+
+    os.nice(niceness)
+    if memory_limit is not None:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        with contextlib.suppress(ValueError, OSError):  # a system that has the name but not the limit
+            resource.setrlimit(resource.RLIMIT_AS, (memory_limit, hard))
+
+
+def _run(target: str, arguments: Json, report: Report, log: Path) -> str:
+    """Call the target; what it returns or raises, as JSON text."""
+    module, _, function = target.partition(":")
+    try:
+        return json.dumps({"result": getattr(import_module(module), function)(arguments, report)})
+    except Exception as error:
+        traceback.print_exc()
+        return json.dumps({"error": _describe(error, target, log)})
+
+
+def main(target: str, folder: Path) -> None:
+    """Be the child: run one target, leave its outcome in `folder`."""
+    faulthandler.enable()
+    threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
+    report = _Reporter(folder / PROGRESS)
+    signal.signal(signal.SIGTERM, report.cancel)
+    request = json.loads((folder / REQUEST).read_bytes())
+    _become(request["niceness"], request["memory_limit"])
+    outcome = _run(target, request["arguments"], report, folder / LOG)
+    report.close()
+    _write_whole(folder / OUTCOME, outcome)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

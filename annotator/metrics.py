@@ -1,0 +1,162 @@
+"""How good a prediction is: accuracy with its interval, confusion, F1, calibration, entropy of the pool.
+
+Pure functions of class codes and probabilities. Knows neither where the truth came from nor which images it
+belongs to: whoever prints a figure says on which images it was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """One class as scikit-learn's classification report has it; 0 where a ratio has no denominator."""
+
+    code: int
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A prediction against the truth of `n` images; with n = 0 there is no accuracy and every F1 is 0."""
+
+    n: int
+    accuracy: float | None
+    interval: tuple[float, float]
+    """Wilson's 95 % interval of the accuracy."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows = truth, columns = predicted."""
+    macro_f1: float
+    """Mean over the classes that occur in truth or prediction."""
+    weighted_f1: float
+    """Mean weighted by support."""
+    per_class: tuple[ClassScores, ...]
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Images whose highest probability lies in (lower, upper]; an empty bin has neither confidence nor accuracy."""
+
+    lower: float
+    upper: float
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence and accuracy are apart, over all images and bin by bin."""
+
+    error: float | None
+    """Expected calibration error, 0 to 1; None without images."""
+    bins: tuple[CalibrationBin, ...]
+
+
+def wilson(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval of a proportion; (0, 1) where nothing was measured.
+
+    With p = n_correct / n and z the normal quantile of the confidence:
+    (p + z²/2n ± z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n). Source: Wilson, JASA 22 (1927).
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = n_correct / n
+    center = p + z * z / (2 * n)
+    spread = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    # Rounding may leave 0 or 1 by an ulp where everything was wrong or right.
+    lower = 0.0 if n_correct == 0 else (center - spread) / scale
+    upper = 1.0 if n_correct == n else (center + spread) / scale
+    return lower, upper
+
+
+def confusion(truth: IntArray, predicted: IntArray, n_classes: int) -> IntArray:
+    """Counts (n_classes, n_classes), rows = truth, from two (n_images,) arrays of class codes.
+
+    Raises ValueError for a code outside 0 .. n_classes - 1: an unlabeled image (-1) would be counted as a class.
+    """
+    for codes in (truth, predicted):
+        if len(codes) and not 0 <= codes.min() <= codes.max() < n_classes:
+            raise ValueError(f"Class codes must be 0 .. {n_classes - 1}, not {codes.min()} .. {codes.max()}.")
+    pairs = truth.astype(np.int64) * n_classes + predicted
+    return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
+
+
+def score(truth: IntArray, predicted: IntArray, n_classes: int) -> Scores:
+    """Every figure of a classification report, from two (n_images,) arrays of class codes."""
+    counts = confusion(truth, predicted, n_classes)
+    n, n_correct = int(counts.sum()), int(np.trace(counts))
+    per_class = _per_class(counts)
+    occurs = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    f1 = np.array([scores.f1 for scores in per_class])
+    return Scores(
+        n=n,
+        accuracy=n_correct / n if n else None,
+        interval=wilson(n_correct, n),
+        confusion=tuple(tuple(row) for row in counts.tolist()),
+        macro_f1=float(f1[occurs].mean()) if n else 0.0,
+        weighted_f1=float(f1 @ counts.sum(axis=1)) / n if n else 0.0,
+        per_class=per_class,
+    )
+
+
+def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = 10) -> Calibration:
+    """Confidence against accuracy in bins of equal width, and their mean distance weighted by bin size.
+
+    `probabilities` (n_images, n_classes), `truth` (n_images,) class codes. ECE = Σ n_b/n |accuracy_b - confidence_b|.
+    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == truth
+    # Bins are open below and closed above; a sum of probabilities may exceed 1 by an ulp.
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
+    bins = tuple(
+        _calibration_bin(float(edges[b]), float(edges[b + 1]), confidence[place == b], correct[place == b])
+        for b in range(n_bins)
+    )
+    gaps = [b.n * abs(b.accuracy - b.confidence) for b in bins if b.accuracy is not None and b.confidence is not None]
+    return Calibration(sum(gaps) / len(truth) if len(truth) else None, bins)
+
+
+def pool_entropy(probabilities: FloatArray, rows: IntArray) -> float | None:
+    """Mean entropy in nats of the given rows of probabilities (n_images, n_classes); None without rows."""
+    if len(rows) == 0:
+        return None
+    chosen = probabilities[rows]
+    logs = np.log(chosen, out=np.zeros_like(chosen), where=chosen > 0)
+    # 0.0 - x: a pool without doubt has the entropy 0, not -0.
+    return float(0.0 - (chosen * logs).sum(axis=1).mean())
+
+
+def _per_class(counts: IntArray) -> tuple[ClassScores, ...]:
+    hits, predicted, support = np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    columns = (_ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, predicted + support), support)
+    return tuple(
+        ClassScores(code, float(precision), float(recall), float(f1), int(n))
+        for code, (precision, recall, f1, n) in enumerate(zip(*columns, strict=True))
+    )
+
+
+def _ratio(part: IntArray, whole: IntArray) -> FloatArray:
+    """Part by whole, 0 where whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
+def _calibration_bin(lower: float, upper: float, confidence: FloatArray, correct: NDArray[np.bool_]) -> CalibrationBin:
+    n = len(confidence)
+    means = (float(confidence.mean()), float(correct.mean())) if n else (None, None)
+    return CalibrationBin(lower, upper, n, *means)

@@ -1,0 +1,67 @@
+"""Paths and file names made of untrusted text. Nothing else may build a path from a name somebody typed or sent.
+
+`safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
+symbolic link is followed. A reader uses both: the first for the name, the second for what lies there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+from annotator.errors import SourceError
+
+MAX_SLUG = 60
+"""Characters; leaves room for an id and a suffix in a name of at most 255 bytes."""
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+"""Names that Windows keeps for devices, with or without a suffix."""
+
+
+def safe_join(root: Path, *parts: str) -> Path:
+    """A path under `root`; each part is a relative path with "/" between folders.
+
+    Refuses with SourceError (SRC_ESCAPES_ROOT): no part at all, an empty or "." or ".." component, a leading slash,
+    a backslash, a drive letter, NUL. The text is judged before the disk is asked, so symbolic links are not followed:
+    see `inside`.
+    """
+    components = [component for part in parts for component in part.split("/")]
+    base = os.path.abspath(root)
+    joined = os.path.abspath(os.path.join(base, *components)) if _plain(components) else ""
+    if not joined or os.path.commonpath([base, joined]) != base:
+        raise SourceError(
+            f"{'/'.join(parts)!r} is not a plain path inside the folder {root}. "
+            "Use a relative path, folders separated by '/', without '..', backslashes or drive letters.",
+            "SRC_ESCAPES_ROOT",
+        )
+    return Path(joined)
+
+
+def inside(root: Path, path: Path) -> bool:
+    """Whether `path` is `root` or lies below it once every symbolic link in both is followed."""
+    try:
+        base, real = os.path.realpath(root), os.path.realpath(path)
+        return os.path.commonpath([base, real]) == base
+    except ValueError:  # another drive, or NUL in the text
+        return False
+
+
+def slug(text: str, fallback: str) -> str:
+    """A file name for any text: at most 60 ASCII letters, digits, dots, dashes and underscores.
+
+    Never empty, never of dots alone and never with "..", never a name that Windows keeps for a device; `fallback` where
+    nothing of the text is left. Two texts may give one slug: whoever needs distinct names adds an id.
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
+    name = re.sub(r"[^A-Za-z0-9._-]+|\.{2,}", "-", plain).strip("-._")
+    if RESERVED.match(name):
+        name = f"_{name}"
+    return name[:MAX_SLUG].rstrip("-.") or fallback
+
+
+def _plain(components: list[str]) -> bool:
+    return bool(components) and not any(
+        component in ("", ".", "..") or "\\" in component or "\0" in component or re.match("[A-Za-z]:", component)
+        for component in components
+    )

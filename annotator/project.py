@@ -1,0 +1,341 @@
+"""Config -> Learner and Session: the only place that wires things together.
+
+projects/<folder>/project.sqlite    the truth: what was asked, what was answered
+projects/<folder>/dataset.json      which cached dataset it was asked on
+projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from platformdirs import user_data_path
+
+from annotator import registry
+from annotator.dataset import Prepared, Recipe, open_prepared, prepare
+from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
+from annotator.ingest import building
+from annotator.learner import Learner, draw_audit
+from annotator.paths import slug
+from annotator.session import Session, Settings
+from annotator.store import ImageRecord, Question, Store, checked_class_names
+from annotator.types import UNLABELED, IntArray, Report, silent
+
+STORE_NAME = "project.sqlite"
+AUDIT_SHARE = 0.15
+IMPORTER = "import"
+"""Who gave the labels that were known from the start."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a person chooses; a change in the middle of a project is an event with a version."""
+
+    name: str = "digits"
+    source: str = "digits"
+    source_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    limit: int | None = None
+    order_seed: int | None = None
+    classes: tuple[str, ...] = ()
+    """Names in the order of their keys; empty = the source's own."""
+    encoder: str = "hog"
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    n_neighbors: int = 10
+    model: str = "label-spreading"
+    model_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    strategy: str = "entropy"
+    strategy_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    batch_size: int = 12
+    seed: int = 0
+    initial: str = "none"
+    """Labels taken from the source at the start: "none", a number drawn at random, "first:N", or "known" (all)."""
+    audit_share: float | None = None
+    """Share of each batch drawn at random for honest accuracy; None = 0.15, or 0 where the truth is known anyway."""
+    audit_until: int = 200
+    rounds: int = 20
+    """How many rounds an oracle plays."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value that cannot be used."""
+        for kind in ("source", "encoder", "model", "strategy"):
+            registry.load(kind, getattr(self, kind))
+        checked_class_names(self.classes)
+        _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
+        _require(self.n_neighbors >= 1, f"n_neighbors must be at least 1, not {self.n_neighbors}.")
+        share = self.audit_share
+        _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
+        _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
+        _parse_initial(self.initial)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the dataset is made from."""
+        return Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Config:  # Any: JSON
+        """A config as it was stored; keys of other versions are refused with their names."""
+        known = {part.name for part in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"No setting {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
+        return cls(**{**values, "classes": tuple(values.get("classes", ()))})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A ready-made config with the words of its card on the start view; a file in assets/presets."""
+
+    title: str
+    description: str
+    config: Config
+    order: int
+    opens_first: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A project as the start view lists it."""
+
+    name: str
+    folder: Path
+    n_images: int
+    n_labels: int
+    created_at: str
+    error: str = ""
+
+
+class Project:
+    """An open project: its store, its dataset, its learner, and a session for each annotator."""
+
+    def __init__(self, folder: Path, report: Report = silent) -> None:
+        self.folder = folder
+        self.store = Store(folder / STORE_NAME)
+        self.config_version, values = self.store.config()
+        self.config = Config.from_json(values)
+        self.prepared = _reopen(folder, self.config, self.store, report)
+        self.learner = self._new_learner()
+
+    @classmethod
+    def create(cls, folder: Path, config: Config, report: Report = silent) -> Project:
+        """A new project in `folder`, complete or not at all.
+
+        Raises ConfigError for classes that cannot be used, SourceError for images that cannot be read, StoreError
+        where a project stands already.
+        """
+        if folder.exists():
+            raise StoreError(
+                f"There is a project at {folder} already. Open it, or choose another name.", "STORE_EXISTS"
+            )
+        prepared = prepare(config.recipe, folder.parent / ".cache", report)
+        class_names = checked_class_names(config.classes or prepared.class_names)
+        if not class_names:
+            raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
+        with building(folder) as partial_folder:
+            store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
+            _fill(store, config, class_names, prepared)
+            store.close()
+            (partial_folder / "dataset.json").write_text(json.dumps({"folder": prepared.folder.name}))
+        return cls(folder, report)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Every class by id."""
+        return [label_class.name for label_class in self.store.classes()]
+
+    def session(self, annotator: str) -> Session:
+        """The loop of this annotator; open it again and the same unanswered images are asked."""
+        return Session(self.store, self.learner, self.store.annotator(annotator), self.settings)
+
+    @property
+    def settings(self) -> Settings:
+        """What of the config a session reads."""
+        config = self.config
+        share = _audit_share(config, self.prepared)
+        return Settings(
+            self.config_version, config.seed, config.strategy, config.strategy_parameters, config.batch_size, share
+        )
+
+    def change(self, **changes: Any) -> None:  # Any: fields of Config
+        """Another strategy, batch size or model from the next batch on; stored as an event."""
+        fixed = {part.name for part in fields(Recipe)} & set(changes)
+        if fixed:
+            raise ConfigError(f"{', '.join(sorted(fixed))} cannot be changed in a project; create another one.")
+        config = replace(self.config, **changes)
+        if config == self.config:
+            return
+        self.config_version = self.store.record_config(asdict(config))
+        self.config = config
+        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
+
+    def close(self) -> None:
+        """Give back the store's file."""
+        self.store.close()
+
+    def _new_learner(self) -> Learner:
+        model = registry.create("model", self.config.model, self.config.model_parameters)
+        rows = _audit_rows(self.config, self.prepared, self.store)
+        names = self.prepared.class_names
+        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version)
+
+
+def list_projects(projects: Path) -> list[Summary]:
+    """Every project under `projects`, the newest first; one that cannot be opened says why."""
+    if not projects.is_dir():
+        return []
+    folders = [path.parent for path in projects.glob(f"*/{STORE_NAME}") if not path.parent.name.startswith(".")]
+    return sorted((_summary(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
+
+
+def free_folder(projects: Path, name: str) -> Path:
+    """A folder under `projects` for a project of this name that is not taken yet."""
+    base = slug(name, "project")
+    tries = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
+    return next(projects / candidate for candidate in tries if not (projects / candidate).exists())
+
+
+def presets() -> dict[str, Preset]:
+    """The ready-made projects that come with the app, in the order of their cards."""
+    found = {}
+    for path in sorted(assets().glob("presets/*.json")):
+        values = json.loads(path.read_text())
+        found[path.stem] = Preset(**{**values, "config": Config.from_json(values["config"])})
+    return dict(sorted(found.items(), key=lambda item: item[1].order))
+
+
+def assets() -> Path:
+    """What comes with the package: inside it in a wheel, beside it in a checkout."""
+    inside = Path(__file__).with_name("assets")
+    return inside if inside.is_dir() else Path(__file__).parent.with_name("assets")
+
+
+def default_projects() -> Path:
+    """Where projects live without --projects: the platform's data folder."""
+    return user_data_path("annotator", appauthor=False) / "projects"
+
+
+def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Prepared) -> None:
+    store.add_classes(class_names)
+    store.add_images(_records(prepared))
+    version = store.record_config(asdict(config))
+    rows = _initial_rows(config, prepared)
+    if len(rows):
+        answered = [_seed_question(prepared, int(row), rank, version) for rank, row in enumerate(rows, start=1)]
+        names = [prepared.class_names[prepared.dataset.truth[row]] for row in rows]  # type: ignore[index]  # _initial_rows checked
+        pairs = [
+            (question, class_names.index(name))
+            for question, name in zip(answered, names, strict=True)
+            if name in class_names
+        ]
+        store.seed(pairs, store.annotator(IMPORTER, "importer").annotator_id)
+
+
+def _records(prepared: Prepared) -> list[ImageRecord]:
+    pool = [
+        ImageRecord(image_id, row, content_hash, "ok", prepared.flags.get(image_id, ""))
+        for row, (image_id, content_hash) in enumerate(zip(prepared.dataset.ids, prepared.hashes, strict=True))
+    ]
+    aside = [
+        ImageRecord(entry.image_id, None, "", "set aside", f"{entry.code}: {entry.reason}")
+        for entry in prepared.set_aside
+    ]
+    return pool + aside
+
+
+def _parse_initial(initial: str) -> tuple[str, int]:
+    """("none" | "random" | "first" | "known", how many)."""
+    kind, _, number = initial.rpartition(":")
+    if initial in ("none", "known"):
+        return initial, 0
+    if kind in ("", "first") and number.isdecimal():
+        return kind or "random", int(number)
+    raise ConfigError(f"initial must be none, known, a number or first:N, not {initial!r}.")
+
+
+def _initial_rows(config: Config, prepared: Prepared) -> IntArray:
+    kind, number = _parse_initial(config.initial)
+    truth = prepared.dataset.truth
+    if kind == "none":
+        return np.empty(0, dtype=np.int64)
+    if truth is None:
+        raise ConfigError(f"initial {config.initial!r} needs a source that knows labels; this one knows none.")
+    known = np.flatnonzero(truth != UNLABELED)
+    if kind == "known":
+        return known
+    if kind == "random":
+        known = np.random.default_rng([config.seed, 2]).permutation(known)
+    return known[:number]
+
+
+def _seed_question(prepared: Prepared, row: int, rank: int, config_version: int) -> Question:
+    return Question(
+        image_id=prepared.dataset.ids[row],
+        round=0,
+        rank=rank,
+        purpose="seed",
+        strategy="given",
+        strategy_version="1",
+        guess=None,
+        guess_probability=None,
+        guess_entropy=None,
+        guess_visible=False,
+        score=None,
+        propensity=None,
+        model_version=None,
+        config_version=config_version,
+        chosen_at_seq=0,
+    )
+
+
+def _audit_share(config: Config, prepared: Prepared) -> float:
+    """As chosen; without a choice only where nothing else could tell how good the model is."""
+    if config.audit_share is not None:
+        return config.audit_share
+    measured_anyway = prepared.dataset.held_out is not None or prepared.dataset.truth is not None
+    return 0.0 if measured_anyway else AUDIT_SHARE
+
+
+def _audit_rows(config: Config, prepared: Prepared, store: Store) -> IntArray:
+    row_of = {image_id: row for row, image_id in enumerate(prepared.dataset.ids)}
+    seeded = [row_of[image_id] for image_id, purpose in store.asked() if purpose == "seed"]
+    share = _audit_share(config, prepared)
+    return draw_audit(prepared.dataset, np.asarray(seeded, dtype=np.int64), share, config.audit_until, config.seed)
+
+
+def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepared:
+    """The cached dataset the project was asked on; made again from the source where the cache is gone."""
+    cache = folder.parent / ".cache"
+    name = json.loads((folder / "dataset.json").read_text())["folder"]
+    if (cache / name / "dataset.json").exists():
+        return open_prepared(cache / name, config.recipe)
+    prepared = prepare(config.recipe, cache, report)
+    stored = [record.image_id for record in store.images("ok")]
+    if list(prepared.dataset.ids) != stored:
+        changed = sorted(set(stored) ^ set(prepared.dataset.ids))
+        raise SourceError(
+            f"The images have changed since the project was created, and its cache is gone: {len(changed)} differ, "
+            f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
+            "SRC_CHANGED",
+        )
+    return prepared
+
+
+def _summary(folder: Path) -> Summary:
+    try:
+        store = Store(folder / STORE_NAME)
+        n_labels = sum(event.outcome == "label" for event in store.current())
+        found = Summary(store.name, folder, len(store.images("ok")), n_labels, store.created_at)
+        store.close()
+    except AnnotatorError as error:
+        return Summary(folder.name, folder, 0, 0, "", str(error))
+    return found
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)

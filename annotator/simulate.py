@@ -1,0 +1,138 @@
+"""The same Session as the browser's, answered by an oracle; yields the figures of every round.
+
+Knows no other loop: `answer_batch` does with a session what a person does with a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotator.errors import ConfigError
+from annotator.learner import Measured
+from annotator.project import Config, Project
+from annotator.session import Card, Session
+from annotator.types import UNLABELED, Report, silent
+
+
+class Oracle:
+    """Answers with the source's truth, or, for a share of its answers, with another class drawn at random."""
+
+    def __init__(
+        self, truth: Mapping[str, str], class_names: Sequence[str], error_rate: float = 0.0, seed: int = 0
+    ) -> None:
+        if not 0 <= error_rate <= 1:
+            raise ConfigError(f"The oracle's error rate must lie between 0 and 1, not {error_rate}.")
+        self._truth = truth
+        self._class_names = list(class_names)
+        self._error_rate = error_rate
+        self._rng = np.random.default_rng([seed, 3])
+
+    def answer(self, image_id: str) -> str | None:
+        """The class to type for this image; None where the truth is unknown."""
+        name = self._truth.get(image_id)
+        if name is None or not self._error_rate or self._rng.random() >= self._error_rate:
+            return name
+        others = [other for other in self._class_names if other != name]
+        return str(self._rng.choice(others)) if others else name
+
+
+def oracle_of(project: Project, error_rate: float = 0.0) -> Oracle:
+    """The oracle of a project whose source knows the truth. Raises ConfigError for one that does not."""
+    truth, names = project.learner.truth, project.class_names
+    if truth is None:
+        raise ConfigError("This source does not know the truth, so no oracle can answer. Use class sub-folders.")
+    known = {project.learner.dataset.ids[row]: names[truth[row]] for row in np.flatnonzero(truth != UNLABELED).tolist()}
+    return Oracle(known, names, error_rate, project.config.seed)
+
+
+def answer_batch(session: Session, oracle: Oracle, cards: Sequence[Card] | None = None) -> None:
+    """Answer the open cards as a person would: a class, or a skip where the oracle knows none."""
+    for card in session.remaining if cards is None else cards:
+        answer = oracle.answer(card.image_id)
+        if answer is None:
+            session.skip(card.image_id, event_id=card.event_id)
+        else:
+            session.label(card.image_id, answer, event_id=card.event_id)
+
+
+def simulate(
+    config: Config, folder: Path, error_rate: float = 0.0, annotator: str = "oracle", report: Report = silent
+) -> Iterator[dict[str, Any]]:  # Any: JSON
+    """A new project in `folder`, `config.rounds` batches answered; one row a round, as JSON-able figures.
+
+    A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
+    without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
+    figures are on the most trustworthy of the three, named by `measured_on`. None where nothing could be measured.
+    The last row, of round None, is what holds after the last answer.
+    """
+    project = Project.create(folder, config, report)
+    try:
+        session, oracle = project.session(annotator), oracle_of(project, error_rate)
+        for _ in range(config.rounds):
+            session.advance()
+            cards = session.remaining
+            if not cards:
+                break
+            yield round_row(project, session, cards)
+            answer_batch(session, oracle, cards)
+        session.advance()
+        yield final_row(project)
+    finally:
+        project.close()
+
+
+def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict[str, Any]:  # Any: JSON
+    """The figures of the round that is being asked."""
+    learner, names = project.learner, project.class_names
+    truth = learner.truth
+    asked = [card.row for card in cards]
+    predicted = learner.prediction.probabilities[asked].argmax(axis=1).tolist() if learner.version else []
+    newest = learner.history[-1] if learner.history else None
+    return {
+        "round": session.round,
+        "n_labeled": newest.n_labeled if newest else 0,
+        "n_unlabeled": newest.n_unlabeled if newest else len(learner.dataset),
+        "asked_rows": asked,
+        "asked_predicted": predicted,
+        "asked_true": [] if truth is None else truth[asked].tolist(),
+        "asked_strategy": cards[0].strategy,
+        "query_seconds": session.query_seconds,
+        **figures(newest, names),
+    }
+
+
+def final_row(project: Project) -> dict[str, Any]:  # Any: JSON
+    """What holds after the last answer; asks nothing."""
+    newest = project.learner.history[-1] if project.learner.history else None
+    return {"round": None, "n_labeled": newest.n_labeled if newest else 0, **figures(newest, project.class_names)}
+
+
+def figures(newest: Measured | None, names: Sequence[str]) -> dict[str, Any]:  # Any: JSON
+    """Everything measured of one model version."""
+    measures = newest.measures if newest else {}
+    rest, test, audit = (measures.get(name) for name in ("rest", "test", "audit"))
+    best = measures[newest.headline] if newest and newest.headline else None
+    return {
+        "accuracy": rest["accuracy"] if rest else None,
+        "confusion": rest["confusion"] if rest else None,
+        "accuracy_test": test["accuracy"] if test else None,
+        "accuracy_audit": _with_interval(audit),
+        "measured_on": newest.headline if newest else None,
+        "macro_f1": best["macro_f1"] if best else None,
+        "weighted_f1": best["weighted_f1"] if best else None,
+        "per_class": {names[entry["code"]]: entry for entry in best["per_class"]} if best else None,
+        "pool_entropy": newest.pool_entropy if newest else None,
+        "n_changed": newest.n_changed if newest else None,
+        "fit_seconds": newest.fit_seconds if newest else None,
+    }
+
+
+def _with_interval(measure: Mapping[str, Any] | None) -> dict[str, Any] | None:  # Any: JSON
+    if not measure or not measure["n"]:
+        return None
+    low, high = measure["interval"]
+    return {"accuracy": measure["accuracy"], "low": low, "high": high, "n": measure["n"]}

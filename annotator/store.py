@@ -1,0 +1,598 @@
+"""What was asked and what was answered, durably. Speaks image ids, class ids and annotators; knows no arrays.
+
+Questions are stored before they are shown. Answers are events: appended, numbered without gaps inside the transaction,
+each with the hash of its own bytes chained to the one before it. Nothing deletes or overwrites an event: an undo or a
+changed answer *supersedes* the head of the chain of its (image, annotator), compare-and-set by a unique index, so two
+tabs can never both change the same answer. An event id is minted when an image is shown; sent twice it is one event.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from annotator import schema
+from annotator.database import Database
+from annotator.errors import ConfigError, StoreError
+
+GENESIS = "0" * 64
+PAYLOAD_VERSION = 1
+OUTCOMES = ("label", "skip", "unsure", "none-of-these")
+_HASHED = (
+    "seq event_id kind annotator_id image_id class_id outcome question_id supersedes undoes client_ms payload"
+    " payload_version created_at"
+).split()
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Who answers; `number` is stable and part of every batch's random stream."""
+
+    annotator_id: str
+    number: int
+    name: str
+    role: str = "annotator"
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """A class: its id is its code, never reused; its name may change."""
+
+    class_id: int
+    name: str
+    retired: bool = False
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One entry of the source: in the pool at `row`, or set aside with a reason."""
+
+    image_id: str
+    row: int | None
+    content_sha256: str = ""
+    status: str = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """An image that was, or is about to be, asked about, and everything known when it was chosen."""
+
+    image_id: str
+    round: int
+    rank: int
+    purpose: str
+    strategy: str
+    strategy_version: str
+    guess: int | None
+    guess_probability: float | None
+    guess_entropy: float | None
+    guess_visible: bool
+    score: float | None
+    propensity: float | None
+    model_version: int | None
+    config_version: int
+    chosen_at_seq: int
+    annotator_id: str = ""
+    question_id: str = ""
+    n_events: int = 0
+    shown_at: str | None = None
+    closed_by: str | None = None
+
+    @property
+    def event_id(self) -> str:
+        """The id of the next answer to this question: the same however often it is sent."""
+        return f"{self.question_id}.{self.n_events}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One row of the log."""
+
+    seq: int
+    event_id: str
+    kind: str
+    annotator_id: str | None = None
+    image_id: str | None = None
+    class_id: int | None = None
+    outcome: str | None = None
+    question_id: str | None = None
+    supersedes: str | None = None
+    undoes: str | None = None
+    client_ms: int | None = None
+    payload: str = "{}"
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """One fit: what it was trained on and what was measured."""
+
+    version: int
+    trained_through: int
+    dataset_version: str
+    config_version: int
+    metrics: dict[str, Any]  # Any: JSON
+
+
+class Store:
+    """One project's file. Every method is one transaction; what returned is on the disk."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise StoreError(f"There is no project at {path}. Create one, or check the folder.", "STORE_MISSING")
+        self._open(path)
+        with self._database.reading() as connection:
+            row = connection.execute(select(schema.projects)).mappings().one()
+        self.project_id: str = row["project_id"]
+        self.name: str = row["name"]
+        self.project_seed: int = row["seed"]
+        self.created_at: str = row["created_at"]
+
+    def _open(self, path: Path) -> None:
+        self.path = path
+        self._database = Database(path)
+        self._database.upgrade()
+
+    @classmethod
+    def create(cls, path: Path, name: str, seed: int) -> Store:
+        """A new, empty store at `path`; its folder is made. Raises StoreError where one stands already."""
+        if path.exists():
+            raise StoreError(f"There is a project at {path} already. Open it, or choose another name.", "STORE_EXISTS")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot make {path.parent}: {error.strerror}. Choose another --projects folder.", "STORE_READONLY"
+            ) from error
+        database = Database(path)
+        database.upgrade()
+        with database.writing() as connection:
+            connection.execute(
+                insert(schema.projects).values(
+                    project_id=uuid.uuid4().hex, name=name, seed=seed, head_seq=0, head_hash=GENESIS, created_at=now()
+                )
+            )
+        database.close()
+        return cls(path)
+
+    def close(self) -> None:
+        """Give back the file."""
+        self._database.close()
+
+    @property
+    def note(self) -> str:
+        """Engine, version and mode, for the status line."""
+        return self._database.note
+
+    @property
+    def head_seq(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return int(self._scalar(select(schema.projects.c.head_seq)))
+
+    # ---- people and classes
+
+    def annotator(self, name: str, role: str = "annotator") -> Annotator:
+        """The annotator of this name, added when new."""
+        table = schema.annotators
+        with self._database.writing() as connection:
+            found = connection.execute(self._of(table).where(table.c.name == name)).mappings().one_or_none()
+            if found is not None:
+                return Annotator(found["annotator_id"], found["number"], found["name"], found["role"])
+            number = 1 + (connection.execute(self._count(table)).scalar() or 0)
+            added = Annotator(uuid.uuid4().hex, number, name, role)
+            connection.execute(insert(table).values(project_id=self.project_id, created_at=now(), **asdict(added)))
+        return added
+
+    def annotators(self) -> list[Annotator]:
+        """Everyone, by number."""
+        rows = self._rows(self._of(schema.annotators).order_by(schema.annotators.c.number))
+        return [Annotator(row["annotator_id"], row["number"], row["name"], row["role"]) for row in rows]
+
+    def classes(self) -> list[LabelClass]:
+        """Every class by id, which is its code."""
+        rows = self._rows(self._of(schema.classes).order_by(schema.classes.c.class_id))
+        return [LabelClass(row["class_id"], row["name"], row["retired_at"] is not None) for row in rows]
+
+    def add_classes(self, names: Sequence[str], annotator_id: str | None = None) -> None:
+        """Add classes in this order, each an event. Raises ConfigError for an empty or a double name."""
+        with self._database.writing() as connection:
+            taken = [row.name for row in connection.execute(self._of(schema.classes)).fetchall()]
+            for name in checked_class_names(names, taken):
+                code = len(taken)
+                taken.append(name)
+                connection.execute(
+                    insert(schema.classes).values(
+                        project_id=self.project_id, class_id=code, name=name, created_at=now()
+                    )
+                )
+                payload = {"action": "add", "name": name}
+                self._append(connection, f"class.{code}.add", "class", annotator_id, class_id=code, payload=payload)
+
+    # ---- images and configs
+
+    def add_images(self, records: Iterable[ImageRecord]) -> None:
+        """Register the pool and what was set aside; images that are known already stay as they are."""
+        with self._database.writing() as connection:
+            known = {row.image_id for row in connection.execute(select(schema.images.c.image_id)).fetchall()}
+            fresh = [asdict(record) for record in records if record.image_id not in known]
+            if fresh:
+                connection.execute(insert(schema.images), [{"project_id": self.project_id, **row} for row in fresh])
+
+    def images(self, status: str | None = None) -> list[ImageRecord]:
+        """Every image in row order, those set aside last; or only those of one status."""
+        table = schema.images
+        query = self._of(table).order_by(table.c.row.is_(None), table.c.row, table.c.image_id)
+        if status is not None:
+            query = query.where(table.c.status == status)
+        return [_made(ImageRecord, row) for row in self._rows(query)]
+
+    def record_config(self, config: dict[str, Any], annotator_id: str | None = None) -> int:
+        """Store a new configuration as an event; returns its version, counted from 1."""
+        with self._database.writing() as connection:
+            version = 1 + (connection.execute(self._count(schema.configs)).scalar() or 0)
+            event = self._append(
+                connection, f"config.{version}", "config", annotator_id, payload={"version": version, "config": config}
+            )
+            row = {"version": version, "seq": event.seq, "config": _json(config), "created_at": event.created_at}
+            connection.execute(insert(schema.configs).values(project_id=self.project_id, **row))
+        return version
+
+    def config(self) -> tuple[int, dict[str, Any]]:
+        """The newest configuration and its version."""
+        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version.desc()).limit(1))
+        if not rows:
+            raise StoreError(
+                f"{self.path} has no configuration; its creation was cut off. Create it anew.", "STORE_INCOMPLETE"
+            )
+        return int(rows[0]["version"]), json.loads(rows[0]["config"])
+
+    # ---- questions
+
+    def offer(self, questions: Sequence[Question], annotator_id: str) -> list[Question]:
+        """Store a batch before it is shown. An image that somebody else holds is left out."""
+        with self._database.writing() as connection:
+            held = self._held(connection)
+            offered = [question for question in questions if question.image_id not in held]
+            for question in offered:
+                self._insert(connection, question, annotator_id)
+        return self.open_questions(annotator_id)
+
+    def open_questions(self, annotator_id: str) -> list[Question]:
+        """What this annotator was asked and has not answered: reopened ones first, then by rank."""
+        table = schema.questions
+        query = self._with_count().where(table.c.annotator_id == annotator_id, table.c.closed_at.is_(None))
+        return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
+
+    def questions(self) -> list[Question]:
+        """Every question that was not withdrawn, by round and rank."""
+        table = schema.questions
+        query = self._with_count().where(_kept(table))
+        return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
+
+    def asked(self) -> list[tuple[str, str]]:
+        """(image id, purpose) of every question that was not withdrawn."""
+        table = schema.questions
+        query = select(table.c.image_id, table.c.purpose).where(self._mine(table), _kept(table))
+        return [(row["image_id"], row["purpose"]) for row in self._rows(query)]
+
+    def last_round(self) -> int:
+        """The highest round number that was asked and not withdrawn; 0 before the first."""
+        table = schema.questions
+        return int(self._scalar(select(func.max(table.c.round)).where(self._mine(table), _kept(table))) or 0)
+
+    def seed(self, answered: Sequence[tuple[Question, int]], annotator_id: str) -> None:
+        """Store labels that were known from the start, each as a question and its answer, in one transaction."""
+        with self._database.writing() as connection:
+            for question, class_id in answered:
+                stored = self._insert(connection, question, annotator_id, closed_at=now(), closed_by="answer")
+                self._append(
+                    connection,
+                    f"{stored}.0",
+                    "answer",
+                    annotator_id,
+                    image_id=question.image_id,
+                    question_id=stored,
+                    outcome="label",
+                    class_id=class_id,
+                )
+
+    def withdraw(self, annotator_id: str) -> None:
+        """Take back what was offered to this annotator and not begun; begun batches stay."""
+        table = schema.questions
+        mine = and_(table.c.project_id == self.project_id, table.c.annotator_id == annotator_id)
+        with self._database.writing() as connection:
+            begun = select(table.c.round).where(mine, table.c.closed_by == "answer")
+            withdrawn = and_(mine, table.c.closed_at.is_(None), table.c.round.not_in(begun))
+            connection.execute(update(table).where(withdrawn).values(closed_at=now(), closed_by="withdrawn"))
+
+    def mark_shown(self, question_ids: Sequence[str]) -> None:
+        """Note the first time that these were on a screen."""
+        table = schema.questions
+        unseen = and_(table.c.question_id.in_(question_ids), table.c.shown_at.is_(None), self._mine(table))
+        with self._database.reading() as connection:
+            if not connection.execute(select(func.count()).select_from(table).where(unseen)).scalar():
+                return
+        with self._database.writing() as connection:
+            connection.execute(update(table).where(unseen).values(shown_at=now()))
+
+    # ---- answers
+
+    def answer(
+        self,
+        question: Question,
+        annotator_id: str,
+        outcome: str,
+        class_id: int | None = None,
+        client_ms: int | None = None,
+    ) -> Event:
+        """Store an answer to a question; sent twice it is one event.
+
+        Raises StoreError STORE_CONFLICT where another tab answered it meanwhile, STORE_AUTHZ for somebody else's.
+        """
+        if question.annotator_id != annotator_id:
+            raise StoreError("That question was asked of somebody else; reload the page.", "STORE_AUTHZ")
+        fields: dict[str, Any] = {
+            "outcome": outcome,
+            "class_id": class_id,
+            "question_id": question.question_id,
+            "client_ms": client_ms,
+        }
+        with self._database.writing() as connection:
+            known = self._event(connection, question.event_id)
+            if known is not None:
+                return known
+            head = self._head(connection, question.image_id, annotator_id)
+            if head is not None and head.outcome is not None:
+                raise StoreError("That image was answered already in another tab; reload to see it.", "STORE_CONFLICT")
+            supersedes = head.event_id if head else None
+            event = self._append(
+                connection,
+                question.event_id,
+                "answer",
+                annotator_id,
+                image_id=question.image_id,
+                supersedes=supersedes,
+                **fields,
+            )
+            self._close(connection, question.question_id)
+        return event
+
+    def relabel(self, expected: Event, outcome: str, class_id: int | None = None) -> Event:
+        """Change a stored answer, compare-and-set on the event that the person saw."""
+        event_id = f"{expected.event_id}>{outcome}{'' if class_id is None else class_id}"
+        with self._database.writing() as connection:
+            known = self._event(connection, event_id)
+            if known is not None:
+                return known
+            try:
+                return self._append(
+                    connection,
+                    event_id,
+                    "answer",
+                    expected.annotator_id,
+                    image_id=expected.image_id,
+                    question_id=expected.question_id,
+                    supersedes=expected.event_id,
+                    outcome=outcome,
+                    class_id=class_id,
+                )
+            except IntegrityError as error:
+                message = "That answer was changed in another tab meanwhile; reload to see it."
+                raise StoreError(message, "STORE_CONFLICT") from error
+
+    def undo(self, annotator_id: str) -> Event | None:
+        """Take back this annotator's newest answer that stands; what it replaced holds again. None: nothing to undo."""
+        with self._database.writing() as connection:
+            target = self._last_standing(connection, annotator_id)
+            if target is None:
+                return None
+            head = self._head(connection, str(target.image_id), annotator_id)
+            before = self._restored(connection, target)
+            event = self._append(
+                connection,
+                f"{target.event_id}<",
+                "undo",
+                annotator_id,
+                image_id=target.image_id,
+                question_id=target.question_id,
+                supersedes=head.event_id if head else None,
+                undoes=target.event_id,
+                outcome=before.outcome if before else None,
+                class_id=before.class_id if before else None,
+            )
+            if event.outcome is None and target.question_id is not None:
+                self._reopen(connection, target.question_id)
+        return event
+
+    def current(self, through: int | None = None) -> list[Event]:
+        """The standing answer of each (image, annotator), by seq; `through` looks back to that event."""
+        table, later = schema.events, schema.events.alias("later")
+        superseded = select(later.c.seq).where(
+            later.c.project_id == table.c.project_id, later.c.supersedes == table.c.event_id
+        )
+        query = self._of(table).where(table.c.image_id.is_not(None), table.c.outcome.is_not(None))
+        if through is not None:
+            superseded = superseded.where(later.c.seq <= through)
+            query = query.where(table.c.seq <= through)
+        return [_made(Event, row) for row in self._rows(query.where(~superseded.exists()).order_by(table.c.seq))]
+
+    def events(self) -> list[Event]:
+        """The whole log in order."""
+        return [_made(Event, row) for row in self._rows(self._of(schema.events).order_by(schema.events.c.seq))]
+
+    def damaged(self) -> list[int]:
+        """Seqs of events whose stored bytes do not match the hash chain; empty when all is well."""
+        broken, previous = [], GENESIS
+        for row in self._rows(self._of(schema.events).order_by(schema.events.c.seq)):
+            if _hash(previous, dict(row)) != row["hash"]:
+                broken.append(int(row["seq"]))
+            previous = row["hash"]
+        return broken
+
+    # ---- models
+
+    def record_model(self, record: ModelRecord) -> None:
+        """Store what a fit was trained on and what was measured; a version that is known stays."""
+        values = asdict(record) | {"metrics": _json(record.metrics), "status": "ready", "created_at": now()}
+        with self._database.writing() as connection:
+            known = select(schema.models.c.version).where(schema.models.c.version == record.version)
+            if connection.execute(known).first() is None:
+                connection.execute(insert(schema.models).values(project_id=self.project_id, **values))
+
+    def models(self) -> list[ModelRecord]:
+        """Every fit by version."""
+        rows = self._rows(self._of(schema.models).order_by(schema.models.c.version))
+        return [_made(ModelRecord, dict(row) | {"metrics": json.loads(row["metrics"])}) for row in rows]
+
+    # ---- inside a transaction
+
+    def _append(
+        self,
+        connection: Connection,
+        event_id: str,
+        kind: str,
+        annotator_id: str | None,
+        payload: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Event:  # Any: column values
+        """The next event of the chain; the only place that writes one."""
+        table = schema.projects
+        head = connection.execute(select(table.c.head_seq, table.c.head_hash).with_for_update()).one()
+        row = (
+            dict.fromkeys(_HASHED)
+            | fields
+            | {
+                "seq": head.head_seq + 1,
+                "event_id": event_id,
+                "kind": kind,
+                "annotator_id": annotator_id,
+                "payload": _json(payload or {}),
+                "payload_version": PAYLOAD_VERSION,
+                "created_at": now(),
+            }
+        )
+        row["hash"] = _hash(head.head_hash, row)
+        connection.execute(insert(schema.events).values(project_id=self.project_id, **row))
+        connection.execute(update(table).values(head_seq=row["seq"], head_hash=row["hash"]))
+        return Event(**{key: row[key] for key in Event.__dataclass_fields__})
+
+    def _insert(self, connection: Connection, question: Question, annotator_id: str, **closed: str) -> str:
+        row = asdict(question) | {"annotator_id": annotator_id, "question_id": uuid.uuid4().hex, **closed}
+        del row["n_events"]
+        values = {"project_id": self.project_id, "lease_slot": 0, "offered_at": now(), **row}
+        connection.execute(insert(schema.questions).values(values))
+        return str(row["question_id"])
+
+    def _event(self, connection: Connection, event_id: str) -> Event | None:
+        query = self._of(schema.events).where(schema.events.c.event_id == event_id)
+        row = connection.execute(query).mappings().one_or_none()
+        return _made(Event, row) if row else None
+
+    def _head(self, connection: Connection, image_id: str, annotator_id: str) -> Event | None:
+        """The newest event of the chain of this (image, annotator)."""
+        table = schema.events
+        query = self._of(table).where(table.c.image_id == image_id, table.c.annotator_id == annotator_id)
+        row = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).mappings().one_or_none()
+        return _made(Event, row) if row else None
+
+    def _last_standing(self, connection: Connection, annotator_id: str) -> Event | None:
+        table, later = schema.events, schema.events.alias("later")
+        undone = select(later.c.seq).where(later.c.project_id == table.c.project_id, later.c.undoes == table.c.event_id)
+        mine = self._of(table).where(table.c.annotator_id == annotator_id, table.c.kind == "answer", ~undone.exists())
+        row = connection.execute(mine.order_by(table.c.seq.desc()).limit(1)).mappings().one_or_none()
+        return _made(Event, row) if row else None
+
+    def _restored(self, connection: Connection, undone: Event) -> Event | None:
+        """What held before the event that is being undone."""
+        return self._event(connection, undone.supersedes) if undone.supersedes else None
+
+    def _close(self, connection: Connection, question_id: str) -> None:
+        table = schema.questions
+        connection.execute(
+            update(table).where(table.c.question_id == question_id).values(closed_at=now(), closed_by="answer")
+        )
+
+    def _reopen(self, connection: Connection, question_id: str) -> None:
+        """Ask again, unless somebody else holds the image by now."""
+        table = schema.questions
+        image_id = connection.execute(select(table.c.image_id).where(table.c.question_id == question_id)).scalar()
+        if image_id not in self._held(connection):
+            connection.execute(
+                update(table).where(table.c.question_id == question_id).values(closed_at=None, closed_by=None)
+            )
+
+    def _held(self, connection: Connection) -> set[str]:
+        table = schema.questions
+        query = select(table.c.image_id).where(self._mine(table), table.c.closed_at.is_(None))
+        return set(connection.execute(query).scalars().fetchall())
+
+    # ---- reading
+
+    def _mine(self, table: Any) -> Any:  # Any: SQLAlchemy's table and clause
+        return table.c.project_id == self.project_id
+
+    def _of(self, table: Any) -> Any:  # Any: SQLAlchemy's table and select
+        return select(table).where(self._mine(table))
+
+    def _count(self, table: Any) -> Any:  # Any: SQLAlchemy's table and select
+        return select(func.count()).select_from(table).where(self._mine(table))
+
+    def _with_count(self) -> Any:  # Any: SQLAlchemy's select
+        """Questions, each with the number of events that answered it so far."""
+        table, event = schema.questions, schema.events
+        n_events = select(func.count()).where(
+            event.c.project_id == table.c.project_id, event.c.question_id == table.c.question_id
+        )
+        return select(table, n_events.scalar_subquery().label("n_events")).where(self._mine(table))
+
+    def _rows(self, query: Any) -> Sequence[Any]:  # Any: SQLAlchemy's select and row mappings
+        with self._database.reading() as connection:
+            return connection.execute(query).mappings().fetchall()
+
+    def _scalar(self, query: Any) -> Any:  # Any: SQLAlchemy's select and a column value
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar()
+
+
+def now() -> str:
+    """This moment as ISO 8601 in UTC, to the microsecond."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def checked_class_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
+    """Names stripped of outer blanks. Raises ConfigError for an empty name, and for one that stands twice."""
+    seen, checked = {name.casefold() for name in taken}, []
+    for name in (name.strip(" \t\r\n") if name.strip() else "" for name in names):
+        if not name:
+            raise ConfigError("A class needs a name; remove the empty one.", "CLASS_EMPTY")
+        if name.casefold() in seen:
+            raise ConfigError(f"The class {name!r} stands twice; name each class once.", "CLASS_DUPLICATE")
+        seen.add(name.casefold())
+        checked.append(name)
+    return checked
+
+
+def _kept(table: Any) -> Any:  # Any: SQLAlchemy's table and clause
+    return (table.c.closed_by.is_(None)) | (table.c.closed_by != "withdrawn")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+def _hash(previous: str, row: dict[str, Any]) -> str:  # Any: column values
+    return hashlib.sha256((previous + _json([row[key] for key in _HASHED])).encode()).hexdigest()
+
+
+def _made(kind: type[Any], row: Any) -> Any:  # Any: one of the dataclasses above from a row mapping
+    return kind(**{key: row[key] for key in kind.__dataclass_fields__ if key in row})

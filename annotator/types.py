@@ -1,0 +1,198 @@
+"""The values and protocols of one round: the architecture on a page.
+
+    ImageSource ─ Encoder ─ Graph ─▶ Dataset ─ Model ─▶ Prediction ─▶ Pool ─ QueryStrategy ─▶ Choice
+
+Numerics speak rows (order of arrival in the dataset) and class codes (order of creation, -1 = unlabeled).
+Image ids and class names belong to the store and the views; `Session` and `Learner` translate. Values are frozen:
+a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FloatArray = NDArray[np.float64]
+FeatureArray = NDArray[np.float32]
+"""(n_images, n_features)"""
+IntArray = NDArray[np.int64]
+ImageArray = NDArray[np.uint8]
+"""(n_images, height, width, n_channels), n_channels 1 (grey) or 3 (RGB), upright."""
+SparseMatrix = Any  # scipy ships no types: a scipy.sparse.csr_array
+
+UNLABELED = -1
+
+
+class Report(Protocol):
+    """Progress out, cancel in: called often by long work; raises `Cancelled` where somebody asked to stop."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A `Report` that shows nothing and never cancels."""
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """An entry of a source that cannot be an image of the pool, and why."""
+
+    image_id: str
+    code: str
+    reason: str
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Ordered images with stable ids. Either `array` holds them all, or `read` gives one as the bytes of a file."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Stable image ids, in order of arrival."""
+
+    @property
+    def array(self) -> ImageArray | None:
+        """(n_images, height, width, n_channels) where the source is an array, else None."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes the source knows of; empty where it knows none. Truth codes index them."""
+
+    @property
+    def truth(self) -> IntArray | None:
+        """(n_images,) class codes, -1 where unknown; None where the source knows nothing."""
+
+    @property
+    def held_out(self) -> ImageSource | None:
+        """A test set: never asked about, never trained on."""
+
+    @property
+    def set_aside(self) -> Sequence[SetAside]:
+        """Entries already refused while listing (unreadable, outside the root, ...)."""
+
+    def read(self, row: int) -> bytes:
+        """The bytes of image `row` as they are in its file. Raises SourceError (SRC_...)."""
+
+    def stamp(self, row: int) -> str:
+        """A cheap mark that changes when the content of image `row` may have: for a file its size, mtime and inode."""
+
+
+class FittedEncoder(Protocol):
+    """images -> features, for the pool, the test set and later images alike."""
+
+    @property
+    def version(self) -> str:
+        """Name, parameters and what was learned, in short: equal versions give equal features."""
+
+    def encode(self, images: ImageArray, report: Report = silent) -> FeatureArray:
+        """(n, height, width, n_channels) uint8 -> (n, n_features) float32."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned under `folder`."""
+
+
+class Encoder(Protocol):
+    """What to turn images into; `fit` looks at the pool only, never at a test set."""
+
+    def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedEncoder: ...
+
+    def load(self, folder: Path) -> FittedEncoder:
+        """What `FittedEncoder.save` wrote."""
+
+
+class Graph(Protocol):
+    """Symmetric nearest-neighbour affinities of the pool."""
+
+    @property
+    def affinity(self) -> SparseMatrix:
+        """(n_images, n_images) csr_array: symmetric, non-negative, zero diagonal."""
+
+    def connect(self, features: FeatureArray) -> SparseMatrix:
+        """Affinities of new images to the pool by the same weights, (n_new, n_images)."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Test images with their truth; they influence nothing but the figure printed for them."""
+
+    ids: Sequence[str]
+    images: ImageArray
+    features: FeatureArray
+    truth: IntArray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The pool as numbers: computed once, memory-mapped, shared by every session."""
+
+    ids: Sequence[str]
+    images: ImageArray
+    features: FeatureArray
+    graph: Graph
+    group: IntArray
+    """(n_images,) the first row with the same content; two identical files are two images of one group."""
+    version: str
+    open_image: Callable[[int, int], Any] = field(repr=False)
+    """(row, longest side in px) -> upright RGB PIL image; side 0 = full size."""
+    truth: IntArray | None = None
+    held_out: HeldOut | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model believes about every image of the pool."""
+
+    probabilities: FloatArray
+    """(n_images, n_classes), rows sum to 1."""
+    evidence: FloatArray | None = None
+    """(n_images,) how much label mass reached the row; 0 = none did, its probabilities are the class prior."""
+    embedding: FeatureArray | None = None
+    members: tuple[FloatArray, ...] = ()
+    """The parts of a vote, each (n_images, n_classes)."""
+
+
+class Model(Protocol):
+    """dataset + labels -> prediction. May reuse what it solved last; the answer is that of a fresh fit."""
+
+    def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
+        """labels (n_images,), -1 = unlabeled, at least one label; `n_classes` may exceed the classes seen."""
+
+    def predict(self, features: FeatureArray) -> FloatArray:
+        """Images outside the pool, by the last fit: (n, n_features) -> (n, n_classes)."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All that is known when a batch is chosen."""
+
+    dataset: Dataset
+    labels: IntArray
+    """(n_images,), -1 = unlabeled; audit images count as unlabeled."""
+    prediction: Prediction
+    candidates: IntArray
+    """Rows that may be asked about, ascending."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Rows to ask about, best first, with their scores: higher = ask sooner."""
+
+    rows: IntArray
+    scores: FloatArray
+
+
+class QueryStrategy(Protocol):
+    """pool -> images to ask about."""
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """At most `batch_size` of `pool.candidates`; fewer only where there are fewer."""

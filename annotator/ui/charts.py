@@ -1,0 +1,104 @@
+"""The figures as Altair charts. They draw what they are given; on what it was measured, the caller's caption says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from annotator.learner import Measured
+
+BAND, LINE, ACCENT = "#0072b2", "#0072b2", "#d55e00"
+
+
+def learning_curve(
+    history: Sequence[Measured], measure: str, height: int = 220
+) -> Any:  # Any: Altair's methods are untyped unions
+    """Accuracy against labels with its 95 % interval; one point a model."""
+    rows = [
+        {
+            "model": point.version,
+            "labels": point.n_labeled,
+            "accuracy": point.measures[measure]["accuracy"],
+            "low": point.measures[measure]["interval"][0],
+            "high": point.measures[measure]["interval"][1],
+            "images": point.measures[measure]["n"],
+        }
+        for point in history
+        if point.measures.get(measure, {}).get("n")
+    ]
+    frame = pd.DataFrame(rows, columns=["model", "labels", "accuracy", "low", "high", "images"])
+    base = alt.Chart(frame, height=height).encode(x=alt.X("labels:Q", title="labels", axis=alt.Axis(tickMinStep=1)))
+    percent = alt.Axis(format="%")
+    band = base.mark_area(opacity=0.2, color=BAND).encode(
+        y=alt.Y("low:Q", title="accuracy", axis=percent, scale=alt.Scale(domain=[0, 1])), y2="high:Q"
+    )
+    tooltip = [
+        alt.Tooltip("model:Q", title="round"),
+        alt.Tooltip("labels:Q"),
+        alt.Tooltip("accuracy:Q", format=".1%"),
+        alt.Tooltip("low:Q", format=".1%", title="95 % from"),
+        alt.Tooltip("high:Q", format=".1%", title="to"),
+        alt.Tooltip("images:Q", title="measured on"),
+    ]
+    line = base.mark_line(color=LINE, point={"size": 45, "filled": True, "color": LINE}).encode(
+        y=alt.Y("accuracy:Q"), tooltip=tooltip
+    )
+    return alt.layer(band, line)
+
+
+def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:  # Any: Altair's methods are untyped unions
+    """A heatmap, rows = truth; the counts stand in the cells."""
+    rows = [
+        {"truth": names[truth], "guess": names[guess], "images": counts[truth][guess]}
+        for truth in range(len(names))
+        for guess in range(len(names))
+    ]
+    order = list(names)
+    base = alt.Chart(pd.DataFrame(rows), height=max(180, 30 * len(names))).encode(
+        x=alt.X("guess:N", sort=order, title="guess", axis=alt.Axis(labelAngle=0, orient="top", labelLimit=90)),
+        y=alt.Y("truth:N", sort=order, title="truth", axis=alt.Axis(labelLimit=120)),
+        tooltip=["truth:N", "guess:N", "images:Q"],
+    )
+    cells = base.mark_rect().encode(
+        color=alt.Color("images:Q", scale=alt.Scale(type="symlog", scheme="blues"), legend=None)
+    )
+    top = max(1, max((max(row) for row in counts), default=1))
+    ink = alt.condition(alt.datum.images > 0.35 * top, alt.value("white"), alt.value("#1c2b33"))
+    text = base.transform_filter("datum.images > 0").mark_text(fontSize=12).encode(text="images:Q", color=ink)
+    return alt.layer(cells, text)
+
+
+def class_balance(counts: dict[str, int]) -> Any:  # Any: Altair's methods are untyped unions
+    """Labels given per class."""
+    frame = pd.DataFrame({"class": list(counts), "labels": list(counts.values())})
+    return (
+        alt.Chart(frame, height=max(120, 24 * len(counts)))
+        .mark_bar(color=BAND)
+        .encode(
+            x=alt.X("labels:Q", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("class:N", sort=list(counts), title=None),
+            tooltip=["class:N", "labels:Q"],
+        )
+    )
+
+
+def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:  # Any: Altair's methods are untyped unions
+    """Mean entropy of the unlabeled images, model by model."""
+    points = [point for point in history if point.pool_entropy is not None]
+    rows = {
+        "model": [point.version for point in points],
+        "labels": [point.n_labeled for point in points],
+        "entropy": [point.pool_entropy for point in points],
+    }
+    return (
+        alt.Chart(pd.DataFrame(rows), height=height)
+        .mark_line(point=True, color=ACCENT)
+        .encode(
+            x=alt.X("labels:Q", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("entropy:Q", title="mean entropy, nats", scale=alt.Scale(zero=True)),
+            tooltip=[alt.Tooltip("model:Q", title="round"), "labels:Q", alt.Tooltip("entropy:Q", format=".3f")],
+        )
+    )

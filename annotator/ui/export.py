@@ -1,0 +1,110 @@
+"""The export view: choose a format, get a file, a manifest that counts it, and the line that loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from annotator import registry
+from annotator.jobs import Job
+from annotator.paths import slug
+from annotator.project import Project
+from annotator.ui import parts, state
+from annotator.ui.words import count, plain
+
+SHORT = {"csv": "CSV", "jsonl": "JSON Lines", "npz": "NumPy .npz", "folders": "Zip of class folders"}
+
+
+def render(project: Project) -> None:
+    """The form; once written, the download."""
+    session = state.session(project)
+    st.markdown(f"#### Export {plain(project.store.name)}")
+    st.caption(
+        f"{count(len(session.labels), 'label')} stand. Every row says who answered, when, in which round and why."
+    )
+    running = st.session_state.get("exporting")
+    if running is not None and running[0] in state.opened().jobs:
+        _writing(state.opened().jobs[running[0]])
+        return
+    names = registry.names("exporter")
+    chosen = st.segmented_control(
+        "Format",
+        names,
+        default=names[0],
+        key="export-format",
+        required=True,
+        format_func=lambda name: SHORT.get(name, name),
+    )
+    st.caption(plain(registry.summary("exporter", chosen)))
+    predictions = st.toggle(
+        "Also the model's class for every image without a label",
+        key="export-predictions",
+        disabled=project.learner.version is None,
+        help="Marked `predicted`, with the probability, so that they can be told apart.",
+    )
+    st.button(
+        "Write the export",
+        type="primary",
+        key="write-export",
+        icon=":material/save:",
+        on_click=state.guarded(_start),
+        args=(project, chosen, predictions),
+    )
+    written = st.session_state.get("exported")
+    if written is not None and written["project"] == project.folder.name:
+        _download(written)
+
+
+def _start(project: Project, name: str, predictions: bool) -> None:
+    exporter = registry.create("exporter", name)
+    folder = state.job_folder()
+    path = folder / f"{slug(project.store.name, 'labels')}{exporter.suffix}"
+    arguments = {"project": str(project.folder), "format": name, "predictions": predictions, "path": str(path)}
+    job = Job.start("annotator.exporters.gather:export_job", arguments, folder / "job")
+    state.opened().jobs[str(folder)] = job
+    st.session_state["exporting"] = (str(folder), arguments)
+    st.session_state.pop("exported", None)
+
+
+def _writing(job: Job) -> None:
+    def done() -> None:
+        _, arguments = st.session_state.pop("exporting")
+        name = Path(arguments["project"]).name
+        st.session_state["exported"] = {**arguments, "project": name, "manifest": job.result()}
+
+    parts.running_job(job, done, lambda: st.session_state.pop("exporting", None))
+
+
+def _download(written: dict[str, Any]) -> None:  # Any: JSON
+    exporter = registry.create("exporter", written["format"])
+    path, manifest = Path(written["path"]), written["manifest"]
+    with st.container(border=True, key="written"):
+        predicted = f", {count(manifest['n_predictions'], 'prediction')}" if manifest["n_predictions"] else ""
+        rows, files = count(manifest["n_rows"], "row"), count(manifest["files"], "file")
+        st.markdown(f"**{count(manifest['n_labels'], 'label')}{predicted}** in {rows}, {files}")
+        with st.container(horizontal=True):
+            with path.open("rb") as file:
+                st.download_button(
+                    "Download",
+                    file,
+                    path.name,
+                    exporter.mime,
+                    type="primary",
+                    on_click="ignore",
+                    key="download",
+                    icon=":material/download:",
+                )
+            st.download_button(
+                "Manifest",
+                json.dumps(manifest, indent=1),
+                f"{path.name}.manifest.json",
+                "application/json",
+                on_click="ignore",
+                key="download-manifest",
+            )
+        st.code(exporter.load_line(path.name), language="python")
+        if manifest["failed"]:
+            st.warning(f"{count(len(manifest['failed']), 'image')} could not be written; the manifest says why.")

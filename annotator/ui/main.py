@@ -1,0 +1,74 @@
+"""The script that Streamlit runs for every interaction: find the project, draw the chosen view."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from annotator.errors import AnnotatorError
+from annotator.project import Project
+from annotator.ui import export, label, progress, start, state
+from annotator.ui.words import plain
+
+st.set_page_config(page_title="annotator", page_icon=":material/label:", layout="wide")
+
+
+def main() -> None:
+    """One run."""
+    pages = [
+        st.Page(_label, title="Label", icon=":material/edit:", url_path="label", default=True),
+        st.Page(_progress, title="Progress", icon=":material/monitoring:", url_path="progress"),
+        st.Page(_export, title="Export", icon=":material/download:", url_path="export"),
+        st.Page(_start, title="Start", icon=":material/home:", url_path="start"),
+    ]
+    st.session_state["pages"] = {page.title: page for page in pages}
+    st.navigation(pages, position="top").run()
+
+
+def _start() -> None:
+    _notices()
+    start.render()
+
+
+def _label() -> None:
+    project = _project()
+    if project is not None:
+        label.render(project)
+
+
+def _progress() -> None:
+    project = _project()
+    if project is not None:
+        progress.render(project)
+
+
+def _export() -> None:
+    project = _project()
+    if project is not None:
+        export.render(project)
+
+
+def _project() -> Project | None:
+    """The project of this tab; where there is none, a word on what to do."""
+    try:
+        project = state.current()
+    except AnnotatorError as error:
+        st.error(plain(str(error)))
+        st.page_link(st.session_state["pages"]["Start"], label="Choose another project")
+        return None
+    _notices()
+    if project is None:
+        st.info("No project is open.")
+        st.page_link(st.session_state["pages"]["Start"], label="Choose or create one")
+    return project
+
+
+def _notices() -> None:
+    for kind, message in state.notices():
+        if kind == "error":
+            st.error(plain(message), icon=":material/error:")
+        else:
+            st.toast(plain(message), icon=":material/check:")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Pieces that more than one view draws: the curve with its caption, the rounds panel, a running job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from annotator.errors import AnnotatorError
+from annotator.jobs import Job
+from annotator.learner import MEASURED_ON
+from annotator.project import Project
+from annotator.session import Answered, Session
+from annotator.ui import charts
+from annotator.ui.pictures import card_picture
+from annotator.ui.words import count, duration, plain
+
+OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
+
+
+def curve(session: Session, height: int = 220) -> None:
+    """The learning curve, and on what it was measured."""
+    newest = session.history[-1] if session.history else None
+    if newest is None or newest.headline is None:
+        st.caption("The learning curve starts with the first round." if newest is None else _not_measured())
+        return
+    st.altair_chart(charts.learning_curve(session.history, newest.headline, height), key=f"curve{height}")
+    measured = newest.measures[newest.headline]
+    low, high = measured["interval"]
+    st.caption(
+        f"Accuracy {100 * measured['accuracy']:.1f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %) on "
+        f"{measured['n']:,} {MEASURED_ON[newest.headline]}."
+    )
+
+
+def _not_measured() -> str:
+    return (
+        "Nothing to measure accuracy on yet: a share of each batch is drawn at random for that, and the curve starts "
+        "when the first of them are answered."
+    )
+
+
+def rounds_panel(project: Project, session: Session, most: int) -> None:
+    """A row per round of the images asked, each under "guess → answer", mistakes marked; the newest first."""
+    rounds = [asked for asked in session.rounds if any(image.outcome for image in asked)]
+    for asked in reversed(rounds[-most:]):
+        answered = [image for image in asked if image.outcome]
+        right = sum(image.guess == image.answer for image in answered if image.guess)
+        guessed = sum(image.guess is not None for image in answered)
+        summary = f"{right} of {guessed} guesses right" if guessed else "no guesses yet"
+        st.markdown(f"**Round {asked[0].round}** · {summary}")
+        with st.container(horizontal=True, gap="small"):
+            for image in answered:
+                _asked_image(project, image)
+
+
+def _asked_image(project: Project, image: Answered) -> None:
+    with st.container(width=92, gap=None):
+        st.caption(_guess_and_answer(image))
+        st.image(card_picture(project.learner.dataset, image.row, 84), width=84, alt=plain(image.image_id))
+
+
+def _guess_and_answer(image: Answered) -> str:
+    answer = plain(image.answer) if image.answer else OUTCOME_SIGNS.get(str(image.outcome), "–")
+    guess = plain(image.guess) if image.guess else "–"
+    wrong = image.guess is not None and image.answer is not None and image.guess != image.answer
+    return f":red[**{guess} → {answer} ✗**]" if wrong else f"{guess} → {answer}"
+
+
+def set_aside(project: Project) -> None:
+    """What the import could not use, and why."""
+    aside = project.prepared.set_aside
+    hashes = project.prepared.hashes
+    n_duplicates = len(hashes) - len(set(hashes))
+    if not aside and not n_duplicates:
+        return
+    total = len(hashes) + len(aside)
+    title = f"Imported {len(hashes):,} of {total:,} images, {len(aside):,} set aside"
+    if n_duplicates:
+        title += f", {count(n_duplicates, 'duplicate')}"
+    with st.expander(title):
+        if n_duplicates:
+            st.caption("Identical images are kept as they are; only the first of each is asked about.")
+        if aside:
+            rows = [{"file": entry.image_id, "code": entry.code, "reason": entry.reason} for entry in aside]
+            st.dataframe(rows, hide_index=True)
+
+
+def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], None]) -> None:
+    """A progress line with the time left and a cancel button; polls by itself, then hands over."""
+
+    @st.fragment(run_every=0.4)
+    def poll() -> None:
+        if job.status == "running":
+            progress = job.progress
+            share = progress.done / progress.total if progress.total else 0.0
+            st.progress(min(1.0, share), text=_progress_text(job))
+            st.button("Cancel", on_click=job.cancel, key="cancel-job")
+            return
+        try:
+            job.result()
+            on_done()
+        except AnnotatorError as error:
+            on_gone()
+            st.session_state.setdefault("notices", []).append(("error", str(error)))
+        st.rerun()
+
+    poll()
+
+
+def _progress_text(job: Job) -> str:
+    progress = job.progress
+    of = f" {progress.done:,} of {progress.total:,}" if progress.total else ""
+    left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+    return f"{progress.stage}{of}{left}"

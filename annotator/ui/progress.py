@@ -1,0 +1,96 @@
+"""The progress view: how good the model is by now, on which images that was measured, and what was asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from annotator.learner import MEASURED_ON
+from annotator.project import Project
+from annotator.session import Session
+from annotator.ui import charts, parts, state
+from annotator.ui.words import percent, plain, visible
+
+
+def render(project: Project) -> None:
+    """Every figure with its caption."""
+    session = state.session(project)
+    _totals(session)
+    if not session.history:
+        st.info(
+            "No model yet: answer a first batch with two classes, and the figures appear here.",
+            icon=":material/monitoring:",
+        )
+        return
+    left, right = st.columns(2, gap="medium")
+    newest = session.history[-1]
+    measured = newest.measures[newest.headline] if newest.headline else None
+    with left:
+        st.markdown("#### Learning curve")
+        parts.curve(session, height=280)
+        st.markdown("#### Doubt left in the pool")
+        st.altair_chart(charts.pool_entropy(session.history), key="entropy")
+        st.caption("Mean entropy of the guesses for all unlabeled images.")
+    with right:
+        st.markdown("#### Labels by class")
+        given = Counter(session.labels.values())
+        st.altair_chart(
+            charts.class_balance({visible(name): given[name] for name in session.class_names}), key="balance"
+        )
+        st.caption("Your own standing labels.")
+    if measured is not None and newest.headline is not None:
+        _report(project, measured, newest.headline)
+    st.markdown("#### What was asked")
+    _rounds(project, session)
+
+
+def _totals(session: Session) -> None:
+    newest = session.history[-1] if session.history else None
+    measured = newest.measures[newest.headline] if newest and newest.headline else None
+    with st.container(horizontal=True, key="totals"):
+        st.metric("labels", f"{len(session.labels):,}")
+        st.metric("rounds", f"{len(session.history):,}")
+        st.metric("left in the pool", f"{session.n_left + len(session.remaining):,}")
+        st.metric("accuracy", percent(measured["accuracy"] if measured else None))
+        pace = session.seconds_per_label
+        st.metric("seconds per label", "–" if pace is None else f"{pace:.1f}")
+
+
+def _report(project: Project, measured: Mapping[str, Any], name: str) -> None:  # Any: JSON of metrics.Scores
+    names = [visible(class_name) for class_name in project.class_names]
+    n_known = len(measured["confusion"])
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.markdown("#### Confusion matrix")
+        st.altair_chart(charts.confusion(measured["confusion"], names[:n_known]), key="confusion")
+        st.caption(f"On {measured['n']:,} {MEASURED_ON[name]}.")
+    with right:
+        st.markdown("#### Classification report")
+        rows = [
+            {
+                "class": names[entry["code"]],
+                "precision": entry["precision"],
+                "recall": entry["recall"],
+                "F1": entry["f1"],
+                "images": entry["support"],
+            }
+            for entry in measured["per_class"]
+        ]
+        numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in ("precision", "recall", "F1")}
+        st.dataframe(rows, hide_index=True, column_config=numbers, key="report")
+        st.caption(
+            f"Macro F1 {measured['macro_f1']:.3f}, weighted F1 {measured['weighted_f1']:.3f}, on {measured['n']:,} "
+            f"{plain(MEASURED_ON[name])}."
+        )
+
+
+def _rounds(project: Project, session: Session) -> None:
+    n_rounds = len(session.rounds)
+    most = 10
+    if n_rounds > most and st.toggle(f"Show all {n_rounds} rounds", key="all-rounds"):
+        most = n_rounds
+    st.caption("Guess → answer for every image asked, the newest round first; mistakes of the model are marked ✗.")
+    parts.rounds_panel(project, session, most)

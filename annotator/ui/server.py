@@ -1,0 +1,57 @@
+"""How the app is served: the same script from `annotator run`, `python -m annotator run` and `streamlit run app.py`.
+
+Loopback only: there is no sign-in yet, so no other address can be asked for. Which folders the app may touch reaches
+the script through the environment, since Streamlit starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from annotator.errors import ConfigError
+from annotator.project import assets
+
+SCRIPT = str(Path(__file__).with_name("main.py"))
+PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
+
+
+def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
+    """Serve until stopped. Raises ConfigError where the port is taken or the root is no folder."""
+    if not root.is_dir():
+        raise ConfigError(f"--root {root} is not a folder. Name one that holds images.")
+    _check_port(port)
+    os.environ[PROJECTS], os.environ[ROOT] = str(projects.resolve()), str(root.resolve())
+    print(f"annotator: http://localhost:{port} (projects in {projects}; stop with Ctrl+C)", flush=True)
+    sys.argv = [SCRIPT]  # what Streamlit takes for the launcher's own arguments
+    st.App(SCRIPT).run(config={**_options(), "server.port": port, "server.headless": not browser})
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(f"Port {port} is taken ({error.strerror}). Stop the other app or give --port.") from error
+
+
+def _options() -> dict[str, Any]:  # Any: option values
+    """The app's Streamlit options: the checkout's own file, or its copy in a wheel."""
+    beside = Path(__file__).parents[2] / ".streamlit" / "config.toml"
+    inside = assets() / "streamlit.toml"
+    path = inside if inside.exists() else beside
+    return dict(_flat(tomllib.loads(path.read_text())))
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:  # Any: TOML
+    pairs: list[tuple[str, Any]] = []  # Any: TOML
+    for key, value in table.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return pairs

@@ -1,0 +1,36 @@
+"""Text on the screen: names and numbers from outside are shown as text, never as Markdown or HTML."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&=^@/])")
+_NEWLINES = re.compile(r"[\r\n\t\v\f\u2028\u2029]")
+
+
+def plain(text: str) -> str:
+    """Any text, shown as it is: Markdown escaped, line breaks and direction overrides made visible."""
+    return _MARKUP.sub(r"\\\1", visible(text))
+
+
+def visible(text: str) -> str:
+    """Line breaks and invisible controls as symbols; undecodable characters as �. NFC, so that é is é."""
+    shown = unicodedata.normalize("NFC", text).encode("utf-8", "replace").decode("utf-8")
+    shown = _NEWLINES.sub("⏎", shown)
+    return "".join("�" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character for character in shown)
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """1 label, 2 labels, 1,000 labels."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def percent(share: float | None) -> str:
+    """61 %; a dash where nothing was measured."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """12 s, 3 min."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

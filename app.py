@@ -1,0 +1,7 @@
+"""`streamlit run app.py` serves everything, as `annotator run` does. The literal below is what Streamlit looks for."""
+
+import streamlit as st
+
+from annotator.ui.server import SCRIPT
+
+app = st.App(SCRIPT)

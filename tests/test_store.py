@@ -1,0 +1,425 @@
+"""The label store: what is acknowledged stays, nothing is overwritten, and two people never collide."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotator import schema
+from annotator.database import Database, wal_is_safe
+from annotator.errors import AnnotatorError, ConfigError, StoreError
+from annotator.store import Event, ImageRecord, ModelRecord, Question, Store
+
+
+def question(image_id: str, round_number: int = 1, rank: int = 1, purpose: str = "train") -> Question:
+    return Question(
+        image_id=image_id,
+        round=round_number,
+        rank=rank,
+        purpose=purpose,
+        strategy="entropy",
+        strategy_version="1",
+        guess=0,
+        guess_probability=0.5,
+        guess_entropy=0.69,
+        guess_visible=True,
+        score=0.69,
+        propensity=None,
+        model_version=1,
+        config_version=1,
+        chosen_at_seq=0,
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store.create(tmp_path / "project" / "project.sqlite", "birds", seed=3)
+    made.add_classes(["wren", "owl"])
+    made.add_images(ImageRecord(f"{row}.png", row, f"hash{row}") for row in range(10))
+    made.record_config({"batch_size": 3})
+    return made
+
+
+def offered(store: Store, annotator_id: str, images: str = "012", round_number: int = 1) -> list[Question]:
+    batch = [question(f"{image}.png", round_number, rank) for rank, image in enumerate(images, start=1)]
+    return store.offer(batch, annotator_id)
+
+
+def standing(store: Store) -> dict[str | None, tuple[str | None, int | None]]:
+    return {event.image_id: (event.outcome, event.class_id) for event in store.current()}
+
+
+def test_the_migrations_make_the_schema_that_the_code_names(tmp_path: Path) -> None:
+    """The tables in schema.py are those of the newest migration, column by column and index by index."""
+    database = Database(tmp_path / "project.sqlite")
+    database.upgrade()
+    with database.reading() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), schema.metadata)
+    assert differences == []
+
+
+def test_wal_is_used_only_where_it_keeps_every_commit() -> None:
+    """3.51.3 and the backports 3.44.6 and 3.50.7 are fixed; every other version is not."""
+    fixed = [(3, 51, 3), (3, 52, 0), (3, 44, 6), (3, 50, 7), (3, 50, 9)]
+    broken = [(3, 40, 1), (3, 44, 5), (3, 45, 0), (3, 50, 6), (3, 51, 2)]
+    assert [wal_is_safe(version) for version in fixed + broken] == [True] * 5 + [False] * 5
+
+
+def test_the_note_says_engine_version_and_mode(store: Store) -> None:
+    """What is printed is what the file is really in."""
+    mode = sqlite3.connect(store.path).execute("PRAGMA journal_mode").fetchone()[0]
+    assert sqlite3.sqlite_version in store.note
+    assert mode.upper() in store.note.upper()
+
+
+def test_an_answer_is_there_after_reopening(store: Store) -> None:
+    """What returned is on the disk."""
+    person = store.annotator("ada")
+    asked = offered(store, person.annotator_id)
+    store.answer(asked[0], person.annotator_id, "label", 1)
+    store.close()
+    again = Store(store.path)
+    assert standing(again) == {"0.png": ("label", 1)}
+    assert [left.image_id for left in again.open_questions(person.annotator_id)] == ["1.png", "2.png"]
+
+
+def test_an_answer_sent_twice_is_one_event(store: Store) -> None:
+    """A double click, a retry and a resend after a lost reply all carry the same event id."""
+    person = store.annotator("ada")
+    asked = offered(store, person.annotator_id)
+    first = store.answer(asked[0], person.annotator_id, "label", 1)
+    assert store.answer(asked[0], person.annotator_id, "label", 0) == first
+    assert standing(store) == {"0.png": ("label", 1)}
+
+
+def test_undo_and_relabel_are_events_that_supersede(store: Store) -> None:
+    """Undoing a changed answer brings back the one before it; undoing that asks the image again."""
+    person = store.annotator("ada")
+    asked = offered(store, person.annotator_id)
+    first = store.answer(asked[0], person.annotator_id, "label", 1)
+    store.relabel(first, "label", 0)
+    assert standing(store) == {"0.png": ("label", 0)}
+    store.undo(person.annotator_id)
+    assert standing(store) == {"0.png": ("label", 1)}
+    store.undo(person.annotator_id)
+    assert standing(store) == {}
+    assert [left.image_id for left in store.open_questions(person.annotator_id)] == ["0.png", "1.png", "2.png"]
+    assert store.undo(person.annotator_id) is None
+    store.answer(store.open_questions(person.annotator_id)[0], person.annotator_id, "skip")
+    assert standing(store) == {"0.png": ("skip", None)}
+    assert [event.kind for event in store.events() if event.image_id] == ["answer", "answer", "undo", "undo", "answer"]
+
+
+def test_two_tabs_cannot_both_change_one_answer(store: Store) -> None:
+    """The second change of what is no longer standing is refused, and the first one stands."""
+    person = store.annotator("ada")
+    seen = store.answer(offered(store, person.annotator_id)[0], person.annotator_id, "label", 1)
+    store.relabel(seen, "label", 0)
+    with pytest.raises(StoreError) as refused:
+        store.relabel(seen, "unsure")
+    assert refused.value.code == "STORE_CONFLICT"
+    assert standing(store) == {"0.png": ("label", 0)}
+
+
+def test_two_annotators_answer_the_same_image_and_both_answers_stand(store: Store) -> None:
+    """The current label is per (image, annotator); neither undo touches the other's."""
+    ada, bob = store.annotator("ada"), store.annotator("bob")
+    assert (ada.number, bob.number) == (1, 2)
+    store.answer(offered(store, ada.annotator_id, "0")[0], ada.annotator_id, "label", 1)
+    store.answer(offered(store, bob.annotator_id, "0", 2)[0], bob.annotator_id, "label", 0)
+    answers = {event.annotator_id: event.class_id for event in store.current()}
+    assert answers == {ada.annotator_id: 1, bob.annotator_id: 0}
+    store.undo(bob.annotator_id)
+    assert {event.annotator_id for event in store.current()} == {ada.annotator_id}
+
+
+def test_an_image_is_offered_to_one_annotator_at_a_time(store: Store) -> None:
+    """What somebody holds is left out of another's batch, even when both are asked for at once."""
+    people = [store.annotator(f"person {number}").annotator_id for number in range(8)]
+    threads = [
+        threading.Thread(target=offered, args=(store, person, "01234", 1 + n)) for n, person in enumerate(people)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = [asked.image_id for person in people for asked in store.open_questions(person)]
+    assert sorted(held) == [f"{image}.png" for image in range(5)]
+
+
+def test_a_question_of_somebody_else_is_refused(store: Store) -> None:
+    """An answer to a question that was asked of another annotator changes nothing."""
+    ada, bob = store.annotator("ada"), store.annotator("bob")
+    asked = offered(store, ada.annotator_id)
+    with pytest.raises(StoreError) as refused:
+        store.answer(asked[0], bob.annotator_id, "label", 1)
+    assert refused.value.code == "STORE_AUTHZ"
+    assert standing(store) == {}
+
+
+def test_reopening_after_undo_leaves_the_image_to_whoever_holds_it(store: Store) -> None:
+    """An undone image that another annotator is looking at by now is not asked twice."""
+    ada, bob = store.annotator("ada"), store.annotator("bob")
+    store.answer(offered(store, ada.annotator_id, "0")[0], ada.annotator_id, "label", 1)
+    offered(store, bob.annotator_id, "0", 2)
+    store.undo(ada.annotator_id)
+    assert store.open_questions(ada.annotator_id) == []
+    assert standing(store) == {}
+
+
+def test_a_begun_batch_is_not_withdrawn(store: Store) -> None:
+    """The first answer freezes a batch; one that nobody began goes back, and its round number with it."""
+    ada = store.annotator("ada").annotator_id
+    offered(store, ada)
+    store.withdraw(ada)
+    assert (store.open_questions(ada), store.last_round()) == ([], 0)
+    store.answer(offered(store, ada)[0], ada, "label", 1)
+    store.withdraw(ada)
+    assert len(store.open_questions(ada)) == 2
+
+
+def test_the_log_is_gap_free_and_a_changed_byte_is_found(store: Store) -> None:
+    """Each event carries the hash of its own bytes chained to the one before it."""
+    ada = store.annotator("ada").annotator_id
+    for asked in offered(store, ada):
+        store.answer(asked, ada, "label", 1)
+    assert [event.seq for event in store.events()] == list(range(1, store.head_seq + 1))
+    assert store.damaged() == []
+    seq = store.current()[0].seq
+    with sqlite3.connect(store.path) as raw:
+        raw.execute("UPDATE events SET class_id = 0 WHERE seq = ?", (seq,))
+    assert store.damaged() == [seq]
+
+
+def test_looking_back_shows_what_stood_then(store: Store) -> None:
+    """`current(through)` is exact: later changes and undos are not seen."""
+    ada = store.annotator("ada").annotator_id
+    first = store.answer(offered(store, ada)[0], ada, "label", 1)
+    store.relabel(first, "label", 0)
+    store.undo(ada)
+    store.undo(ada)
+    assert [(event.outcome, event.class_id) for event in store.current(first.seq)] == [("label", 1)]
+    assert [(event.outcome, event.class_id) for event in store.current(first.seq + 1)] == [("label", 0)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(moves=st.lists(st.sampled_from(["label", "other", "skip", "undo", "relabel"]), max_size=25))
+def test_any_sequence_of_moves_equals_a_plain_history(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[str]
+) -> None:
+    """Answers, changes and undos in any order leave what a list with push, replace and pop would hold."""
+    store = Store.create(tmp_path_factory.mktemp("any") / "p" / "project.sqlite", "any", 0)
+    store.add_classes(["a", "b"])
+    ada = store.annotator("ada").annotator_id
+    offered(store, ada, "0123456789")
+    history: list[tuple[str | None, str, int | None]] = []
+    for move in moves:
+        _apply(store, ada, move, history)
+        latest = {image: (outcome, code) for image, outcome, code in history}
+        assert standing(store) == latest
+    assert store.damaged() == []
+
+
+def _apply(store: Store, ada: str, move: str, history: list[tuple[str | None, str, int | None]]) -> None:
+    waiting = store.open_questions(ada)
+    if move == "undo":
+        store.undo(ada)
+        if history:
+            history.pop()
+    elif move == "relabel" and history:
+        event = next(event for event in store.current() if event.image_id == history[-1][0])
+        store.relabel(event, "label", 0 if event.class_id else 1)
+        history.append((event.image_id, "label", 0 if event.class_id else 1))
+    elif move in ("label", "other", "skip") and waiting:
+        code = {"label": 0, "other": 1, "skip": None}[move]
+        outcome = "skip" if code is None else "label"
+        store.answer(waiting[0], ada, outcome, code)
+        history.append((waiting[0].image_id, outcome, code))
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["a", "A"], ["a", " a "], [""], ["  "], ["wren"]])
+def test_classes_are_named_once_and_not_empty(store: Store, names: list[str]) -> None:
+    """A double or an empty class name is refused, and none of the others in that call is added."""
+    with pytest.raises(ConfigError):
+        store.add_classes(names)
+    assert [label_class.name for label_class in store.classes()] == ["wren", "owl"]
+
+
+def test_class_names_are_kept_exactly(store: Store) -> None:
+    """Commas, quotes, newlines inside, formulas and emoji are stored as they were typed."""
+    names = ["a,b", 'say "x"', "two\nlines", "=cmd|' /C calc'!A0", "🦉", "../../x"]
+    store.add_classes(names)
+    assert [label_class.name for label_class in store.classes()][2:] == names
+
+
+def test_configs_and_models_keep_their_versions(store: Store) -> None:
+    """Each config is an event with a version; a model version recorded twice stays as it was."""
+    assert store.record_config({"batch_size": 5}) == 2
+    assert store.config() == (2, {"batch_size": 5})
+    record = ModelRecord(1, store.head_seq, "dataset", 2, {"accuracy": 0.5})
+    store.record_model(record)
+    store.record_model(ModelRecord(1, 0, "other", 2, {}))
+    assert store.models() == [record]
+
+
+def test_a_missing_store_and_a_foreign_file_are_named(tmp_path: Path) -> None:
+    """A path without a project, and a file that is no store, get typed errors that name the path."""
+    with pytest.raises(StoreError, match="There is no project"):
+        Store(tmp_path / "none.sqlite")
+    foreign = tmp_path / "foreign.sqlite"
+    foreign.write_bytes(b"not a database at all " * 100)
+    with pytest.raises(StoreError) as refused:
+        Store(foreign)
+    assert refused.value.code == "STORE_CORRUPT"
+
+
+def test_a_busy_store_says_so_and_the_retry_works(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writer beyond the timeout gives STORE_BUSY; the same answer sent again is stored once."""
+    monkeypatch.setattr("annotator.database.BUSY_TIMEOUT_MS", 50)
+    impatient = Store(store.path)
+    ada = impatient.annotator("ada").annotator_id
+    asked = offered(impatient, ada)[0]
+    blocker = sqlite3.connect(store.path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError) as refused:
+        impatient.answer(asked, ada, "label", 1)
+    assert refused.value.code == "STORE_BUSY"
+    blocker.execute("ROLLBACK")
+    impatient.answer(asked, ada, "label", 1)
+    assert standing(impatient) == {"0.png": ("label", 1)}
+
+
+def _in_a_process(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_read_only_folder_gives_a_typed_error() -> None:
+    """A person who may not write gets STORE_READONLY, and the labels stay readable."""
+    script = """
+        import os, sys
+        from pathlib import Path
+        from annotator.store import Store
+        from annotator.errors import StoreError
+        if os.geteuid() == 0:
+            os.seteuid(65534)  # root may write anywhere: be nobody
+        store = Store(Path(sys.argv[1]))
+        print(len(store.current()))
+        try:
+            store.annotator("bob")
+        except StoreError as error:
+            print(error.code)
+    """
+    with tempfile.TemporaryDirectory() as reachable:  # pytest's own folders are closed to other users
+        Path(reachable).chmod(0o755)
+        store = Store.create(Path(reachable) / "project" / "project.sqlite", "birds", 0)
+        ada = store.annotator("ada").annotator_id
+        store.answer(offered(store, ada)[0], ada, "label", 1)
+        store.path.chmod(0o444)
+        store.path.parent.chmod(0o555)
+        told = _in_a_process(script, str(store.path))
+        store.path.parent.chmod(0o755)
+    assert told.stdout.split() == ["1", "STORE_READONLY"], told.stderr
+
+
+def test_a_full_disk_loses_nothing_and_labeling_resumes(store: Store) -> None:
+    """At a write limit the answer is refused and not acknowledged; with room again the same answer is stored."""
+    script = """
+        import resource, signal, sys
+        from pathlib import Path
+        from annotator.store import Store
+        from annotator.errors import StoreError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        path = Path(sys.argv[1])
+        store = Store(path)
+        ada = store.annotator("ada").annotator_id
+        acknowledged = 0
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limit[1]))
+        code = ""
+        asked = store.open_questions(ada)
+        for question in asked:
+            try:
+                store.answer(question, ada, "label", 1)
+                acknowledged += 1
+            except StoreError as error:
+                code = error.code
+                break
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert len(store.current()) == acknowledged, (len(store.current()), acknowledged)
+        for question in asked[acknowledged:]:
+            store.answer(question, ada, "label", 1)
+        print(code, len(store.current()), store.damaged())
+    """
+    ada = store.annotator("ada").annotator_id
+    store.add_images(ImageRecord(f"more{row}.png", 100 + row) for row in range(200))
+    store.offer([question(f"more{row}.png", 1, row) for row in range(200)], ada)
+    told = _in_a_process(script, str(store.path))
+    code, n_stored, damaged = told.stdout.split(maxsplit=2)
+    assert code in ("STORE_FULL", "STORE_IO"), told.stderr
+    assert (n_stored, damaged.strip()) == ("200", "[]")
+
+
+def test_kill_9_at_any_moment_keeps_every_acknowledged_answer(store: Store) -> None:
+    """Acknowledged answers are a subset of the stored ones, and at most one more is stored."""
+    script = """
+        import sys
+        from pathlib import Path
+        from annotator.store import Store
+        store = Store(Path(sys.argv[1]))
+        ada = store.annotator("ada").annotator_id
+        for question in store.open_questions(ada):
+            store.answer(question, ada, "label", 1)
+            print(question.image_id, flush=True)
+    """
+    ada = store.annotator("ada").annotator_id
+    store.add_images(ImageRecord(f"more{row}.png", 100 + row) for row in range(500))
+    store.offer([question(f"more{row}.png", 1, row) for row in range(500)], ada)
+    command = [sys.executable, "-c", textwrap.dedent(script), str(store.path)]
+    acknowledged: set[str] = set()
+    for n_before_the_kill in (1, 7, 23):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for _ in range(n_before_the_kill):
+                acknowledged.add(process.stdout.readline().strip())
+            os.kill(process.pid, signal.SIGKILL)
+            acknowledged |= {line.strip() for line in process.stdout if line.endswith("\n")}
+        stored = {str(event.image_id) for event in store.current()}
+        assert acknowledged <= stored
+        assert len(stored - acknowledged) <= 1
+        acknowledged = stored
+    assert store.damaged() == []
+
+
+def test_every_store_error_is_typed(store: Store) -> None:
+    """Losing the file under an open store is an AnnotatorError, never a driver's traceback."""
+    with sqlite3.connect(store.path) as raw:
+        raw.execute("DROP TABLE questions")
+    calls: list[Callable[[], object]] = [lambda: store.open_questions("x"), lambda: store.withdraw("x"), store.asked]
+    for call in calls:
+        with pytest.raises(AnnotatorError):
+            call()
+
+
+def test_an_event_is_what_was_stored(store: Store) -> None:
+    """What `answer` returns is the row of the log, seq and all."""
+    ada = store.annotator("ada").annotator_id
+    event = store.answer(offered(store, ada)[0], ada, "label", 1, client_ms=420)
+    assert isinstance(event, Event)
+    assert store.events()[-1] == event
+    assert event.client_ms == 420
