@@ -294,8 +294,7 @@ def _print_project(folder: Path) -> None:
         print(f"  {record.image_id!r}: {record.reason}")
     print(f"classes: {', '.join(repr(name) for name in project.class_names)}")
     print(f"model: {project.config.model} on {project.config.encoder}, strategy {project.config.strategy}")
-    print(
-        f"store: {project.store.note}; event log {'damaged at ' + str(d) if (d := project.store.damaged()) else 'intact'}"
-    )
+    damaged = project.store.damaged()
+    print(f"store: {project.store.note}; event log {f'damaged at {damaged}' if damaged else 'intact'}")
     print(describe(project.learner.history) or "no model yet")
     project.close()

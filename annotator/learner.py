@@ -31,7 +31,7 @@ MEASURED_ON = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One model version on the curve: what it was trained on and what was measured; `measures` by MEASURED_ON's keys."""
+    """One model version on the curve: what it was trained on, and what was measured, by MEASURED_ON's keys."""
 
     version: int
     trained_through: int

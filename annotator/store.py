@@ -361,6 +361,7 @@ class Store:
                 "answer",
                 annotator_id,
                 image_id=question.image_id,
+                question_id=question.question_id,
                 supersedes=supersedes,
                 **fields,
             )
@@ -484,7 +485,8 @@ class Store:
         row["hash"] = _hash(head.head_hash, row)
         connection.execute(insert(schema.events).values(project_id=self.project_id, **row))
         connection.execute(update(table).values(head_seq=row["seq"], head_hash=row["hash"]))
-        return Event(**{key: row[key] for key in Event.__dataclass_fields__})
+        event: Event = _made(Event, row)
+        return event
 
     def _insert(self, connection: Connection, question: Question, annotator_id: str, **closed: str) -> str:
         row = asdict(question) | {"annotator_id": annotator_id, "question_id": uuid.uuid4().hex, **closed}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any  # Any: what Altair's methods return is not typed
 
 import altair as alt
 import pandas as pd
@@ -13,9 +13,7 @@ from annotator.learner import Measured
 BAND, LINE, ACCENT = "#0072b2", "#0072b2", "#d55e00"
 
 
-def learning_curve(
-    history: Sequence[Measured], measure: str, height: int = 220
-) -> Any:  # Any: Altair's methods are untyped unions
+def learning_curve(history: Sequence[Measured], measure: str, height: int = 220) -> Any:
     """Accuracy against labels with its 95 % interval; one point a model."""
     rows = [
         {
@@ -49,7 +47,7 @@ def learning_curve(
     return alt.layer(band, line)
 
 
-def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:  # Any: Altair's methods are untyped unions
+def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:
     """A heatmap, rows = truth; the counts stand in the cells."""
     rows = [
         {"truth": names[truth], "guess": names[guess], "images": counts[truth][guess]}
@@ -71,7 +69,7 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:  # 
     return alt.layer(cells, text)
 
 
-def class_balance(counts: dict[str, int]) -> Any:  # Any: Altair's methods are untyped unions
+def class_balance(counts: dict[str, int]) -> Any:
     """Labels given per class."""
     frame = pd.DataFrame({"class": list(counts), "labels": list(counts.values())})
     return (
@@ -85,7 +83,7 @@ def class_balance(counts: dict[str, int]) -> Any:  # Any: Altair's methods are u
     )
 
 
-def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:  # Any: Altair's methods are untyped unions
+def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:
     """Mean entropy of the unlabeled images, model by model."""
     points = [point for point in history if point.pool_entropy is not None]
     rows = {
