@@ -7,6 +7,7 @@ Test images influence nothing but the figure printed for them; audit images are 
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -181,7 +182,7 @@ class Learner:
             measures={},
         )
         self._measured.append(measured)
-        measures = {name: asdict(scores) for name, scores in self.measure().items()}
+        measures = json.loads(json.dumps({name: asdict(scores) for name, scores in self.measure().items()}))
         self._measured[-1] = replace(measured, measures=measures)
         self._store.record_model(self._as_record(self._measured[-1]))
 

@@ -97,7 +97,7 @@ class Session:
             self._store.offer(batch, self.annotator.annotator_id)
 
     def label(self, image_id: str, class_name: str, event_id: str | None = None, client_ms: int | None = None) -> None:
-        """Answer with a class; an image that was answered before is relabeled.
+        """Answer with a class; without an `event_id` an image that was answered before is relabeled.
 
         `event_id` is that of the card the answer was given to: sent twice it is one event, and an answer to a card
         that was answered differently in another tab is refused (StoreError STORE_CONFLICT).
@@ -111,6 +111,10 @@ class Session:
         if outcome not in OUTCOMES or outcome == "label":
             raise ConfigError(f"No answer {outcome!r}. Choose from: {', '.join(OUTCOMES[1:])}.")
         self._answer(image_id, outcome, None, event_id, client_ms)
+
+    def change(self, seen: Event, class_name: str | None, outcome: str = "label") -> None:
+        """Replace a stored answer that a person was looking at; refused where another tab changed it meanwhile."""
+        self._store.relabel(seen, outcome, None if class_name is None else self._class_id(class_name))
 
     def undo(self) -> None:
         """Take back the newest answer that stands, across rounds too; the image is asked again."""
@@ -330,7 +334,7 @@ class Session:
             raise StoreError(f"{image_id} is not asked of you at the moment; reload the page.", "STORE_NOT_ASKED")
         if (standing.outcome, standing.class_id) == (outcome, class_id):
             return
-        if event_id not in (None, standing.event_id):
+        if event_id is not None:
             raise StoreError(f"{image_id} was answered in another tab; change it there or reload.", "STORE_CONFLICT")
         self._store.relabel(standing, outcome, class_id)
 

@@ -341,12 +341,6 @@ class Store:
         """
         if question.annotator_id != annotator_id:
             raise StoreError("That question was asked of somebody else; reload the page.", "STORE_AUTHZ")
-        fields: dict[str, Any] = {
-            "outcome": outcome,
-            "class_id": class_id,
-            "question_id": question.question_id,
-            "client_ms": client_ms,
-        }
         with self._database.writing() as connection:
             known = self._event(connection, question.event_id)
             if known is not None:
@@ -363,7 +357,9 @@ class Store:
                 image_id=question.image_id,
                 question_id=question.question_id,
                 supersedes=supersedes,
-                **fields,
+                outcome=outcome,
+                class_id=class_id,
+                client_ms=client_ms,
             )
             self._close(connection, question.question_id)
         return event

@@ -40,7 +40,7 @@ def _overlaps(new: int, old: int) -> NDArray[np.float32]:
     edges = np.arange(new + 1) * old / new
     pixels = np.arange(old)
     shared = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
-    return (np.maximum(shared, 0) * new / old).astype(np.float32)
+    return np.asarray(np.maximum(shared, 0) * new / old, dtype=np.float32)
 
 
 def _chunk_length(images: ImageArray) -> int:

@@ -101,7 +101,7 @@ def _cell_histograms(squares: Image, cells: int, bins: int) -> Image:
     votes = _orientation_votes(squares, bins)
     nearness = _cell_nearness(side, cells)
     by_row = nearness.T @ votes.reshape(n_images, side, side * bins)
-    return nearness.T @ by_row.reshape(n_images, cells, side, bins)
+    return np.asarray(nearness.T @ by_row.reshape(n_images, cells, side, bins))
 
 
 def _orientation_votes(squares: Image, bins: int) -> Image:
@@ -138,10 +138,10 @@ def _normalised_blocks(histograms: Image) -> Image:
 
 def _damped(blocks: Image) -> Image:
     energy = (blocks * blocks).sum(axis=-1, keepdims=True)
-    return blocks / np.sqrt(energy + np.float32(NOISE**2))
+    return np.asarray(blocks / np.sqrt(energy + np.float32(NOISE**2)))
 
 
 def _unit_rows(vectors: FeatureArray) -> FeatureArray:
     """Rows of length 1; a row of zeros (a flat image) stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -25,7 +25,7 @@ class Projection:
         """(n, n_inputs) -> (n, n_components), or (n, n_inputs) where nothing is projected."""
         if not self.components.size:
             return vectors
-        return (vectors - self.mean) @ self.components
+        return np.asarray((vectors - self.mean) @ self.components, dtype=np.float32)
 
     @property
     def digest(self) -> str:

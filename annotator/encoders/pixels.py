@@ -51,8 +51,8 @@ class FittedPixels:
     def save(self, folder: Path) -> None:
         """Write one .npz under `folder`, which is made if need be."""
         folder.mkdir(parents=True, exist_ok=True)
-        learned = {"mean": self.projection.mean, "components": self.projection.components}
-        np.savez(folder / FILE_NAME, peak=np.array(self.peak), shape=np.array(self.shape), **learned)
+        mean, components = self.projection.mean, self.projection.components
+        np.savez(folder / FILE_NAME, peak=self.peak, shape=self.shape, mean=mean, components=components)
 
 
 class Pixels:

@@ -13,8 +13,9 @@ import streamlit as st
 from annotator import registry
 from annotator.errors import AnnotatorError
 from annotator.project import Project
-from annotator.session import Card, Session
+from annotator.session import Answered, Card, Session
 from annotator.simulate import oracle_of
+from annotator.store import Event
 from annotator.ui import parts, state
 from annotator.ui.pictures import CARD_SIDE, card_picture
 from annotator.ui.words import count, duration, plain, visible
@@ -161,21 +162,26 @@ def _recent(project: Project, session: Session) -> None:
     with st.expander("Your latest answers"):
         for answered in session.recent[:8]:
             picture, change = st.columns([1, 3], vertical_alignment="center")
-            with picture:
-                st.image(card_picture(project.learner.dataset, answered.row, 48), width=48)
+            picture.image(card_picture(project.learner.dataset, answered.row, 48), width=48)
             with change:
-                now = f"class:{answered.answer}" if answered.answer else str(answered.outcome)
-                options = _options(session, None)
-                st.selectbox(
-                    "Answer",
-                    options,
-                    index=options.index(now),
-                    format_func=_shown,
-                    label_visibility="collapsed",
-                    key=f"change:{answered.event.event_id if answered.event else ''}",
-                    on_change=state.guarded(_change),
-                    args=(session, answered.image_id, answered.event),
-                )
+                _change_box(session, answered)
+
+
+def _change_box(session: Session, answered: Answered) -> None:
+    if answered.event is None:
+        return
+    options = _options(session, None)
+    now = f"class:{answered.answer}" if answered.answer is not None else str(answered.outcome)
+    st.selectbox(
+        "Answer",
+        options,
+        index=options.index(now),
+        format_func=_shown,
+        label_visibility="collapsed",
+        key=f"change:{answered.event.event_id}",
+        on_change=state.guarded(_change),
+        args=(session, answered.event),
+    )
 
 
 # ---- the grid
@@ -336,9 +342,10 @@ def _answer(session: Session, image_id: str, option: str, event_id: str | None) 
         session.skip(image_id, option, event_id)
 
 
-def _change(session: Session, image_id: str, event: object) -> None:
-    event_id = str(getattr(event, "event_id", ""))
-    _answer(session, image_id, st.session_state[f"change:{event_id}"], event_id)
+def _change(session: Session, seen: Event) -> None:
+    option = st.session_state[f"change:{seen.event_id}"]
+    _, colon, name = option.partition(":")
+    session.change(seen, name if colon else None, "label" if colon else option)
     state.tell("Changed; the next round learns from it.")
 
 

@@ -1,0 +1,20 @@
+"""What a model says where no label reaches. Knows counts and masses, no graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from annotator.types import UNLABELED, FloatArray, IntArray
+
+
+def class_prior(labels: IntArray, n_classes: int) -> FloatArray:
+    """(n_classes,) shares of the labels given, one added to each count (Laplace): uniform without labels."""
+    counts = np.bincount(labels[labels != UNLABELED], minlength=n_classes) + 1.0
+    return np.asarray(counts / counts.sum())
+
+
+def normalised(masses: FloatArray, prior: FloatArray) -> FloatArray:
+    """(n, n_classes) rows divided by their sums; the prior where there is nothing to divide."""
+    totals = masses.sum(axis=1, keepdims=True)
+    safe = np.where(totals > 0, totals, 1.0)
+    return np.where(totals > 0, masses / safe, prior)
