@@ -145,7 +145,8 @@ def _weights(squared: FloatArray, scales: FloatArray, neighbor_scales: FloatArra
 
 def _matrix(weights: FloatArray, neighbors: IntArray, n_columns: int) -> SparseMatrix:
     n_rows, count = neighbors.shape
-    starts = np.arange(0, n_rows * count + 1, count)
-    matrix = scipy.sparse.csr_array((weights.ravel(), neighbors.ravel(), starts), shape=(n_rows, n_columns))
+    starts = np.arange(0, n_rows * count + 1, count, dtype=np.int32)
+    columns = neighbors.ravel().astype(np.int32)
+    matrix = scipy.sparse.csr_array((weights.ravel(), columns, starts), shape=(n_rows, n_columns))
     matrix.sort_indices()
     return matrix

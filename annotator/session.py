@@ -8,6 +8,7 @@ sees it. Speaks image ids and class names; rows and codes stay inside.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -155,6 +156,13 @@ class Session:
             for event in mine
             if event.outcome == "label" and event.class_id is not None
         }
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """class name -> standing labels of all annotators and of the import together."""
+        names = self._names()
+        given = Counter(event.class_id for event in self._store.current() if event.outcome == "label")
+        return {name: given[class_id] for class_id, name in names.items()}
 
     @property
     def suggestions(self) -> dict[str, tuple[str, float]]:

@@ -124,7 +124,7 @@ def _orientation_votes(squares: Image, bins: int) -> Image:
 def _cell_nearness(side: int, cells: int) -> Image:
     """(side, cells) share of a pixel's vote by the distance to a cell's centre, 0 one cell away."""
     position = (np.arange(side) + 0.5) * cells / side - 0.5
-    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(cells))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(position[:, None] - np.arange(cells))), dtype=np.float32)
 
 
 def _normalised_blocks(histograms: Image) -> Image:

@@ -50,8 +50,8 @@ class _System:
     dataset: Dataset
     order: IntArray
     """(n_images,) the dataset's row at each place; every other array here is by place."""
-    affinity: SparseMatrix
-    """S, normalised."""
+    matrix: SparseMatrix
+    """I - alpha S."""
     root_degrees: FloatArray
     """(n_images,) sqrt(d), 1 for an image without neighbours."""
     components: IntArray
@@ -63,25 +63,26 @@ class _System:
         return holds_label[self.components]
 
 
-def _read_graph(dataset: Dataset) -> _System:
+def _read_graph(dataset: Dataset, alpha: float) -> _System:
     affinity = scipy.sparse.csr_array(dataset.graph.affinity, dtype=np.float64)
-    order = scipy.sparse.csgraph.reverse_cuthill_mckee(scipy.sparse.csr_array(affinity), symmetric_mode=True)
+    order = scipy.sparse.csgraph.reverse_cuthill_mckee(affinity, symmetric_mode=True)
     affinity = affinity[order][:, order]
     affinity.eliminate_zeros()
     degrees = np.asarray(affinity.sum(axis=1)).ravel()
     roots = np.sqrt(np.where(degrees > 0, degrees, 1.0))
     scaling = scipy.sparse.diags_array(1 / roots)
     _, components = scipy.sparse.csgraph.connected_components(affinity, directed=False)
-    normalised = scipy.sparse.csr_array(scaling @ affinity @ scaling)
-    return _System(dataset, order.astype(np.int64), normalised, roots, components.astype(np.int64))
+    matrix = scipy.sparse.eye_array(len(roots), format="csr") - alpha * (scaling @ affinity @ scaling)
+    return _System(dataset, order.astype(np.int64), scipy.sparse.csr_array(matrix), roots, components.astype(np.int64))
 
 
 class _GraphModel:
     """What both models share: the order of work, the prior of unreached rows, images outside the pool."""
 
-    def __init__(self, tolerance: float) -> None:
+    def __init__(self, alpha: float, tolerance: float) -> None:
         if not MIN_TOLERANCE <= tolerance < 1:
             raise ConfigError(f"The tolerance must be at least {MIN_TOLERANCE} and below 1, not {tolerance}.")
+        self.alpha = alpha
         self.tolerance = tolerance
         self._system: _System | None = None
         self._last: FloatArray | None = None
@@ -119,7 +120,7 @@ class _GraphModel:
 
     def _system_of(self, dataset: Dataset) -> _System:
         if self._system is None or self._system.dataset is not dataset:
-            self._system, self._last, self._joined = _read_graph(dataset), None, None
+            self._system, self._last, self._joined = _read_graph(dataset, self.alpha), None, None
         return self._system
 
     def _weights_to_pool(self, features: FeatureArray) -> SparseMatrix:
@@ -136,14 +137,13 @@ class SparseLabelSpreading(_GraphModel):
     def __init__(self, alpha: float = 0.9, tolerance: float = 1e-6) -> None:
         if not 0 < alpha < 1:
             raise ConfigError(f"label-spreading.alpha must lie between 0 and 1, not {alpha}.")
-        super().__init__(tolerance)
-        self.alpha = alpha
+        super().__init__(alpha, tolerance)
 
     def _solve(self, system: _System, targets: FloatArray, start: FloatArray) -> FloatArray:
         """Solve from the labels outwards: each turn settles the rows that its precision can tell from nothing."""
         solution = np.zeros_like(targets)
         rows = np.flatnonzero(system.reached_from(targets.sum(axis=1) > 0))
-        matrix = _block(_minus_scaled(system.affinity, self.alpha), rows)
+        matrix = _block(system.matrix, rows)
         right, guess = targets[rows], start[rows]
         while rows.size and (unit := right.max()) > FAINTEST:
             roots = system.root_degrees[rows]
@@ -173,7 +173,7 @@ class SparseLabelPropagation(_GraphModel):
     """
 
     def __init__(self, tolerance: float = 1e-6) -> None:
-        super().__init__(tolerance)
+        super().__init__(1.0, tolerance)
 
     def _solve(self, system: _System, targets: FloatArray, start: FloatArray) -> FloatArray:
         """Solve the unlabeled block for sqrt(d) F, with one column more for the bound's sqrt(d) h."""
@@ -184,11 +184,10 @@ class SparseLabelPropagation(_GraphModel):
         if not free.size:
             return solution
         roots = system.root_degrees[free]
-        boundary = system.affinity[free][:, given] @ (system.root_degrees[given, None] * targets[given])
+        boundary = -system.matrix[free][:, given] @ (system.root_degrees[given, None] * targets[given])
         right = np.column_stack([boundary, roots])
         guess = np.column_stack([start[free] * roots[:, None], roots])
-        matrix = _block(_minus_scaled(system.affinity, 1.0), free)
-        scaled, _ = solve(matrix, right, guess, partial(self._is_settled, roots))
+        scaled, _ = solve(_block(system.matrix, free), right, guess, partial(self._is_settled, roots))
         harmonic = np.maximum(scaled[:, :-1], 0) / roots[:, None]
         solution[free] = harmonic / harmonic.sum(axis=1, keepdims=True)
         return solution
@@ -204,11 +203,6 @@ class SparseLabelPropagation(_GraphModel):
 def _largest_residual(roots: FloatArray, residual: FloatArray) -> float:
     """max_j sum_c |residual_jc| / sqrt(d_j)."""
     return float((np.abs(residual).sum(axis=1) / roots).max())
-
-
-def _minus_scaled(affinity: SparseMatrix, alpha: float) -> SparseMatrix:
-    """I - alpha S."""
-    return scipy.sparse.csr_array(scipy.sparse.eye_array(affinity.shape[0], format="csr") - alpha * affinity)
 
 
 def _block(matrix: SparseMatrix, rows: IntArray) -> SparseMatrix:

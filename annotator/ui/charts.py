@@ -10,6 +10,7 @@ import pandas as pd
 
 from annotator.learner import Measured
 
+WHOLE = alt.Axis(tickMinStep=1, format=",d")
 BAND, LINE, ACCENT = "#0072b2", "#0072b2", "#d55e00"
 
 
@@ -28,7 +29,9 @@ def learning_curve(history: Sequence[Measured], measure: str, height: int = 220)
         if point.measures.get(measure, {}).get("n")
     ]
     frame = pd.DataFrame(rows, columns=["model", "labels", "accuracy", "low", "high", "images"])
-    base = alt.Chart(frame, height=height).encode(x=alt.X("labels:Q", title="labels", axis=alt.Axis(tickMinStep=1)))
+    base = alt.Chart(frame, height=height).encode(
+        x=alt.X("labels:Q", title="labels", axis=WHOLE, scale=alt.Scale(zero=True))
+    )
     percent = alt.Axis(format="%")
     band = base.mark_area(opacity=0.2, color=BAND).encode(
         y=alt.Y("low:Q", title="accuracy", axis=percent, scale=alt.Scale(domain=[0, 1])), y2="high:Q"
@@ -76,8 +79,8 @@ def class_balance(counts: dict[str, int]) -> Any:
         alt.Chart(frame, height=max(120, 24 * len(counts)))
         .mark_bar(color=BAND)
         .encode(
-            x=alt.X("labels:Q", axis=alt.Axis(tickMinStep=1)),
-            y=alt.Y("class:N", sort=list(counts), title=None),
+            x=alt.X("labels:Q", axis=WHOLE),
+            y=alt.Y("class:N", sort=list(counts), title=None, axis=alt.Axis(labelOverlap=False)),
             tooltip=["class:N", "labels:Q"],
         )
     )
@@ -93,9 +96,9 @@ def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:
     }
     return (
         alt.Chart(pd.DataFrame(rows), height=height)
-        .mark_line(point=True, color=ACCENT)
+        .mark_line(point={"filled": True, "color": ACCENT}, color=ACCENT)
         .encode(
-            x=alt.X("labels:Q", axis=alt.Axis(tickMinStep=1)),
+            x=alt.X("labels:Q", axis=WHOLE, scale=alt.Scale(zero=True)),
             y=alt.Y("entropy:Q", title="mean entropy, nats", scale=alt.Scale(zero=True)),
             tooltip=[alt.Tooltip("model:Q", title="round"), "labels:Q", alt.Tooltip("entropy:Q", format=".3f")],
         )

@@ -23,7 +23,7 @@ def render(project: Project) -> None:
     session = state.session(project)
     st.markdown(f"#### Export {plain(project.store.name)}")
     st.caption(
-        f"{count(len(session.labels), 'label')} stand. Every row says who answered, when, in which round and why."
+        f"{count(sum(session.class_counts.values()), 'label')} stand. Every row says who answered, when, in which round and why."
     )
     running = st.session_state.get("exporting")
     if running is not None and running[0] in state.opened().jobs:

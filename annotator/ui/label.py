@@ -16,15 +16,15 @@ from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.simulate import oracle_of
 from annotator.store import Event
-from annotator.ui import parts, state
-from annotator.ui.pictures import CARD_SIDE, card_picture
-from annotator.ui.words import count, duration, plain, visible
+from annotator.ui import parts, pictures, state
+from annotator.ui.words import count, plain, visible
 
 ACCEPT = "accept"
-OUTCOMES = {"unsure": "unsure", "none-of-these": "none of these", "skip": "skip"}
+OUTCOMES = {"unsure": "unsure", "none-of-these": "none", "skip": "skip"}
 MANY_CLASSES = 14
 """From here on a searchable list instead of a button a class."""
 PACE_SECONDS = 1.2
+CARD_WIDTH = 190
 
 
 def render(project: Project) -> None:
@@ -162,7 +162,8 @@ def _recent(project: Project, session: Session) -> None:
     with st.expander("Your latest answers"):
         for answered in session.recent[:8]:
             picture, change = st.columns([1, 3], vertical_alignment="center")
-            picture.image(card_picture(project.learner.dataset, answered.row, 48), width=48)
+            with picture:
+                pictures.show(project.learner.dataset, answered.row, 48)
             with change:
                 _change_box(session, answered)
 
@@ -190,7 +191,7 @@ def _change_box(session: Session, answered: Answered) -> None:
 def _form(project: Project, session: Session, cards: Sequence[Card]) -> None:
     _picked_by(session, cards)
     with st.form("batch", border=False):
-        with st.container(horizontal=True, gap="small", key="grid"):
+        with st.container(horizontal=True, gap="xsmall", key="grid"):
             for card in cards:
                 _card(project, session, card)
         with st.container(horizontal=True, key="answers"):
@@ -229,8 +230,8 @@ def _picked_by(session: Session, cards: Sequence[Card]) -> None:
 
 
 def _card(project: Project, session: Session, card: Card) -> None:
-    with st.container(border=True, width=CARD_SIDE + 34, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
-        st.image(card_picture(project.learner.dataset, card.row), width="content", alt=visible(card.image_id))
+    with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
+        pictures.show(project.learner.dataset, card.row)
         st.markdown(_chip(card))
         options = _options(session, card)
         if len(session.class_names) < MANY_CLASSES:
@@ -278,10 +279,10 @@ def _oracle_batch(project: Project, session: Session, cards: Sequence[Card]) -> 
     """The oracle's open batch with the answers it will give; the next one follows by itself."""
     oracle = oracle_of(project)
     st.markdown(f"**The oracle answers** round {session.round} of {project.config.rounds}.")
-    with st.container(horizontal=True, gap="small", key="oracle-grid"):
+    with st.container(horizontal=True, gap="xsmall", key="oracle-grid"):
         for card in cards:
-            with st.container(border=True, width=CARD_SIDE + 34):
-                st.image(card_picture(project.learner.dataset, card.row), width="content", alt=visible(card.image_id))
+            with st.container(border=True, width=CARD_WIDTH, key=f"oracle-card-{card.row}"):
+                pictures.show(project.learner.dataset, card.row)
                 answer = oracle.answer(card.image_id)
                 sign = "" if card.guess in (None, answer) else " ✗"
                 st.markdown(f"{_chip(card)} → **{plain(answer or 'skip')}**{sign}")
@@ -314,7 +315,7 @@ def _answer_key(card: Card) -> str:
 
 def _save(session: Session, cards: Sequence[Card], rest: str | None) -> None:
     """Store what was answered, and `rest` ("accept", "skip" or None) for what was not touched."""
-    n_saved, started = 0, time.monotonic()
+    n_saved = 0
     try:
         for card in cards:
             option = st.session_state.get(_answer_key(card)) or _rest_option(card, rest)
@@ -323,7 +324,7 @@ def _save(session: Session, cards: Sequence[Card], rest: str | None) -> None:
                 n_saved += 1
     finally:
         if n_saved:
-            state.tell(f"{n_saved} saved in {duration(time.monotonic() - started)}; {session.n_answered:,} in all")
+            state.tell(f"{n_saved} saved; {session.n_answered:,} in all")
     if not n_saved:
         state.tell("Nothing was answered yet: choose a class, accept the guess, or skip.", "error")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from annotator.errors import AnnotatorError
-from annotator.project import Project
+from annotator.project import Project, assets
 from annotator.ui import export, label, progress, start, state
 from annotator.ui.words import plain
 
-st.set_page_config(page_title="annotator", page_icon=":material/label:", layout="wide")
+st.set_page_config(page_title="annotator", page_icon=str(assets() / "icon.png"), layout="wide")
 
 
 def main() -> None:
@@ -20,6 +22,7 @@ def main() -> None:
         st.Page(_export, title="Export", icon=":material/download:", url_path="export"),
         st.Page(_start, title="Start", icon=":material/home:", url_path="start"),
     ]
+    st.html(Path(__file__).with_name("style.css"))
     st.session_state["pages"] = {page.title: page for page in pages}
     st.navigation(pages, position="top").run()
 

@@ -11,8 +11,7 @@ from annotator.jobs import Job
 from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Answered, Session
-from annotator.ui import charts
-from annotator.ui.pictures import card_picture
+from annotator.ui import charts, pictures
 from annotator.ui.words import count, duration, plain
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
@@ -57,7 +56,7 @@ def rounds_panel(project: Project, session: Session, most: int) -> None:
 def _asked_image(project: Project, image: Answered) -> None:
     with st.container(width=92, gap=None):
         st.caption(_guess_and_answer(image))
-        st.image(card_picture(project.learner.dataset, image.row, 84), width=84, alt=plain(image.image_id))
+        pictures.show(project.learner.dataset, image.row, 84)
 
 
 def _guess_and_answer(image: Answered) -> str:

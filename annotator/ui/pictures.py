@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import streamlit as st
 from PIL import Image
 
 from annotator import images
 from annotator.errors import AnnotatorError
 from annotator.types import Dataset
+from annotator.ui.words import visible
 
-CARD_SIDE = 168
-SMALL_SIDE = 64
+PHOTO_SIDE, SMALL_SIDE = 168, 104
+SMALL_IMAGE = 64
+"""An image of at most this many px a side is small: shown enlarged, pixel by pixel."""
 
 
-def card_picture(dataset: Dataset, row: int, side: int = CARD_SIDE) -> bytes:
-    """PNG or JPEG bytes, `side` px on its longer side: whole pixels where the image is small."""
+def show(dataset: Dataset, row: int, side: int | None = None) -> None:
+    """One image, at most `side` px on its longer side; its id is the alternative text."""
+    encoded, size = _encoded(dataset, row, side)
+    kind: Literal["PNG", "JPEG"] = "PNG" if encoded.startswith(b"\x89PNG") else "JPEG"
+    st.image(encoded, width=size[0], output_format=kind, alt=visible(dataset.ids[row]))
+
+
+def _encoded(dataset: Dataset, row: int, wanted: int | None) -> tuple[bytes, tuple[int, int]]:
+    """The bytes to send and the size to show them at, in px."""
     try:
-        picture = dataset.open_image(row, 2 * side)
+        picture = dataset.open_image(row, 2 * (wanted or PHOTO_SIDE))
     except (AnnotatorError, OSError):
-        picture = Image.new("RGB", (side, side), (128, 128, 128))
+        picture = Image.new("RGB", (PHOTO_SIDE, PHOTO_SIDE), (128, 128, 128))
     longest = max(picture.size)
-    if longest <= SMALL_SIDE:
+    side = wanted or (SMALL_SIDE if longest <= SMALL_IMAGE else PHOTO_SIDE)
+    if longest <= SMALL_IMAGE:
         factor = max(1, side // longest)
-        return images.png(picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST))
-    return images.jpeg(picture)
+        enlarged = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+        return images.png(enlarged), enlarged.size
+    scale = side / longest
+    return images.jpeg(picture), (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,11 +35,9 @@ def render(project: Project) -> None:
         st.caption("Mean entropy of the guesses for all unlabeled images.")
     with right:
         st.markdown("#### Labels by class")
-        given = Counter(session.labels.values())
-        st.altair_chart(
-            charts.class_balance({visible(name): given[name] for name in session.class_names}), key="balance"
-        )
-        st.caption("Your own standing labels.")
+        counts = {visible(name): number for name, number in session.class_counts.items()}
+        st.altair_chart(charts.class_balance(counts), key="balance")
+        st.caption("Standing labels of everyone, those known from the start included.")
     if measured is not None and newest.headline is not None:
         _report(project, measured, newest.headline)
     st.markdown("#### What was asked")
@@ -51,8 +48,8 @@ def _totals(session: Session) -> None:
     newest = session.history[-1] if session.history else None
     measured = newest.measures[newest.headline] if newest and newest.headline else None
     with st.container(horizontal=True, key="totals"):
-        st.metric("labels", f"{len(session.labels):,}")
-        st.metric("rounds", f"{len(session.history):,}")
+        st.metric("labels", f"{sum(session.class_counts.values()):,}")
+        st.metric("rounds", f"{len(session.rounds):,}")
         st.metric("left in the pool", f"{session.n_left + len(session.remaining):,}")
         st.metric("accuracy", percent(measured["accuracy"] if measured else None))
         pace = session.seconds_per_label
