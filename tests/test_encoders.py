@@ -119,8 +119,8 @@ def test_parameters_are_part_of_the_version() -> None:
     """Two settings are never taken for one."""
     images = photos(50, 20, 20)
     fitted = [Pixels().fit(images, rng()), Pixels(32).fit(images, rng())]
-    fitted += [Hog(2).fit(images, rng()), Hog(2, 6).fit(images, rng()), Hog(3).fit(images, rng())]
-    assert len({each.version for each in fitted}) == 5
+    fitted_hog = [Hog(2).fit(images, rng()), Hog(2, 6).fit(images, rng()), Hog(3).fit(images, rng())]
+    assert len({each.version for each in [*fitted, *fitted_hog]}) == 5
 
 
 def test_resizing_averages_over_areas() -> None:
@@ -133,9 +133,11 @@ def test_resizing_averages_over_areas() -> None:
     assert resize(images, 12, 20) is images
 
 
-def test_the_projection_is_scikit_learns_pca() -> None:
+@pytest.mark.parametrize("n", [400, 12], ids=["more rows", "more inputs"])
+def test_the_projection_is_scikit_learns_pca(n: int) -> None:
     """The same subspace coordinates up to sign; each direction's largest entry is positive."""
-    vectors = np.random.default_rng(1).normal(size=(400, 30)).astype(np.float32) * np.arange(1, 31, dtype=np.float32)
+    scaled = np.random.default_rng(1).normal(size=(n, 30)) * np.arange(1, 31)
+    vectors = scaled.astype(np.float32)
     projection = fit_projection(vectors, 5)
     expected = PCA(5, svd_solver="full").fit_transform(vectors)
     np.testing.assert_allclose(np.abs(projection.apply(vectors)), np.abs(expected), rtol=1e-3, atol=1e-2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -10,8 +12,10 @@ from hypothesis import strategies as st
 
 from annotator.strategies.random import Random
 from annotator.strategies.uncertainty import Entropy, LeastConfidence, Margin, entropy, least_confidence, margin, top_k
-from annotator.types import FloatArray, Pool, Prediction
+from annotator.types import FloatArray, Pool, Prediction, QueryStrategy
 from tests.builders import tiny_dataset
+
+Measure = Callable[[FloatArray], FloatArray]
 
 MEASURES = (entropy, margin, least_confidence)
 UNCERTAIN = (Entropy, Margin, LeastConfidence)
@@ -28,7 +32,7 @@ def pool(given_probabilities: FloatArray, candidates: list[int] | None = None) -
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_measure_is_lowest_for_certainty_and_highest_for_a_tie_of_all(measure) -> None:  # type: ignore[no-untyped-def]  # any of MEASURES
+def test_a_measure_is_lowest_for_certainty_and_highest_for_a_tie_of_all(measure: Measure) -> None:
     """Higher = ask sooner: one-hot rows score 0, uniform rows most."""
     rows = np.vstack([np.eye(3)[0], np.full(3, 1 / 3), probabilities(20)])
     scores = measure(rows)
@@ -71,7 +75,7 @@ def test_top_k_is_a_full_stable_sort_cut_off(scores: list[float], k: int) -> Non
 
 
 @pytest.mark.parametrize("strategy", [*UNCERTAIN, Random])
-def test_only_candidates_are_asked_each_once(strategy) -> None:  # type: ignore[no-untyped-def]  # any of the strategies
+def test_only_candidates_are_asked_each_once(strategy: type[QueryStrategy]) -> None:
     """At most the batch size; fewer only where there are fewer; none from an empty list."""
     rng = np.random.default_rng(1)
     open_pool = pool(probabilities(12), [1, 4, 5, 9])
@@ -81,7 +85,7 @@ def test_only_candidates_are_asked_each_once(strategy) -> None:  # type: ignore[
 
 
 @pytest.mark.parametrize("strategy", UNCERTAIN)
-def test_the_uncertain_come_in_the_order_of_their_scores(strategy) -> None:  # type: ignore[no-untyped-def]  # any of UNCERTAIN
+def test_the_uncertain_come_in_the_order_of_their_scores(strategy: type[QueryStrategy]) -> None:
     """The scores are those of the rows, descending, and nothing is drawn."""
     rng = np.random.default_rng(2)
     before = rng.bit_generator.state

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from annotator.types import FeatureArray, FloatArray, IntArray
 
 MAX_SAMPLE = 10_000  # rows a projection is fitted on
+NO_VARIANCE = 1e-7  # of the first direction's: what is left is rounding
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ def sample_rows(n_rows: int, rng: np.random.Generator) -> IntArray:
 
 
 def fit_projection(vectors: FeatureArray, max_dimensions: int) -> Projection:
-    """The `max_dimensions` directions of most variance of (n, n_inputs); `UNCHANGED` where there are no more inputs.
+    """The directions of most variance of (n, n_inputs), at most `max_dimensions` and at most n of them.
 
-    Eigenvectors of the covariance in float64; each one's largest entry is made positive, as its sign is arbitrary.
+    `UNCHANGED` where there are no more inputs than that. Eigenvectors of the covariance in float64;
+    each one's largest entry is made positive, as its sign is arbitrary.
     """
     if vectors.shape[1] <= max_dimensions:
         return UNCHANGED
@@ -57,9 +59,19 @@ def fit_projection(vectors: FeatureArray, max_dimensions: int) -> Projection:
     return Projection(mean.astype(np.float32), np.ascontiguousarray(components, dtype=np.float32))
 
 
-def _leading_directions(centred: FloatArray, n_directions: int) -> FloatArray:
-    """(n_inputs, n_directions), most variance first."""
-    n_inputs = centred.shape[1]
-    covariance = centred.T @ centred
-    _, vectors = scipy.linalg.eigh(covariance, subset_by_index=[n_inputs - n_directions, n_inputs - 1])
+def _leading_directions(centred: FloatArray, max_directions: int) -> FloatArray:
+    """(n_inputs, n_directions), most variance first, by whichever of the two product matrices is the smaller."""
+    n_rows, n_inputs = centred.shape
+    if n_inputs <= n_rows:
+        return _leading_eigenvectors(centred.T @ centred, max_directions)
+    by_row = _leading_eigenvectors(centred @ centred.T, min(max_directions, n_rows))
+    directions = centred.T @ by_row
+    lengths = np.linalg.norm(directions, axis=0)
+    directions = directions[:, lengths > NO_VARIANCE * lengths.max()]
+    return directions / np.linalg.norm(directions, axis=0) if directions.size else np.zeros((n_inputs, 1))
+
+
+def _leading_eigenvectors(symmetric: FloatArray, count: int) -> FloatArray:
+    size = len(symmetric)
+    _, vectors = scipy.linalg.eigh(symmetric, subset_by_index=[size - count, size - 1])
     return np.asarray(vectors[:, ::-1]).copy()

@@ -11,7 +11,7 @@ import pandas as pd
 from annotator.learner import Measured
 
 WHOLE = alt.Axis(tickMinStep=1, format=",d")
-BAND, LINE, ACCENT = "#0072b2", "#0072b2", "#d55e00"
+BAND, LINE, ACCENT = "#2a8bc8", "#2a8bc8", "#d55e00"
 
 
 def learning_curve(history: Sequence[Measured], measure: str, height: int = 220) -> Any:

@@ -22,9 +22,8 @@ def render(project: Project) -> None:
     """The form; once written, the download."""
     session = state.session(project)
     st.markdown(f"#### Export {plain(project.store.name)}")
-    st.caption(
-        f"{count(sum(session.class_counts.values()), 'label')} stand. Every row says who answered, when, in which round and why."
-    )
+    standing = count(sum(session.class_counts.values()), "label")
+    st.caption(f"{standing} stand. Every row says who answered, when, in which round and why.")
     running = st.session_state.get("exporting")
     if running is not None and running[0] in state.opened().jobs:
         _writing(state.opened().jobs[running[0]])

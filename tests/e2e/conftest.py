@@ -9,10 +9,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.person import Person
 
 BROWSER_FLAGS = [
     "--no-sandbox",
@@ -46,15 +49,24 @@ class Server:
 
     def start(self) -> None:
         options = ["--no-browser", "--port", str(self.port), "--projects", str(self.projects), "--root", str(self.root)]
-        log = (self.projects.parent / "server.log").open("ab")
-        self._process = subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
+        with self._log_file.open("ab") as log:
+            self._process = subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
         self.wait_until_healthy()
+
+    @property
+    def log(self) -> str:
+        """Everything the process has written."""
+        return self._log_file.read_text()
+
+    @property
+    def _log_file(self) -> Path:
+        return self.projects.parent / "server.log"
 
     def wait_until_healthy(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            assert self._process.poll() is None, (self.projects.parent / "server.log").read_text()
+            assert self._process.poll() is None, self.log
             try:
                 with urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1) as answer:
                     if answer.status == 200:
@@ -74,13 +86,20 @@ class Server:
             self._process.wait(timeout=20)
 
 
+@contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """Until the test is over; whatever people did, the app has not stumbled over an error of its own."""
+    server.start()
+    yield server
+    server.stop()
+    assert "Traceback" not in server.log, server.log
+
+
 @pytest.fixture
 def server(projects: Path, tmp_path: Path) -> Iterator[Server]:
     """A running app with its own empty projects folder; folders under tmp_path may be opened."""
-    running = Server(projects, tmp_path)
-    running.start()
-    yield running
-    running.stop()
+    with running(Server(projects, tmp_path)) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
@@ -91,27 +110,28 @@ def browser(chromium: str) -> Iterator[Browser]:
         launched.close()
 
 
-NewPage = Callable[..., Page]
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One running app for a whole file of tests that each make projects of their own."""
+    folder = tmp_path_factory.mktemp("shared")
+    with running(Server(folder / "projects", tmp_path_factory.getbasetemp())) as started:
+        yield started
+
+
+NewPerson = Callable[..., Person]
 
 
 @pytest.fixture
-def new_page(browser: Browser) -> Iterator[NewPage]:
-    """A function (width, height) -> a page in a context of its own."""
-    contexts = []
+def new_person(browser: Browser) -> Iterator[NewPerson]:
+    """A function (server, width, height) -> somebody before a browser; they fail on errors and on foreign hosts."""
+    people: list[Person] = []
 
-    def make(width: int = 1280, height: int = 900, **options: object) -> Page:
+    def make(server: Server, width: int = 1280, height: int = 900, **options: object) -> Person:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]  # Playwright's own options
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        return page
+        people.append(Person(context.new_page(), server.url))
+        return people[-1]
 
     yield make
-    for context in contexts:
-        context.close()
-
-
-def settled(page: Page) -> None:
-    """Wait until the script has run and the page shows what came of it."""
-    page.wait_for_selector("[data-testid=stApp][data-test-connection-state=CONNECTED]")
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    for person in people:
+        person.page.context.close()
+    assert [problem for person in people for problem in person.problems] == []

@@ -1,0 +1,197 @@
+"""What a person does with the app, and what they see; every step waits until the page has caught up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
+
+COUNT_RUNS = """
+window.runs = 0;
+let before = null;
+const look = () => {
+  const app = document.querySelector('[data-testid=stApp]');
+  const now = app && app.dataset.testScriptState;
+  if (before && before !== 'notRunning' && now === 'notRunning') window.runs += 1;
+  before = now;
+};
+new MutationObserver(look).observe(document, {
+  subtree: true, childList: true, attributes: true, attributeFilter: ['data-test-script-state'],
+});
+"""
+"""Streamlit says on the page whether its script runs: count how often it has finished."""
+SETTLED = """runs => {
+  const app = document.querySelector('[data-testid=stApp]');
+  return app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
+    && window.runs > runs && !document.querySelector('[data-stale=true]')
+    && [...document.images].every(image => image.complete && image.naturalWidth > 0);
+}"""
+ASKED_ELSEWHERE = re.compile(r"/\w+/_stcore/(health|host-config)$")
+"""Under a view's own address Streamlit first looks for itself there, and is told 404."""
+
+
+class Person:
+    """A browser tab with somebody in front of it. Whatever goes wrong in it is collected in `problems`."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.problems: list[str] = []
+        page.set_default_timeout(20_000)
+        page.add_init_script(COUNT_RUNS)
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
+        page.on("request", self._watch)
+        page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    # ---- coming and going
+
+    def open(self, path: str = "") -> None:
+        """Type the app's address."""
+        self.page.goto(f"{self.url}/{path}")
+        self._settle(0)
+
+    def reload(self) -> None:
+        self.page.reload()
+        self._settle(0)
+
+    def go_to(self, view: str) -> None:
+        """By the links at the top."""
+        with self._one_run():
+            self.page.get_by_test_id("stTopNavLinkContainer").get_by_text(view, exact=True).click()
+
+    @contextmanager
+    def offline(self) -> Iterator[None]:
+        """While the server is gone the browser complains, and rightly so."""
+        n_problems = len(self.problems)
+        yield
+        del self.problems[n_problems:]
+
+    # ---- what is on the screen
+
+    @property
+    def asked(self) -> list[str]:
+        """The ids of the open cards' images, in order."""
+        return [image.get_attribute("alt") or "" for image in self.page.locator(".st-key-grid img").all()]
+
+    @property
+    def head(self) -> str:
+        """The line with the project's name and progress."""
+        return self.page.locator(".st-key-head").inner_text()
+
+    @property
+    def n_saved(self) -> int:
+        return int(re.findall(r"([\d,]+) saved", self.head)[0].replace(",", ""))
+
+    @property
+    def round(self) -> int:
+        return int(re.findall(r"round ([\d,]+)", self.head)[0])
+
+    @property
+    def project(self) -> str:
+        """The open project's folder, as the address names it."""
+        return re.findall(r"[?&]project=([^&]*)", self.page.url)[0]
+
+    def card(self, image_id: str) -> Locator:
+        return self.page.locator("[class*=st-key-card-]").filter(
+            has=self.page.get_by_alt_text(image_id, exact=True)
+        )
+
+    def guess(self, image_id: str) -> str | None:
+        """The class on the card's chip; None where no guess is shown."""
+        found = re.match(r"(.*)\? \d+ %", self.card(image_id).locator(".stMarkdownBadge").inner_text())
+        return found and found[1]
+
+    def visible(self, text: str | re.Pattern[str]) -> Locator:
+        """The first place where this text can be seen."""
+        return self.page.get_by_text(text).locator("visible=true").first
+
+    def sees(self, text: str | re.Pattern[str]) -> None:
+        """It appears within the time that a person waits."""
+        expect(self.visible(text)).to_be_visible(timeout=20_000)
+
+    # ---- what a person does
+
+    def press(self, button: str) -> None:
+        with self._one_run():
+            self.button(button).click()
+
+    def button(self, name: str) -> Locator:
+        """A button with a tooltip stands twice in the page; one of the two is hidden."""
+        return self.page.get_by_role("button", name=name, exact=True).locator("visible=true").first
+
+    def answer(self, image_id: str, option: str, tap: bool = False) -> None:
+        """Choose a pill; inside a form nothing is sent yet."""
+        pill = self.card(image_id).get_by_role("radio", name=option, exact=True)
+        pill.tap() if tap else pill.click()
+        expect(pill).to_have_attribute("aria-checked", "true")
+
+    def save(self, button: str = "Save answers") -> None:
+        self.press(button)
+
+    def choose(self, label: str, option: str) -> None:
+        """An option of a select box, typed and confirmed."""
+        box = self.page.get_by_role("combobox", name=label, exact=True).locator("visible=true")
+        if box.input_value() == option:
+            return
+        box.click()
+        box.fill(option)
+        self.page.get_by_role("option").first.wait_for()
+        box.press("Enter")
+        expect(box).to_have_value(option)
+
+    def name_folder(self, path: str | Path) -> None:
+        """Type a path on the start view."""
+        with self._one_run():
+            box = self.page.get_by_role("combobox", name="Folder", exact=True)
+            box.click()
+            box.fill(str(path))
+            box.press("Enter")
+
+    def name_classes(self, *names: str) -> None:
+        box = self.page.get_by_role("textbox", name="Classes, one a line")
+        box.fill("\n".join(names))
+        with self._one_run():
+            box.blur()
+
+    def use_sub_folders(self, how: str) -> None:
+        with self._one_run():
+            self.page.get_by_text(how, exact=True).click()
+
+    def choose_parts(self, **names: str) -> None:
+        """Another encoder, model or strategy on the start view."""
+        self.page.get_by_text("Model and strategy", exact=True).click()
+        for kind, name in names.items():
+            box = self.page.get_by_role("combobox", name=kind.capitalize(), exact=True)
+            box.wait_for()
+            if box.input_value() != name:
+                with self._one_run():
+                    self.choose(kind.capitalize(), name)
+
+    def create(self) -> None:
+        """Press the button and wait for the first batch."""
+        self.button("Create the project").click()
+        self.page.locator(".st-key-grid img").first.wait_for(timeout=60_000)
+        self._settle(0)
+
+    # ---- waiting
+
+    @contextmanager
+    def _one_run(self) -> Iterator[None]:
+        runs = self.page.evaluate("window.runs")
+        yield
+        self._settle(runs)
+
+    def _settle(self, runs: int) -> None:
+        self.page.wait_for_function(SETTLED, arg=runs)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        where = message.location.get("url", "")
+        if message.type == "error" and not ASKED_ELSEWHERE.search(where):
+            self.problems.append(f"console: {message.text} ({where})")
+
+    def _watch(self, request: Request) -> None:
+        if not request.url.startswith((self.url, "data:", "blob:")):
+            self.problems.append(f"request to elsewhere: {request.url}")
