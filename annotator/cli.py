@@ -197,17 +197,29 @@ def _writable(json_file: Path | None) -> None:
 
 
 def _print_rounds(config: Any, folder: Path, error_rate: float) -> list[dict[str, Any]]:  # Any: Config; JSON
-    from annotator.simulate import simulate as rows_of
+    from annotator.project import Project
+    from annotator.simulate import play
 
-    print(
-        f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} {'fit ms':>8} {'query ms':>8}  asked"
-    )
     rows = []
     with _progress() as report:
-        for row in rows_of(config, folder, error_rate, report=report):
+        project = Project.create(folder, config, report)
+        _print_import(project)
+        print(
+            f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} {'fit ms':>8} {'ask ms':>7}  asked"
+        )
+        for row in play(project, error_rate):
             rows.append(row)
             print(_row_line(row), flush=True)
+        project.close()
     return rows
+
+
+def _print_import(project: Any) -> None:  # Any: Project, imported late
+    """What became images of the pool, and what did not, with the reasons."""
+    n_images, aside = len(project.learner.dataset), project.store.images("set aside")
+    print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside")
+    for record in aside:
+        print(f"  {record.image_id!r}: {record.reason}")
 
 
 def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
@@ -221,7 +233,7 @@ def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
         f"{_number(row['accuracy_test'], 100):>7}",
         f"{interval:>15}",
         f"{_number(row['fit_seconds'], 1000):>8}",
-        f"{_number(row.get('query_seconds'), 1000):>8}",
+        f"{_number(row.get('query_seconds'), 1000):>7}",
     ]
     return " ".join(cells) + f"  {asked}"
 
@@ -288,10 +300,8 @@ def _print_project(folder: Path) -> None:
     from annotator.project import Project
 
     project = Project(folder)
-    aside = project.store.images("set aside")
-    print(f"{project.store.name}: {len(project.learner.dataset):,} images, {len(aside)} set aside")
-    for record in aside:
-        print(f"  {record.image_id!r}: {record.reason}")
+    print(f"{project.store.name}:", end=" ")
+    _print_import(project)
     print(f"classes: {', '.join(repr(name) for name in project.class_names)}")
     print(f"model: {project.config.model} on {project.config.encoder}, strategy {project.config.strategy}")
     damaged = project.store.damaged()

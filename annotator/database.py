@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
@@ -81,6 +79,9 @@ class Database:
                 f"{self.path} was written by a newer version (schema {found}, this one knows {HEAD_REVISION}). Update.",
                 "STORE_VERSION",
             )
+        from alembic import command  # slow to import, and seldom needed
+        from alembic.config import Config as AlembicConfig
+
         with self.writing() as connection:
             config = AlembicConfig()
             config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))

@@ -36,6 +36,8 @@ class Measured:
 
     version: int
     trained_through: int
+    round: int
+    """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
     n_labeled: int
     n_unlabeled: int
     n_changed: int | None
@@ -174,6 +176,7 @@ class Learner:
         measured = Measured(
             version=len(self._measured) + 1,
             trained_through=through,
+            round=self._store.last_round(),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,

@@ -60,29 +60,38 @@ def answer_batch(session: Session, oracle: Oracle, cards: Sequence[Card] | None 
 
 
 def simulate(
-    config: Config, folder: Path, error_rate: float = 0.0, annotator: str = "oracle", report: Report = silent
+    config: Config,
+    folder: Path,
+    error_rate: float = 0.0,
+    annotator: str = "oracle",
+    report: Report = silent,
 ) -> Iterator[dict[str, Any]]:  # Any: JSON
-    """A new project in `folder`, `config.rounds` batches answered; one row a round, as JSON-able figures.
+    """A new project in `folder`, played by an oracle for `config.rounds` rounds; the rows of `play`."""
+    project = Project.create(folder, config, report)
+    try:
+        yield from play(project, error_rate, annotator)
+    finally:
+        project.close()
+
+
+def play(project: Project, error_rate: float = 0.0, annotator: str = "oracle") -> Iterator[dict[str, Any]]:  # Any: JSON
+    """Let an oracle answer `config.rounds` batches; one row a round, as JSON-able figures.
 
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
     figures are on the most trustworthy of the three, named by `measured_on`. None where nothing could be measured.
     The last row, of round None, is what holds after the last answer.
     """
-    project = Project.create(folder, config, report)
-    try:
-        session, oracle = project.session(annotator), oracle_of(project, error_rate)
-        for _ in range(config.rounds):
-            session.advance()
-            cards = session.remaining
-            if not cards:
-                break
-            yield round_row(project, session, cards)
-            answer_batch(session, oracle, cards)
+    session, oracle = project.session(annotator), oracle_of(project, error_rate)
+    for _ in range(project.config.rounds):
         session.advance()
-        yield final_row(project)
-    finally:
-        project.close()
+        cards = session.remaining
+        if not cards:
+            break
+        yield round_row(project, session, cards)
+        answer_batch(session, oracle, cards)
+    session.advance()
+    yield final_row(project)
 
 
 def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict[str, Any]:  # Any: JSON

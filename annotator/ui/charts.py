@@ -18,7 +18,7 @@ def learning_curve(history: Sequence[Measured], measure: str, height: int = 220)
     """Accuracy against labels with its 95 % interval; one point a model."""
     rows = [
         {
-            "model": point.version,
+            "round": point.round,
             "labels": point.n_labeled,
             "accuracy": point.measures[measure]["accuracy"],
             "low": point.measures[measure]["interval"][0],
@@ -28,7 +28,7 @@ def learning_curve(history: Sequence[Measured], measure: str, height: int = 220)
         for point in history
         if point.measures.get(measure, {}).get("n")
     ]
-    frame = pd.DataFrame(rows, columns=["model", "labels", "accuracy", "low", "high", "images"])
+    frame = pd.DataFrame(rows, columns=["round", "labels", "accuracy", "low", "high", "images"])
     base = alt.Chart(frame, height=height).encode(
         x=alt.X("labels:Q", title="labels", axis=WHOLE, scale=alt.Scale(zero=True))
     )
@@ -37,7 +37,7 @@ def learning_curve(history: Sequence[Measured], measure: str, height: int = 220)
         y=alt.Y("low:Q", title="accuracy", axis=percent, scale=alt.Scale(domain=[0, 1])), y2="high:Q"
     )
     tooltip = [
-        alt.Tooltip("model:Q", title="round"),
+        alt.Tooltip("round:Q", title="after round"),
         alt.Tooltip("labels:Q"),
         alt.Tooltip("accuracy:Q", format=".1%"),
         alt.Tooltip("low:Q", format=".1%", title="95 % from"),
@@ -90,7 +90,7 @@ def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:
     """Mean entropy of the unlabeled images, model by model."""
     points = [point for point in history if point.pool_entropy is not None]
     rows = {
-        "model": [point.version for point in points],
+        "round": [point.round for point in points],
         "labels": [point.n_labeled for point in points],
         "entropy": [point.pool_entropy for point in points],
     }
@@ -100,6 +100,6 @@ def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:
         .encode(
             x=alt.X("labels:Q", axis=WHOLE, scale=alt.Scale(zero=True)),
             y=alt.Y("entropy:Q", title="mean entropy, nats", scale=alt.Scale(zero=True)),
-            tooltip=[alt.Tooltip("model:Q", title="round"), "labels:Q", alt.Tooltip("entropy:Q", format=".3f")],
+            tooltip=[alt.Tooltip("round:Q", title="after round"), "labels:Q", alt.Tooltip("entropy:Q", format=".3f")],
         )
     )

@@ -11,11 +11,16 @@ from annotator.project import Project, assets
 from annotator.ui import export, label, progress, start, state
 from annotator.ui.words import plain
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 st.set_page_config(page_title="annotator", page_icon=str(assets() / "icon.png"), layout="wide")
 
 
 def main() -> None:
     """One run."""
+    if st.get_option("server.address") not in LOOPBACK:
+        st.error("There is no sign-in yet, so the app answers on this machine alone: start it with `annotator run`.")
+        st.stop()
     pages = [
         st.Page(_label, title="Label", icon=":material/edit:", url_path="label", default=True),
         st.Page(_progress, title="Progress", icon=":material/monitoring:", url_path="progress"),

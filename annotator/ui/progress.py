@@ -11,7 +11,7 @@ from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Session
 from annotator.ui import charts, parts, state
-from annotator.ui.words import percent, plain, visible
+from annotator.ui.words import count, percent, plain, visible
 
 
 def render(project: Project) -> None:
@@ -30,18 +30,19 @@ def render(project: Project) -> None:
     with left:
         st.markdown("#### Learning curve")
         parts.curve(session, height=280)
-        st.markdown("#### Doubt left in the pool")
-        st.altair_chart(charts.pool_entropy(session.history), key="entropy")
-        st.caption("Mean entropy of the guesses for all unlabeled images.")
     with right:
         st.markdown("#### Labels by class")
         counts = {visible(name): number for name, number in session.class_counts.items()}
         st.altair_chart(charts.class_balance(counts), key="balance")
         st.caption("Standing labels of everyone, those known from the start included.")
+        st.markdown("#### Doubt left in the pool")
+        st.altair_chart(charts.pool_entropy(session.history), key="entropy")
+        st.caption("Mean entropy of the guesses for all unlabeled images.")
     if measured is not None and newest.headline is not None:
         _report(project, measured, newest.headline)
     st.markdown("#### What was asked")
     _rounds(project, session)
+    st.caption(f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(project.store.head_seq, 'event')}.")
 
 
 def _totals(session: Session) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +31,15 @@ def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
     _check_port(port)
     os.environ[PROJECTS], os.environ[ROOT] = str(projects.resolve()), str(root.resolve())
     print(f"annotator: http://localhost:{port} (projects in {projects}; stop with Ctrl+C)", flush=True)
+    threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
     sys.argv = [SCRIPT]  # what Streamlit takes for the launcher's own arguments
     st.App(SCRIPT).run(config={**_options(), "server.port": port, "server.headless": not browser})
+
+
+def _import_ahead() -> None:
+    """What the first page needs, imported while the server itself starts."""
+    for module in ("annotator.ui.state", "annotator.ui.main", "annotator.models.sparse_graph", "faiss"):
+        import_module(module)
 
 
 def _check_port(port: int) -> None:

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-COUNT_RUNS = """
-window.runs = 0;
-let before = null;
-const look = () => {
+PATIENCE_SECONDS = 20
+
+SETTLED = """() => new Promise(done => setTimeout(() => {
   const app = document.querySelector('[data-testid=stApp]');
-  const now = app && app.dataset.testScriptState;
-  if (before && before !== 'notRunning' && now === 'notRunning') window.runs += 1;
-  before = now;
-};
-new MutationObserver(look).observe(document, {
-  subtree: true, childList: true, attributes: true, attributeFilter: ['data-test-script-state'],
-});
-"""
-"""Streamlit says on the page whether its script runs: count how often it has finished."""
-SETTLED = """runs => {
-  const app = document.querySelector('[data-testid=stApp]');
-  return app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
-    && window.runs > runs && !document.querySelector('[data-stale=true]')
-    && [...document.images].every(image => image.complete && image.naturalWidth > 0);
-}"""
+  done(app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
+    && !document.querySelector('[data-stale=true]')
+    && [...document.images].every(image => image.complete && image.naturalWidth > 0));
+}, 40))"""
+"""What was received is on the page; Streamlit holds elements back for 10 ms."""
 ASKED_ELSEWHERE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 """Under a view's own address Streamlit first looks for itself there, and is told 404."""
 
@@ -39,8 +30,9 @@ class Person:
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
         self.problems: list[str] = []
-        page.set_default_timeout(20_000)
-        page.add_init_script(COUNT_RUNS)
+        self._n_runs = 0
+        page.set_default_timeout(1000 * PATIENCE_SECONDS)
+        page.on("websocket", lambda socket: socket.on("framereceived", self._count_runs))
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
         page.on("request", self._watch)
@@ -50,12 +42,12 @@ class Person:
 
     def open(self, path: str = "") -> None:
         """Type the app's address."""
-        self.page.goto(f"{self.url}/{path}")
-        self._settle(0)
+        with self._one_run():
+            self.page.goto(f"{self.url}/{path}")
 
     def reload(self) -> None:
-        self.page.reload()
-        self._settle(0)
+        with self._one_run():
+            self.page.reload()
 
     def go_to(self, view: str) -> None:
         """By the links at the top."""
@@ -122,6 +114,10 @@ class Person:
         """A button with a tooltip stands twice in the page; one of the two is hidden."""
         return self.page.get_by_role("button", name=name, exact=True).locator("visible=true").first
 
+    def button_like(self, name: str) -> Locator:
+        """As `button`, where an icon's name stands in the button's own."""
+        return self.page.get_by_role("button").filter(has_text=name).locator("visible=true").first
+
     def answer(self, image_id: str, option: str, tap: bool = False) -> None:
         """Choose a pill; inside a form nothing is sent yet."""
         pill = self.card(image_id).get_by_role("radio", name=option, exact=True)
@@ -172,20 +168,61 @@ class Person:
 
     def create(self) -> None:
         """Press the button and wait for the first batch."""
-        self.button("Create the project").click()
-        self.page.locator(".st-key-grid img").first.wait_for(timeout=60_000)
-        self._settle(0)
+        with self._one_run():
+            self.button("Create the project").click()
+            self.page.locator(".st-key-grid img").first.wait_for(timeout=60_000)
+
+    def start_demo(self, title: str) -> None:
+        """By the button on its card: anew, where it was started before."""
+        card = self.page.locator("[class*=st-key-preset-]").filter(has_text=title)
+        with self._one_run():
+            card.get_by_role("button", name=re.compile("^Start")).click()
+            self.page.locator(".st-key-grid img").first.wait_for()
+
+    def add_class(self, name: str) -> None:
+        self.button_like("Add a class").click()
+        self.page.get_by_role("textbox", name="Name of the new class").fill(name)
+        self.press("Add")
+        self.page.keyboard.press("Escape")
+
+    def change_settings(self, **choices: str) -> None:
+        """Another strategy or model, by the popover of the labeling view."""
+        self.button_like("Settings").click()
+        for label, option in choices.items():
+            self.choose(label.capitalize(), option)
+        self.press("Apply")
+        self.page.keyboard.press("Escape")
+
+    def export(self, form: str) -> Path:
+        """Write an export of this form and download it."""
+        self.go_to("Export")
+        self.page.get_by_role("radio", name=form, exact=True).click()
+        self.sees(form)
+        self.button("Write the export").click()
+        self.button("Download").wait_for()
+        with self.page.expect_download() as started:
+            self.button("Download").click()
+        return Path(started.value.path())
 
     # ---- waiting
 
     @contextmanager
     def _one_run(self) -> Iterator[None]:
-        runs = self.page.evaluate("window.runs")
+        """What is done inside makes the app's script run; afterwards its result is on the page."""
+        n_runs = self._n_runs
         yield
-        self._settle(runs)
+        self._settle(n_runs)
 
-    def _settle(self, runs: int) -> None:
-        self.page.wait_for_function(SETTLED, arg=runs)
+    def _settle(self, n_runs: int) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._n_runs == n_runs or not self.page.evaluate(SETTLED):
+            assert time.monotonic() < deadline, f"the app is still busy: {self.page.inner_text('body')}"
+            self.page.wait_for_timeout(10)
+
+    def _count_runs(self, frame: str | bytes) -> None:
+        message = ForwardMsg.FromString(frame) if isinstance(frame, bytes) else ForwardMsg()
+        if message.WhichOneof("type") == "script_finished":
+            self._n_runs += message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
 
     def _hear(self, message: ConsoleMessage) -> None:
         where = message.location.get("url", "")

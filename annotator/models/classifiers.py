@@ -1,0 +1,347 @@
+"""scikit-learn's classifiers on the features. Knows no graph: an image's neighbours say nothing about it.
+
+They learn from the labeled images alone; only self-training looks at the others. Answers are the estimator's own,
+brought to all classes: a class that nobody has labeled is a column of zeros. With one class labeled there is nothing
+to tell apart, and every image is predicted to be of it.
+
+Each is a function of features and labels, bit for bit: random numbers come from a fixed seed, and no sum depends on
+which of two threads is done first.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from joblib import parallel_config
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
+from sklearn.model_selection import cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.svm import SVC
+from sklearn.utils import all_estimators
+from threadpoolctl import threadpool_limits
+
+from annotator.errors import ConfigError, ModelError
+from annotator.models.priors import normalised
+from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
+
+FAMILY = "sklearn"
+MAX_THREADS = 2
+ROWS_PER_CHUNK = 4096  # what an estimator allocates for each row it is asked about stays small, however large the pool
+MAX_FOLDS = 5
+MAX_ITERATIONS = 1_000
+SEED = 0
+N_MATCHES = 5
+
+
+class Fitted(Protocol):
+    """What an estimator of scikit-learn is after `fit`."""
+
+    def predict_proba(self, features: FloatArray) -> FloatArray:
+        """(n, n_features) -> (n, n classes seen)."""
+
+
+class Classifier(ABC):
+    """Everything around an estimator: which rows it sees, one class only, all columns, chunks, typed errors."""
+
+    name: ClassVar[str]
+    """As in the registry, for messages."""
+
+    def __init__(self) -> None:
+        self._fitted: Fitted | None = None
+        self._seen = np.zeros(0, dtype=np.int64)
+        self._shares = np.zeros(0)
+
+    def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
+        """labels (n_images,), -1 = unlabeled -> probabilities; such a model knows no evidence.
+
+        Raises ModelError (MODEL_FIT) where the estimator refuses these labels and features or answers with NaN.
+        """
+        self._shares = _label_shares(labels, n_classes)
+        self._seen = np.flatnonzero(np.bincount(labels[labels != UNLABELED], minlength=n_classes))
+        self._fitted = None
+        if len(self._seen) > 1:
+            # Some estimators take codes for indices: theirs go from 0 without a gap.
+            codes = np.where(labels == UNLABELED, UNLABELED, np.searchsorted(self._seen, labels))
+            with self._bounded():
+                self._fitted = self._learn(dataset.features, codes)
+        return Prediction(self.predict(dataset.features))
+
+    def predict(self, features: FeatureArray) -> FloatArray:
+        """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED, MODEL_FIT)."""
+        if not self._shares.size:
+            raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
+        masses = np.zeros((len(features), len(self._shares)))
+        if self._fitted is not None:
+            for start in range(0, len(features), ROWS_PER_CHUNK):
+                chunk = slice(start, start + ROWS_PER_CHUNK)
+                masses[chunk, self._seen] = self._ask(self._fitted, features[chunk].astype(np.float64))
+        return normalised(masses, self._shares)
+
+    def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
+        """On the whole pool, -1 = unlabeled."""
+        labeled = np.flatnonzero(codes != UNLABELED)
+        return self._fit(features[labeled].astype(np.float64), codes[labeled])
+
+    @abstractmethod
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        """On labeled images of at least two classes."""
+
+    def _ask(self, fitted: Fitted, features: FloatArray) -> FloatArray:
+        with self._bounded():
+            answer = np.asarray(fitted.predict_proba(features), dtype=np.float64)
+            if answer.shape != (len(features), len(self._seen)) or not (np.isfinite(answer) & (answer >= 0)).all():
+                raise ValueError("its answers are not a probability for each class, or hold NaN")
+        return answer
+
+    @contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Two threads at most; whatever an estimator raises becomes a ModelError."""
+        with threadpool_limits(MAX_THREADS), warnings.catch_warnings():
+            # A solver that stops at its limit still answers, and how well is measured on held-out images.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                yield
+            except Exception as error:  # what an estimator raises on data that does not suit it is its own choice
+                raise ModelError(
+                    f"The model {self.name!r} cannot work with these features and labels: {_sentence(error)} "
+                    "Choose another model or encoder, or label more images; your labels are safe."
+                ) from error
+
+
+class _Forest(RandomForestClassifier):  # type: ignore[misc]  # scikit-learn ships no types
+    """Grown in two threads, asked in one: two would add up the trees' votes in an order of their own."""
+
+    def fit(self, X: FloatArray, y: IntArray, sample_weight: FloatArray | None = None) -> Any:  # noqa: N803  # sklearn's
+        with parallel_config(backend="threading", n_jobs=MAX_THREADS):
+            return super().fit(X, y, sample_weight)
+
+
+class RandomForest(Classifier):
+    """A vote of many decision trees on the labeled images: robust, and little to set."""
+
+    name = "random-forest"
+
+    def __init__(self, n_trees: int = 100, seed: int = SEED) -> None:
+        super().__init__()
+        self.n_trees = _positive("random-forest.n_trees", n_trees)
+        self.seed = seed
+
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        forest: Fitted = _Forest(self.n_trees, random_state=self.seed).fit(features, codes)
+        return forest
+
+
+class SelfTraining(Classifier):
+    """A random forest that takes its own surest guesses for labels and learns again: slow on large pools.
+
+    Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", ACL 1995.
+    """
+
+    name = "self-training"
+
+    def __init__(self, threshold: float = 0.75, n_trees: int = 100, seed: int = SEED) -> None:
+        super().__init__()
+        if not 0 <= threshold < 1:
+            raise ConfigError(f"self-training.threshold must be at least 0 and below 1, not {threshold}.")
+        self.threshold = threshold
+        self.n_trees = _positive("self-training.n_trees", n_trees)
+        self.seed = seed
+
+    def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
+        if (codes != UNLABELED).all():  # nothing to guess: scikit-learn would warn, and fit the same forest
+            return self._fit(features.astype(np.float64), codes)
+        trainer = SelfTrainingClassifier(_Forest(self.n_trees, random_state=self.seed), threshold=self.threshold)
+        fitted: Fitted = trainer.fit(features, codes)
+        return fitted
+
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        forest: Fitted = _Forest(self.n_trees, random_state=self.seed).fit(features, codes)
+        return forest
+
+
+class NearestNeighbors(Classifier):
+    """The nearest labeled images vote, nearer ones more."""
+
+    name = "knn"
+
+    def __init__(self, n_neighbors: int = 5) -> None:
+        super().__init__()
+        self.n_neighbors = _positive("knn.n_neighbors", n_neighbors)
+
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        neighbors = KNeighborsClassifier(min(self.n_neighbors, len(codes)), weights="distance")
+        fitted: Fitted = neighbors.fit(features, codes)
+        return fitted
+
+
+class LogisticRegression(Classifier):
+    """A straight border between every two classes: fast, its probabilities are close to honest.
+
+    `c` is scikit-learn's C for features whose variances add up to 1 (it is divided by what they add up to), so that
+    one value suits every encoder: the larger, the closer it follows the labels.
+    """
+
+    name = "logistic-regression"
+
+    def __init__(self, c: float = 10.0) -> None:
+        super().__init__()
+        self.c = _positive("logistic-regression.c", c)
+
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        spread = features.var(axis=0).sum()
+        regression = SklearnLogisticRegression(C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS)
+        fitted: Fitted = regression.fit(features, codes)
+        return fitted
+
+
+@dataclass(frozen=True)
+class _SoftmaxMachine:
+    """A support vector machine's decision values d as softmax(sharpness * d); (-d, d) where there are two classes."""
+
+    machine: Any  # scikit-learn ships no types
+    sharpness: float
+
+    def predict_proba(self, features: FloatArray) -> FloatArray:
+        return np.asarray(softmax(self.sharpness * _by_class(self.machine.decision_function(features)), axis=1))
+
+
+class SupportVectors(Classifier):
+    """A curved border as far as can be from the labeled images (rbf): accurate, slow above 10,000 labels.
+
+    Probabilities by temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) on
+    decision values from cross-validation: scikit-learn's CalibratedClassifierCV(SVC(), method="temperature",
+    ensemble=False). Its `SVC(probability=True)` is deprecated. A class with a single label cannot be
+    cross-validated: until it has two, the temperature is 1.
+    """
+
+    name = "svc"
+
+    def __init__(self, c: float = 5.0) -> None:
+        super().__init__()
+        self.c = _positive("svc.c", c)
+
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        sharpness, n_folds = 1.0, min(MAX_FOLDS, int(np.bincount(codes).min()))
+        if n_folds > 1:
+            decisions = cross_val_predict(SVC(C=self.c), features, codes, cv=n_folds, method="decision_function")
+            sharpness = _sharpness(_by_class(decisions), codes)
+        return _SoftmaxMachine(SVC(C=self.c).fit(features, codes), sharpness)
+
+
+@cache
+def named(name: str) -> type[Classifier]:
+    """The model "sklearn:NAME" for the registry: an estimator with its own constructor's parameters.
+
+    Of the classifiers that `sklearn.utils.all_estimators` lists, those with `predict_proba`. Text is read as a number,
+    true, false, null or a list where it is one; `random_state` is 0 unless given. Raises ConfigError for another name.
+    """
+    estimator = _with_probabilities().get(name)
+    if estimator is None:
+        raise ConfigError(_unknown(name))
+
+    class Named(Classifier):
+        __doc__ = f"scikit-learn's {name}, on the labeled images: {(inspect.getdoc(estimator) or '').splitlines()[0]}"
+        __signature__ = _seeded(inspect.signature(estimator))
+
+        def __init__(self, **parameters: Any) -> None:  # Any: each estimator has its own
+            super().__init__()
+            given = self.__signature__.bind(**{key: _read(value) for key, value in parameters.items()})
+            given.apply_defaults()
+            self.parameters = given.arguments
+            if not hasattr(self._unfitted(), "predict_proba"):
+                raise ConfigError(
+                    f"{self.name} gives no probabilities with these parameters: choose others (see scikit-learn's "
+                    f"documentation of {name}), or a model such as svc or logistic-regression."
+                )
+
+        def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+            fitted: Fitted = self._unfitted().fit(features, codes)
+            return fitted
+
+        def _unfitted(self) -> Any:  # scikit-learn ships no types
+            return estimator(**self.parameters)
+
+    Named.name = f"{FAMILY}:{name}"
+    return Named
+
+
+@cache
+def _with_probabilities() -> dict[str, Any]:  # scikit-learn ships no types
+    return {name: found for name, found in all_estimators("classifier") if hasattr(found, "predict_proba")}
+
+
+def _unknown(name: str) -> str:
+    known = _with_probabilities()
+    by_lower = {one.lower(): one for one in known}
+    close = [by_lower[match] for match in get_close_matches(name.lower(), by_lower, N_MATCHES)]
+    offered = f"Did you mean: {', '.join(close)}?" if close else f"Choose from: {', '.join(known)}."
+    return f"scikit-learn has no classifier {name!r} that gives probabilities. {offered}"
+
+
+def _seeded(signature: inspect.Signature) -> inspect.Signature:
+    """The same parameters, by keyword and with a fixed random state."""
+    return signature.replace(
+        parameters=[
+            one.replace(kind=one.KEYWORD_ONLY, default=SEED if one.name == "random_state" else one.default)
+            for one in signature.parameters.values()
+        ]
+    )
+
+
+def _read(value: Any) -> Any:  # Any: a parameter of any estimator
+    """Text as JSON or Python would read it: `3`, `0.5`, `true`, `None`, `(100, 50)`; else as it is."""
+    if isinstance(value, str):
+        for reader in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError):
+                return reader(value)
+    return value
+
+
+def _sharpness(decisions: FloatArray, codes: IntArray) -> float:
+    """The factor that gives (n, n_classes) decision values the smallest log-loss; 1 where it would be infinite."""
+    if (decisions.argmax(axis=1) == codes).all():  # without a mistake, sharper is always better
+        return 1.0
+    rows = np.arange(len(codes))
+    loss = minimize_scalar(
+        lambda log_factor: -log_softmax(np.exp(log_factor) * decisions, axis=1)[rows, codes].mean(), bounds=(-10, 10)
+    )
+    return float(np.exp(loss.x))
+
+
+def _by_class(decisions: FloatArray) -> FloatArray:
+    """scikit-learn gives one value an image, not two, where there are two classes."""
+    return np.column_stack([-decisions, decisions]) if decisions.ndim == 1 else decisions
+
+
+def _label_shares(labels: IntArray, n_classes: int) -> FloatArray:
+    """(n_classes,) shares of the labels given; uniform without labels."""
+    counts = np.bincount(labels[labels != UNLABELED], minlength=n_classes)
+    return np.asarray(counts / counts.sum() if counts.any() else np.full(n_classes, 1 / n_classes))
+
+
+def _positive(what: str, value: Any) -> Any:  # Any: int in, int out; float in, float out
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{what} must be above 0, not {value}.")
+    return value
+
+
+def _sentence(error: Exception) -> str:
+    """What it says, ended by one full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,0 +1,87 @@
+"""The pictures of the README, taken of the real app in Chromium: `python -m tests.benchmarks.screenshots`.
+
+The labels on them are the truth, given through the same session that the page uses.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from annotator.project import Project, presets
+from annotator.simulate import answer_batch, oracle_of
+from tests.conftest import find_chromium
+from tests.e2e.conftest import BROWSER_FLAGS, Server
+
+TARGET = Path(__file__).parents[2] / "assets" / "screenshots"
+SHOTS = {
+    "label": ("digits", "label", 1280, 860, "light"),
+    "label-dark": ("digits", "label", 1280, 860, "dark"),
+    "label-phone": ("digits", "label", 390, 844, "light"),
+    "progress": ("digits", "progress", 1280, 1250, "light"),
+    "progress-phone-dark": ("digits", "progress", 390, 844, "dark"),
+    "tutorial": ("tutorial", "progress", 1280, 1480, "light"),
+    "start": ("digits", "start", 1280, 700, "light"),
+    "export": ("digits", "export", 1280, 620, "light"),
+}
+
+
+def make_projects(folder: Path) -> None:
+    """The digits after eight rounds, and the tutorial's run played to its end."""
+    for name, preset, who, rounds in (
+        ("digits", "digits", "you", 8),
+        ("tutorial", "digits-reference", "oracle", 5),
+    ):
+        project = Project.create(folder / name, presets()[preset].config)
+        session, oracle = project.session(who), oracle_of(project)
+        for _ in range(rounds):
+            session.advance()
+            answer_batch(session, oracle)
+        session.advance()
+        project.close()
+
+
+def take(browser: Browser, server: Server, name: str) -> None:
+    """One picture."""
+    project, view, width, height, scheme = SHOTS[name]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]  # "light" or "dark"
+    page = context.new_page()
+    path = "" if view == "label" else view
+    page.goto(f"{server.url}/{path}?project={project}")
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    _drawn(page, view)
+    page.screenshot(path=TARGET / f"{name}.png")
+    context.close()
+
+
+def _drawn(page: Page, view: str) -> None:
+    marker = {"label": ".st-key-grid img", "progress": "canvas", "start": ".st-key-own-folder"}
+    page.wait_for_selector(marker.get(view, "[data-testid=stButton]"))
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.wait_for_timeout(1500)  # charts draw after the script has run
+
+
+def main() -> None:
+    """Take them all."""
+    TARGET.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
+        projects = Path(scratch) / "projects"
+        projects.mkdir()
+        make_projects(projects)
+        server = Server(projects, Path(scratch))
+        server.start()
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=BROWSER_FLAGS)
+        try:
+            for name in SHOTS:
+                take(browser, server, name)
+        finally:
+            browser.close()
+            server.stop()
+    print(json.dumps({"screenshots": sorted(SHOTS)}))
+
+
+if __name__ == "__main__":
+    main()
