@@ -12,12 +12,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from annotator.errors import ModelError
+from annotator.errors import AnnotatorError, ModelError
 from annotator.metrics import Scores, pool_entropy, score
 from annotator.store import Event, ModelRecord, Store
 from annotator.types import UNLABELED, Dataset, IntArray, Model, Prediction
@@ -36,6 +37,7 @@ class Measured:
 
     version: int
     trained_through: int
+    config_version: int
     round: int
     """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
     n_labeled: int
@@ -57,8 +59,20 @@ class Measured:
         return self.measures[self.headline]["accuracy"] if self.headline else None
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """A model's belief and the labels it comes from, swapped in one step."""
+
+    labels: IntArray
+    prediction: Prediction
+
+
 class Learner:
-    """Fits `model` on what the store holds; safe to share between threads."""
+    """Fits `model` on what the store holds; safe to share between threads.
+
+    One fit runs at a time. A model whose class says `asynchronous` is fitted in a thread where the caller does not
+    wait: labeling goes on with the last prediction, and a fit that fails leaves it standing.
+    """
 
     def __init__(
         self,
@@ -76,10 +90,12 @@ class Learner:
         self._model = model
         self._truth_names = tuple(truth_names)
         self._row_of = {image_id: row for row, image_id in enumerate(dataset.ids)}
-        self._lock = threading.RLock()
-        self._prediction: Prediction | None = None
+        self._fitting = threading.RLock()
+        self._swapping = threading.Lock()
+        self._fitted: _Fitted | None = None
+        self._failure: AnnotatorError | None = None
+        self._thread: threading.Thread | None = None
         self._measured = [_measured(record) for record in store.models()]
-        self._labels = np.full(len(dataset), UNLABELED, dtype=np.int64)
 
     # ---- what is known
 
@@ -99,20 +115,29 @@ class Learner:
         return self._measured[-1].trained_through if self._measured else 0
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a prediction is there without waiting for a fit."""
+        return self._fitted is not None or not self._measured
+
+    @property
+    def is_learning(self) -> bool:
+        """Whether a fit runs in the background."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def failure(self) -> AnnotatorError | None:
+        """Why the last fit in the background failed; None after one that did not."""
+        return self._failure
+
+    @property
     def prediction(self) -> Prediction:
         """The newest model's belief; uniform before the first. Fitted again after a restart."""
-        with self._lock:
-            if self._prediction is None:
-                self._labels = self._training_labels(self.trained_through)
-                self._prediction = self._fit(self._labels, len(self._store.classes()))
-            return self._prediction
+        return self._now().prediction
 
     @property
     def labels(self) -> IntArray:
         """(n_images,) class codes that the newest model was trained on, -1 elsewhere."""
-        with self._lock:
-            _ = self.prediction
-            return self._labels.copy()
+        return self._now().labels.copy()
 
     @property
     def truth(self) -> IntArray | None:
@@ -125,33 +150,56 @@ class Learner:
 
     # ---- learning
 
-    def learn(self) -> None:
-        """Fit on every event up to now and record the figures; nothing to do when nothing has changed."""
-        with self._lock:
-            through = self._store.head_seq
-            n_classes = len(self._store.classes())
-            labels = self._training_labels(through)
-            if (labels == UNLABELED).all() or (through == self.trained_through and self._measured):
-                return
-            before = self.prediction if self._measured else None
-            started = time.perf_counter()
-            prediction = self._fit(labels, n_classes)
-            seconds = time.perf_counter() - started
-            self._labels, self._prediction = labels, prediction
-            self._record(through, _changed(before, prediction), seconds)
+    def learn(self, wait: bool = True) -> None:
+        """Fit on every event up to now and record the figures; nothing to do when nothing has changed.
+
+        Without `wait`, an asynchronous model is fitted in the background.
+        """
+        if wait or not getattr(self._model, "asynchronous", False):
+            self._learn()
+            return
+        with self._swapping:
+            if not self.is_learning:
+                self._thread = threading.Thread(target=self._learn_quietly, name="learner", daemon=True)
+                self._thread.start()
 
     def use(self, model: Model, config_version: int) -> None:
         """Another model from now on; it is fitted on the same labels when next asked."""
-        with self._lock:
-            self._model, self.config_version, self._prediction = model, config_version, None
+        with self._fitting:
+            self._model, self.config_version, self._fitted = model, config_version, None
 
-    def measure(self) -> dict[str, Scores]:
-        """The newest model on each set of images with a known answer, by MEASURED_ON's keys."""
-        with self._lock:
-            codes = self.prediction.probabilities.argmax(axis=1)
-            current = self._store.current(self.trained_through)
-            found = {"test": self._on_test(), "audit": self._on_audit(codes, current), "rest": self._on_rest(codes)}
-            return {name: scores for name, scores in found.items() if scores is not None}
+    def _now(self) -> _Fitted:
+        fitted = self._fitted
+        if fitted is not None:
+            return fitted
+        with self._fitting:
+            if self._fitted is None:
+                labels = self._training_labels(self.trained_through)
+                self._fitted = _Fitted(labels, self._fit(labels, len(self._store.classes())))
+            return self._fitted
+
+    def _learn(self) -> None:
+        with self._fitting:
+            through, n_classes = self._store.head_seq, len(self._store.classes())
+            labels = self._training_labels(through)
+            has_labels = bool((labels != UNLABELED).any())
+            if not (has_labels or self._measured) or (self._measured and through == self.trained_through):
+                return
+            before = self.prediction if self._measured else None
+            started = time.perf_counter()
+            fitted = _Fitted(labels, self._fit(labels, n_classes))
+            seconds = time.perf_counter() - started
+            measured = self._measure(fitted, through, _changed(before, fitted.prediction), seconds)
+            self._store.record_model(self._as_record(measured))
+            self._fitted = fitted
+            self._measured.append(measured)
+
+    def _learn_quietly(self) -> None:
+        try:
+            self._learn()
+            self._failure = None
+        except AnnotatorError as error:
+            self._failure = error
 
     def _fit(self, labels: IntArray, n_classes: int) -> Prediction:
         if (labels == UNLABELED).all():
@@ -171,31 +219,38 @@ class Learner:
         labels[self.audit_rows] = UNLABELED
         return labels
 
-    def _record(self, through: int, n_changed: int | None, seconds: float) -> None:
-        unlabeled = self._labels == UNLABELED
-        measured = Measured(
+    def _as_record(self, measured: Measured) -> ModelRecord:
+        kept = asdict(measured)
+        keys = {key: kept.pop(key) for key in ("version", "trained_through", "config_version")}
+        return ModelRecord(dataset_version=self.dataset.version, metrics=kept, **keys)
+
+    # ---- measuring
+
+    def _measure(self, fitted: _Fitted, through: int, n_changed: int | None, seconds: float) -> Measured:
+        unlabeled = fitted.labels == UNLABELED
+        scores = {} if unlabeled.all() else self._scores(fitted, through)
+        return Measured(
             version=len(self._measured) + 1,
             trained_through=through,
+            config_version=self.config_version,
             round=self._store.last_round(),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,
             fit_seconds=seconds,
-            pool_entropy=pool_entropy(self.prediction.probabilities, np.flatnonzero(unlabeled)),
-            measures={},
-        )
-        self._measured.append(measured)
-        measures = json.loads(json.dumps({name: asdict(scores) for name, scores in self.measure().items()}))
-        self._measured[-1] = replace(measured, measures=measures)
-        self._store.record_model(self._as_record(self._measured[-1]))
-
-    def _as_record(self, measured: Measured) -> ModelRecord:
-        metrics = {key: value for key, value in asdict(measured).items() if key not in ("version", "trained_through")}
-        return ModelRecord(
-            measured.version, measured.trained_through, self.dataset.version, self.config_version, metrics
+            pool_entropy=pool_entropy(fitted.prediction.probabilities, np.flatnonzero(unlabeled)),
+            measures=json.loads(json.dumps({name: asdict(found) for name, found in scores.items()})),
         )
 
-    # ---- measuring
+    def _scores(self, fitted: _Fitted, through: int) -> dict[str, Scores]:
+        """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
+        codes = fitted.prediction.probabilities.argmax(axis=1)
+        found = {
+            "test": self._on_test(),
+            "audit": self._on_audit(codes, self._store.current(through)),
+            "rest": self._on_rest(codes, fitted.labels == UNLABELED),
+        }
+        return {name: scores for name, scores in found.items() if scores is not None}
 
     def _on_test(self) -> Scores | None:
         held_out = self.dataset.held_out
@@ -210,12 +265,9 @@ class Learner:
         truth = np.array([answers.get(self.dataset.ids[row], UNLABELED) for row in self.audit_rows], dtype=np.int64)
         return self._score(truth, codes[self.audit_rows])
 
-    def _on_rest(self, codes: IntArray) -> Scores | None:
+    def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
         truth = self.truth
-        if truth is None:
-            return None
-        rest = self._labels == UNLABELED
-        return self._score(truth[rest], codes[rest])
+        return None if truth is None else self._score(truth[rest], codes[rest])
 
     def _score(self, truth: IntArray, predicted: IntArray) -> Scores:
         known = truth != UNLABELED
@@ -274,7 +326,7 @@ def _accuracy_clause(before: Measured | None, newest: Measured) -> str:
 
 
 def _measured(record: ModelRecord) -> Measured:
-    return Measured(version=record.version, trained_through=record.trained_through, **record.metrics)
+    return Measured(record.version, record.trained_through, record.config_version, **record.metrics)
 
 
 def _changed(before: Prediction | None, after: Prediction) -> int | None:

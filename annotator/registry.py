@@ -1,6 +1,7 @@
 """Named plug-ins, imported only when chosen. Adding one is a class in a file and a line in this table.
 
 Third parties register the same way, by an entry point in the group "annotator.<kind>" of their own distribution.
+A line "FAMILY:*" names a function instead, which is handed NAME of "FAMILY:NAME" and returns the class.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "label-propagation": "annotator.models.sparse_graph:SparseLabelPropagation",
         "sklearn-label-spreading": "annotator.models.sklearn_graph:DenseLabelSpreading",
         "sklearn-label-propagation": "annotator.models.sklearn_graph:DenseLabelPropagation",
+        "vote": "annotator.models.vote:Vote",
+        "logistic-regression": "annotator.models.classifiers:LogisticRegression",
+        "svc": "annotator.models.classifiers:SupportVectors",
+        "knn": "annotator.models.classifiers:NearestNeighbors",
+        "random-forest": "annotator.models.classifiers:RandomForest",
+        "self-training": "annotator.models.classifiers:SelfTraining",
+        "sklearn:*": "annotator.models.classifiers:named",
     },
     "strategy": {
         "entropy": "annotator.strategies.uncertainty:Entropy",
@@ -56,25 +64,27 @@ class Parameter:
 
 
 def names(kind: str) -> list[str]:
-    """Every name of this kind: the built-in ones in their order, then third parties'."""
-    own = BUILT_IN[kind]
-    return [*own, *sorted(set(_third_party(kind)) - set(own))]
+    """Every name of this kind: the built-in ones in their order, then third parties'; families are not spelled out."""
+    return [name for name in _targets(kind) if not name.endswith(":*")]
 
 
 def load(kind: str, name: str) -> type[Any]:
     """The class behind a name. Raises ConfigError for an unknown name or a missing extra."""
-    own = BUILT_IN[kind]
-    if name not in own and name not in _third_party(kind):
-        raise ConfigError(f"No {_spoken(kind)} {name!r}. Choose from: {', '.join(names(kind))}.")
-    target = own.get(name) or _third_party(kind)[name]
+    family, _, member = name.partition(":")
+    is_listed = name in names(kind)
+    target = _targets(kind).get(name if is_listed else f"{family}:*")
+    if target is None:
+        known = ", ".join(one.replace(":*", ":NAME") for one in _targets(kind))
+        raise ConfigError(f"No {_spoken(kind)} {name!r}. Choose from: {known}.")
     module, _, attribute = target.partition(":")
     try:
-        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]  # named by a string
+        plugin = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"The {_spoken(kind)} {name!r} needs the package {error.name!r}, which is not installed. "
             f"Install it with: pip install {error.name}"
         ) from error
+    return plugin if is_listed else plugin(member)  # type: ignore[no-any-return]  # named by a string
 
 
 def create(kind: str, name: str, parameters: dict[str, Any] | None = None) -> Any:
@@ -110,6 +120,12 @@ def describe(kind: str, name: str) -> list[Parameter]:
 def summary(kind: str, name: str) -> str:
     """One line of help: the first line of the class's docstring."""
     return (inspect.getdoc(load(kind, name)) or name).splitlines()[0]
+
+
+def _targets(kind: str) -> dict[str, str]:
+    """name or family -> "module:attribute"; a built-in name cannot be taken."""
+    own = BUILT_IN[kind]
+    return own | {name: target for name, target in sorted(_third_party(kind).items()) if name not in own}
 
 
 @cache

@@ -20,10 +20,10 @@ from annotator import __version__, registry
 from annotator.errors import ConfigError, StoreError
 from annotator.learner import Learner, Measured, describe
 from annotator.store import OUTCOMES, Annotator, Event, Question, Store
-from annotator.types import UNLABELED, Choice, IntArray, Pool, QueryStrategy
+from annotator.types import UNLABELED, Choice, IntArray, Pool, Prediction, QueryStrategy
 
 COLD_START = "random"
-"""Chooses while the model knows fewer than two classes: all images look alike to it, so none teaches more."""
+"""Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,14 @@ class Session:
 
     # ---- commands
 
-    def advance(self) -> None:
-        """Learn from what was answered and ask the next batch; nothing to do while questions are open."""
+    def advance(self, wait: bool = True) -> None:
+        """Learn from what was answered and ask the next batch; nothing to do while questions are open.
+
+        Without `wait`, a slow model learns in the background, and the batch is chosen by what is known by now.
+        """
         if self._open():
             return
-        self._learner.learn()
+        self._learner.learn(wait)
         started = time.perf_counter()
         batch = self._choose()
         self.query_seconds = time.perf_counter() - started
@@ -258,10 +261,20 @@ class Session:
             return Choice(np.empty(0, dtype=np.int64), np.empty(0))
         parameters = self.settings.strategy_parameters if strategy == self.settings.strategy else {}
         plugin: QueryStrategy = registry.create("strategy", strategy, parameters)
-        pool = Pool(self._learner.dataset, self._learner.labels, self._learner.prediction, candidates)
-        return plugin.query(pool, size, rng)
+        return plugin.query(self._pool(candidates), size, rng)
+
+    def _pool(self, candidates: IntArray) -> Pool:
+        """What is known; an unfitted model's belief is not waited for, and only `COLD_START` is asked then."""
+        learner = self._learner
+        if learner.is_ready:
+            return Pool(learner.dataset, learner.labels, learner.prediction, candidates)
+        n_images = len(learner.dataset)
+        nothing = Prediction(np.ones((n_images, 1)))
+        return Pool(learner.dataset, np.full(n_images, UNLABELED, dtype=np.int64), nothing, candidates)
 
     def _strategy_name(self) -> str:
+        if not self._learner.is_ready:
+            return COLD_START
         labels = self._learner.labels
         n_known = len(np.unique(labels[labels != UNLABELED]))
         return self.settings.strategy if n_known >= 2 else COLD_START
@@ -321,7 +334,7 @@ class Session:
         )
 
     def _guess(self, row: int) -> tuple[int | None, float | None, float | None]:
-        if self._learner.version is None:
+        if self._learner.version is None or not self._learner.is_ready:
             return None, None, None
         probabilities = self._learner.prediction.probabilities[row]
         positive = probabilities[probabilities > 0]
