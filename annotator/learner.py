@@ -168,6 +168,11 @@ class Learner:
         with self._fitting:
             self._model, self.config_version, self._fitted = model, config_version, None
 
+    def see(self, dataset: Dataset) -> None:
+        """The same images with other features; the model is fitted on them when next asked."""
+        with self._fitting:
+            self.dataset, self._fitted = dataset, None
+
     def _now(self) -> _Fitted:
         fitted = self._fitted
         if fitted is not None:

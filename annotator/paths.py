@@ -1,7 +1,8 @@
 """Paths and file names made of untrusted text. Nothing else may build a path from a name somebody typed or sent.
 
 `safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
-symbolic link is followed. A reader uses both: the first for the name, the second for what lies there.
+symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `assets` is the
+package's own folder.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ def slug(text: str, fallback: str) -> str:
     if RESERVED.match(name):
         name = f"_{name}"
     return name[:MAX_SLUG].rstrip("-.") or fallback
+
+
+def assets() -> Path:
+    """What comes with the package: inside it in a wheel, beside it in a checkout."""
+    inside_package = Path(__file__).with_name("assets")
+    return inside_package if inside_package.is_dir() else Path(__file__).parent.with_name("assets")
 
 
 def _plain(components: list[str]) -> bool:

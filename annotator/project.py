@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,20 @@ from platformdirs import user_data_path
 
 from annotator import registry
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
-from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
+from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.ingest import building
 from annotator.learner import Learner, draw_audit
-from annotator.paths import slug
+from annotator.paths import assets, slug
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store, checked_class_names
 from annotator.types import UNLABELED, IntArray, Report, silent
 
 STORE_NAME = "project.sqlite"
 AUDIT_SHARE = 0.15
+CACHE = ".cache"
+QUICK_ENCODER = "hog"
+"""What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
+CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
 IMPORTER = "import"
 """Who gave the labels that were known from the start."""
 
@@ -115,6 +120,8 @@ class Project:
 
     def __init__(self, folder: Path, report: Report = silent) -> None:
         self.folder = folder
+        self.notice = ""
+        """What a person should know about how the project came to be; empty when all is as asked."""
         self.store = Store(folder / STORE_NAME)
         self.config_version, values = self.store.config()
         self.config = Config.from_json(values)
@@ -132,7 +139,7 @@ class Project:
             raise StoreError(
                 f"There is a project at {folder} already. Open it, or choose another name.", "STORE_EXISTS"
             )
-        prepared = prepare(config.recipe, folder.parent / ".cache", report)
+        config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
         class_names = checked_class_names(config.classes or prepared.class_names)
         if not class_names:
             raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
@@ -140,8 +147,10 @@ class Project:
             store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
             _fill(store, config, class_names, prepared)
             store.close()
-            (partial_folder / "dataset.json").write_text(json.dumps({"folder": prepared.folder.name}))
-        return cls(folder, report)
+            _point_to(partial_folder, config, prepared)
+        created = cls(folder, report)
+        created.notice = notice
+        return created
 
     @property
     def class_names(self) -> list[str]:
@@ -161,17 +170,42 @@ class Project:
             self.config_version, config.seed, config.strategy, config.strategy_parameters, config.batch_size, share
         )
 
-    def change(self, **changes: Any) -> None:  # Any: fields of Config
-        """Another strategy, batch size or model from the next batch on; stored as an event."""
-        fixed = {part.name for part in fields(Recipe)} & set(changes)
+    def change(self, report: Report = silent, **changes: Any) -> None:  # Any: fields of Config
+        """Another strategy, batch size, model or encoder from the next batch on; stored as an event.
+
+        Another encoder encodes the pool first, where its features are not in the cache yet.
+        """
+        fixed = ({part.name for part in fields(Recipe)} - CHANGEABLE) & set(changes)
         if fixed:
             raise ConfigError(f"{', '.join(sorted(fixed))} cannot be changed in a project; create another one.")
         config = replace(self.config, **changes)
         if config == self.config:
             return
+        if config.recipe != self.config.recipe:
+            self._encode_with(config, report)
         self.config_version = self.store.record_config(asdict(config))
         self.config = config
         self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
+
+    @property
+    def changes(self) -> dict[int, str]:
+        """config version -> what it changed of model, encoder and strategy; versions that changed none are left out."""
+        versions = list(self.store.configs().items())
+        said = {}
+        for (_, before), (version, after) in pairwise(versions):
+            parts = [f"{key}: {after[key]}" for key in ("model", "encoder", "strategy") if before[key] != after[key]]
+            if parts:
+                said[version] = ", ".join(parts)
+        return said
+
+    def _encode_with(self, config: Config, report: Report) -> None:
+        prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
+        if list(prepared.dataset.ids) != list(self.prepared.dataset.ids):
+            message = "The images have changed since the project was created; another encoder needs them as they were."
+            raise SourceError(message, "SRC_CHANGED")
+        _point_to(self.folder, config, prepared)
+        self.prepared = prepared
+        self.learner.see(prepared.dataset)
 
     def close(self) -> None:
         """Give back the store's file."""
@@ -182,6 +216,11 @@ class Project:
         rows = _audit_rows(self.config, self.prepared, self.store)
         names = self.prepared.class_names
         return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version)
+
+
+def is_slow(encoder: str) -> bool:
+    """Whether an encoder has to be trained for minutes; labeling then starts on `QUICK_ENCODER`."""
+    return bool(getattr(registry.load("encoder", encoder), "slow", False))
 
 
 def list_projects(projects: Path) -> list[Summary]:
@@ -206,12 +245,6 @@ def presets() -> dict[str, Preset]:
         values = json.loads(path.read_text())
         found[path.stem] = Preset(**{**values, "config": Config.from_json(values["config"])})
     return dict(sorted(found.items(), key=lambda item: item[1].order))
-
-
-def assets() -> Path:
-    """What comes with the package: inside it in a wheel, beside it in a checkout."""
-    inside = Path(__file__).with_name("assets")
-    return inside if inside.is_dir() else Path(__file__).parent.with_name("assets")
 
 
 def default_projects() -> Path:
@@ -309,10 +342,10 @@ def _audit_rows(config: Config, prepared: Prepared, store: Store) -> IntArray:
 
 def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepared:
     """The cached dataset the project was asked on; made again from the source where the cache is gone."""
-    cache = folder.parent / ".cache"
-    name = json.loads((folder / "dataset.json").read_text())["folder"]
-    if (cache / name / "dataset.json").exists():
-        return open_prepared(cache / name, config.recipe)
+    cache = folder.parent / CACHE
+    known = _pointed_to(folder, config)
+    if known and (cache / known / "dataset.json").exists():
+        return open_prepared(cache / known, config.recipe)
     prepared = prepare(config.recipe, cache, report)
     stored = [record.image_id for record in store.images("ok")]
     if list(prepared.dataset.ids) != stored:
@@ -322,7 +355,35 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
             f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
             "SRC_CHANGED",
         )
+    _point_to(folder, config, prepared)
     return prepared
+
+
+def _point_to(folder: Path, config: Config, prepared: Prepared) -> None:
+    """Remember which cached dataset the project stands on; by rename, so that a half-written note is never read."""
+    draft = folder / ".dataset.json"
+    draft.write_text(json.dumps({"folder": prepared.folder.name, "recipe": asdict(config.recipe)}))
+    draft.replace(folder / "dataset.json")
+
+
+def _pointed_to(folder: Path, config: Config) -> str | None:
+    """The name of the dataset's folder in the cache; None where the note is lost, damaged, or of another recipe."""
+    try:
+        pointer = json.loads((folder / "dataset.json").read_text())
+        return str(pointer["folder"]) if pointer["recipe"] == asdict(config.recipe) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _prepare_or_quick(config: Config, cache: Path, report: Report) -> tuple[Config, Prepared, str]:
+    """The dataset as configured; on the quick features, with a word on why, where the pool is too small to train on."""
+    try:
+        return config, prepare(config.recipe, cache, report), ""
+    except ModelError as error:
+        if error.code != "MODEL_TOO_SMALL":
+            raise
+        quick = replace(config, encoder=QUICK_ENCODER, encoder_parameters={})
+        return quick, prepare(quick.recipe, cache, report), str(error)
 
 
 def _summary(folder: Path) -> Summary:

@@ -20,6 +20,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "source": {
         "digits": "annotator.sources.digits:Digits",
         "folder": "annotator.sources.folder:Folder",
+        "arrays": "annotator.sources.arrays:Arrays",
+        "idx": "annotator.sources.idx:Idx",
+        "zip": "annotator.sources.zip_archive:Zip",
+        "fashion-mnist": "annotator.sources.fashion_mnist:FashionMnist",
     },
     "encoder": {
         "pixels": "annotator.encoders.pixels:Pixels",

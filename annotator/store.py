@@ -256,6 +256,11 @@ class Store:
             )
         return int(rows[0]["version"]), json.loads(rows[0]["config"])
 
+    def configs(self) -> dict[int, dict[str, Any]]:  # Any: JSON
+        """Every configuration there was, by version."""
+        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
+        return {int(row["version"]): json.loads(row["config"]) for row in rows}
+
     # ---- questions
 
     def offer(self, questions: Sequence[Question], annotator_id: str) -> list[Question]:

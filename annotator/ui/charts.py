@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any  # Any: what Altair's methods return is not typed
 
 import altair as alt
@@ -14,8 +14,8 @@ WHOLE = alt.Axis(tickMinStep=1, format=",d")
 BAND, LINE, ACCENT = "#2a8bc8", "#2a8bc8", "#d55e00"
 
 
-def learning_curve(history: Sequence[Measured], measure: str, height: int = 220) -> Any:
-    """Accuracy against labels with its 95 % interval; one point a model."""
+def learning_curve(history: Sequence[Measured], measure: str, changes: Mapping[int, str], height: int = 220) -> Any:
+    """Accuracy against labels with its 95 % interval; one point a model, a rule where the configuration changed."""
     rows = [
         {
             "round": point.round,
@@ -47,7 +47,15 @@ def learning_curve(history: Sequence[Measured], measure: str, height: int = 220)
     line = base.mark_line(color=LINE, point={"size": 45, "filled": True, "color": LINE}).encode(
         y=alt.Y("accuracy:Q"), tooltip=tooltip
     )
-    return alt.layer(band, line)
+    return alt.layer(band, line, _change_marks(history, changes))
+
+
+def _change_marks(history: Sequence[Measured], changes: Mapping[int, str]) -> Any:
+    """A dashed rule at the first model of each configuration that changed model, encoder or strategy."""
+    first = {point.config_version: point.n_labeled for point in reversed(history)}
+    rows = [{"labels": first[version], "change": said} for version, said in changes.items() if version in first]
+    frame = pd.DataFrame(rows, columns=["labels", "change"])
+    return alt.Chart(frame).mark_rule(strokeDash=[4, 3], size=2, color=ACCENT).encode(x="labels:Q", tooltip="change:N")
 
 
 def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -54,7 +55,7 @@ def _has_batch(session: Session) -> bool:
         return True
     try:
         with st.spinner("Learning from your labels and choosing the next images…"):
-            session.advance()
+            session.advance(wait=False)
     except AnnotatorError as error:
         st.error(plain(str(error)))
         st.button("Try again", key="retry")
@@ -91,6 +92,17 @@ def _head(project: Project, session: Session) -> None:
         _settings_popover(project)
         _play_button(project)
     parts.set_aside(project)
+    _switch_panel(project)
+
+
+def _switch_panel(project: Project) -> None:
+    """Another encoder on its way: how far it is, how long it takes, and a way to stop it."""
+    switch = state.switching(project)
+    if switch is None:
+        return
+    with st.container(border=True, key="switch"):
+        st.caption(f"Preparing the encoder {plain(str(switch.changes['encoder']))}. Labeling goes on meanwhile.")
+        parts.running_job(switch.job, partial(state.finish_switch, project), partial(state.forget_switch, project))
 
 
 def _class_popover(session: Session) -> None:
@@ -103,6 +115,7 @@ def _class_popover(session: Session) -> None:
 def _settings_popover(project: Project) -> None:
     config = project.config
     with st.popover("Settings", icon=":material/tune:"), st.form("settings", border=False):
+        encoders = registry.names("encoder")
         names = registry.names("strategy")
         st.selectbox(
             "Strategy",
@@ -118,6 +131,13 @@ def _settings_popover(project: Project) -> None:
             index=models.index(config.model),
             key="set-model",
             help="\n".join(f"- **{name}**: {registry.summary('model', name)}" for name in models),
+        )
+        st.selectbox(
+            "Encoder",
+            encoders,
+            index=encoders.index(config.encoder),
+            key="set-encoder",
+            help="\n".join(f"- **{name}**: {registry.summary('encoder', name)}" for name in encoders),
         )
         st.number_input(
             "Images a batch",
@@ -148,13 +168,31 @@ def _play_button(project: Project) -> None:
 
 
 def _side(project: Project, session: Session) -> None:
+    _background(project)
     if session.news:
         st.markdown(f"**{plain(session.news)}**")
-    parts.curve(session)
+    parts.curve(session, project.changes)
     if state.is_playing() or any(person.name == state.ORACLE for person in project.store.annotators()):
         parts.rounds_panel(project, session, most=5)
     elif session.n_answered:
         _recent(project, session)
+
+
+def _background(project: Project) -> None:
+    """A word on a slow model at work, until its fit is there or has failed."""
+    learner = project.learner
+    if learner.failure is not None:
+        st.warning(plain(str(learner.failure)))
+        st.button("Try again", key="learn-again", on_click=learner.learn, args=(False,))
+    if learner.is_learning:
+        _until_learned(project)
+
+
+@st.fragment(run_every=0.5)
+def _until_learned(project: Project) -> None:
+    st.caption("The model is learning in the background. Keep labeling.")
+    if not project.learner.is_learning:
+        st.rerun()
 
 
 def _recent(project: Project, session: Session) -> None:
@@ -367,4 +405,9 @@ def _apply_settings(project: Project) -> None:
         model=st.session_state["set-model"],
         batch_size=int(st.session_state["set-batch-size"]),
     )
-    state.tell("Settings stored; they hold from the next batch on.")
+    encoder = st.session_state["set-encoder"]
+    if encoder != project.config.encoder:
+        state.start_switch(project, encoder=encoder, encoder_parameters={})
+        state.tell(f"Encoding with {encoder}; labeling goes on meanwhile.")
+    else:
+        state.tell("Settings stored; they hold from the next batch on.")

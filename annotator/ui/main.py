@@ -7,7 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from annotator.errors import AnnotatorError
-from annotator.project import Project, assets
+from annotator.paths import assets
+from annotator.project import Project
 from annotator.ui import export, label, progress, start, state
 from annotator.ui.words import plain
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import streamlit as st
 
@@ -17,13 +17,13 @@ from annotator.ui.words import count, duration, plain
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
 
-def curve(session: Session, height: int = 220) -> None:
-    """The learning curve, and on what it was measured."""
+def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> None:
+    """The learning curve, and on what it was measured; `changes` are marked where they took effect."""
     newest = session.history[-1] if session.history else None
     if newest is None or newest.headline is None:
         st.caption("The learning curve starts with the first round." if newest is None else _not_measured())
         return
-    st.altair_chart(charts.learning_curve(session.history, newest.headline, height), key=f"curve{height}")
+    st.altair_chart(charts.learning_curve(session.history, newest.headline, changes, height), key=f"curve{height}")
     measured = newest.measures[newest.headline]
     low, high = measured["interval"]
     st.caption(

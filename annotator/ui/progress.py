@@ -29,7 +29,7 @@ def render(project: Project) -> None:
     measured = newest.measures[newest.headline] if newest.headline else None
     with left:
         st.markdown("#### Learning curve")
-        parts.curve(session, height=280)
+        parts.curve(session, project.changes, height=280)
     with right:
         st.markdown("#### Labels by class")
         counts = {visible(name): number for name, number in session.class_counts.items()}

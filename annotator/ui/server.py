@@ -18,7 +18,7 @@ from typing import Any
 import streamlit as st
 
 from annotator.errors import ConfigError
-from annotator.project import assets
+from annotator.paths import assets
 
 SCRIPT = str(Path(__file__).with_name("main.py"))
 PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"

@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,16 @@ import streamlit as st
 from annotator.dataset import open_source
 from annotator.errors import AnnotatorError
 from annotator.jobs import Job
-from annotator.project import Config, Project, default_projects, free_folder, list_projects, presets
+from annotator.project import (
+    QUICK_ENCODER,
+    Config,
+    Project,
+    default_projects,
+    free_folder,
+    is_slow,
+    list_projects,
+    presets,
+)
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.ui.server import PROJECTS, ROOT
@@ -29,12 +38,21 @@ QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
 
 
+@dataclass(frozen=True)
+class Switch:
+    """Another encoder on its way into a project: the job that encodes with it, and the config that waits for it."""
+
+    job: Job
+    changes: dict[str, Any]  # Any: fields of Config
+
+
 @dataclass
 class Opened:
     """What this process holds open."""
 
     projects: dict[str, Project] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    switches: dict[str, Switch] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -93,24 +111,62 @@ def _first_preset() -> str | None:
 
 def is_quick(config: Config) -> bool:
     """Whether the source is so small that nobody would notice a job."""
+    if is_slow(config.encoder):
+        return False
     array = open_source(config.recipe).array
     return array is not None and array.nbytes <= QUICK_BYTES
 
 
 def create_quickly(config: Config) -> str:
-    """Create a project here and now; returns its name."""
+    """Create a project here and now; returns its name. A slow encoder is trained while labeling has begun."""
     folder = free_folder(projects_folder(), config.name)
     with opened().lock:
-        Project.create(folder, config).close()
+        Project.create(folder, quick(config)).close()
+    if is_slow(config.encoder):
+        start_switch(_open(folder.name), encoder=config.encoder, encoder_parameters=config.encoder_parameters)
     return folder.name
+
+
+def quick(config: Config) -> Config:
+    """The config to begin with: features that are there at once in place of those that are trained for minutes."""
+    return replace(config, encoder=QUICK_ENCODER, encoder_parameters={}) if is_slow(config.encoder) else config
 
 
 def start_preparing(config: Config) -> None:
     """Decode, encode and connect in a child process; `preparing` shows how far it is."""
-    arguments = {"recipe": asdict(config.recipe), "cache": str(projects_folder() / ".cache")}
-    job = Job.start("annotator.dataset:prepare_job", arguments, job_folder())
+    job = _prepare(quick(config))
     opened().jobs[job.folder.name] = job
     st.session_state["preparing"] = (job.folder.name, asdict(config))
+
+
+def start_switch(project: Project, **changes: Any) -> None:  # Any: fields of Config
+    """Encode with another encoder in a child process; labeling goes on meanwhile."""
+    config = replace(project.config, **changes)
+    opened().switches[project.folder.name] = Switch(_prepare(config), changes)
+
+
+def switching(project: Project) -> Switch | None:
+    """The other encoder on its way, if there is one."""
+    return opened().switches.get(project.folder.name)
+
+
+def finish_switch(project: Project) -> None:
+    """Its features are in the cache: use them from the next batch on."""
+    switch = opened().switches.pop(project.folder.name, None)
+    if switch is not None:
+        with opened().lock:
+            project.change(**switch.changes)
+        tell(f"The encoder {project.config.encoder} is ready; the next batch uses it.")
+
+
+def forget_switch(project: Project) -> None:
+    """It was cancelled or failed: the project stays as it is."""
+    opened().switches.pop(project.folder.name, None)
+
+
+def _prepare(config: Config) -> Job:
+    arguments = {"recipe": asdict(config.recipe), "cache": str(projects_folder() / ".cache")}
+    return Job.start("annotator.dataset:prepare_job", arguments, job_folder())
 
 
 def preparing() -> tuple[Job, Config] | None:
