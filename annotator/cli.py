@@ -125,6 +125,24 @@ def export(
 
 
 @app.command()
+def fetch(
+    name: Annotated[str, Argument(help="The data set: fashion-mnist (31 MB).")],
+    base_url: Annotated[str | None, Option("--from", help="Where its files lie; default: where it is published.")] = None,
+    to: Annotated[Path | None, Option(help="Folder to put them in; default: where --full looks.")] = None,
+) -> None:
+    """Download a data set, check it, and keep it for later."""
+    from annotator.sources.download import FASHION_MNIST, FASHION_MNIST_URL, download
+    from annotator.sources.fashion_mnist import fetched_folder
+
+    if name != "fashion-mnist":
+        raise ConfigError(f"No data set {name!r} to fetch. Choose from: fashion-mnist.")
+    folder = to or fetched_folder()
+    with _progress() as report:
+        download(base_url or FASHION_MNIST_URL, FASHION_MNIST, folder, report)
+    print(f"{folder}: {len(FASHION_MNIST)} files, checked.")
+
+
+@app.command()
 def info(
     project: Annotated[str | None, Argument(help="Name or folder of a project; default: what there is.")] = None,
     projects: Projects = None,

@@ -9,11 +9,18 @@ typed: whoever names it chooses what is run. Parent and child speak through file
 
     request.json      arguments, niceness, memory limit
     progress.jsonl    one line a few times a second, and at least every two as a sign of life
+    figures.jsonl     numbers for a plot, such as losses, a line each time the target calls `record`
     outcome.json      the result or a typed error, put there by rename: whole or not at all
     log.txt           whatever the child printed
 
 The child holds the reading end of a pipe whose writing end only its parent has: when the parent dies, by whatever
 death, the pipe closes and the child goes too, with everything it started.
+
+    Worker.start("annotator.models.keras_head:fit", folder).call({...}, timeout)
+      └─ python -m annotator.jobs --worker TARGET FOLDER     one that stays, for what is slow to load and quick to run
+
+A worker's requests come down that pipe and its answers go up another, a line of JSON each. Whatever else the child
+prints goes to log.txt.
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -32,7 +40,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from annotator import errors
 from annotator.errors import AnnotatorError, Cancelled, JobError
@@ -41,8 +49,10 @@ from annotator.types import Report, silent
 Json = dict[str, Any]  # Any: whatever JSON can hold
 Status = Literal["running", "done", "failed", "cancelled"]
 
-REQUEST, PROGRESS, OUTCOME, LOG = "request.json", "progress.jsonl", "outcome.json", "log.txt"
+REQUEST, PROGRESS, FIGURES = "request.json", "progress.jsonl", "figures.jsonl"
+OUTCOME, LOG = "outcome.json", "log.txt"
 UNFINISHED = ".part"
+NICENESS = 5
 GRACE_SECONDS = 5.0
 WRITE_SECONDS = 0.2
 HEARTBEAT_SECONDS = 2.0
@@ -80,7 +90,7 @@ class Job:
         target: str,
         arguments: Mapping[str, Any],  # Any: JSON
         folder: Path,
-        niceness: int = 5,
+        niceness: int = NICENESS,
         memory_limit: int | None = None,
     ) -> Job:
         """Start `target` in a process of its own, with `folder` to itself. Raises JobError where that is impossible.
@@ -92,12 +102,9 @@ class Job:
         try:
             _clear(folder)
             _write_whole(folder / REQUEST, json.dumps(request))
-            process = _spawn(target, folder)
+            process = _spawn([target], folder)
         except OSError as error:
-            raise JobError(
-                f"Cannot start work in {folder}: {error.strerror}. Free some space there, or allow writing to it.",
-                "JOB_START",
-            ) from error
+            raise _cannot_start(folder, error) from error
         return cls(process, target, folder)
 
     @property
@@ -114,6 +121,15 @@ class Job:
         """The latest that the child said."""
         lines = _tail(self.folder / PROGRESS).split(b"\n")[:-1]  # behind the last line end: nothing, or half a line
         return Progress(**json.loads(lines[-1])) if lines else Progress()
+
+    @property
+    def figures(self) -> list[Json]:
+        """What the child recorded so far, in order."""
+        try:
+            lines = (self.folder / FIGURES).read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines]
 
     @property
     def seconds_silent(self) -> float:
@@ -142,13 +158,18 @@ class Job:
         threading.Thread(target=self._kill_late, name=f"cancel {self.target}", daemon=True).start()
 
     def wait(self, report: Report = silent, poll: float = 0.05) -> Json:
-        """The result, once it is there; progress goes to `report`. Whatever that raises, the child is stopped first."""
+        """The result, once it is there; progress goes to `report`. Whatever that raises, the child is stopped first.
+
+        A job that waits for another one passes on the figures which that one records.
+        """
         try:
             ended = False
+            n_passed_on = 0
             while not ended:
                 ended = self._ended.wait(poll)
                 progress = self.progress
                 report(progress.stage, progress.done, progress.total)
+                n_passed_on += _pass_on(self.figures[n_passed_on:])
         except BaseException:
             self.cancel()
             self._ended.wait()
@@ -176,20 +197,149 @@ class Job:
         return _crash(self.target, self._process.returncode, self.folder / LOG)
 
 
+class Worker:
+    """A child process that stays, and answers one request at a time. Any number of threads may call it.
+
+    It ends with its parent. Where it crashes, or takes too long and is stopped, the next call starts another.
+    """
+
+    def __init__(self, target: str, folder: Path) -> None:
+        self.target = target
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._closed = False
+        self._turn = threading.Lock()
+
+    @classmethod
+    def start(cls, target: str, folder: Path) -> Worker:
+        """A worker whose process is loading `target` by now. Raises JobError where none can be started.
+
+        `folder` is its own: its log is there.
+        """
+        worker = cls(target, folder)
+        with worker._turn:
+            worker._begin()
+        return worker
+
+    def call(self, arguments: Mapping[str, Any], timeout: float) -> Json:  # Any: JSON
+        """What the target returns, waited for at most `timeout` seconds, loading included.
+
+        Raises the AnnotatorError that the target raised, or JobError: JOB_TIMEOUT, JOB_KILLED, JOB_CRASHED, JOB_CLOSED.
+        """
+        with self._turn:
+            if self._process is None or self._process.poll() is not None:
+                self._begin()
+            try:
+                answer = self._exchange(json.dumps(dict(arguments)), timeout)
+            except BaseException:  # an answer that comes too late must not be taken for the next one's
+                self._stop()
+                raise
+        if "error" in answer:
+            raise _revive(answer["error"])
+        result: Json = answer["result"]
+        return result
+
+    def close(self) -> None:
+        """End the process, whatever it is doing; calls are refused from now on."""
+        self._closed = True
+        process = self._process
+        if process is not None:  # a call that waits for it ends, and so does its turn
+            _kill_group(process.pid)
+        with self._turn:
+            self._stop()
+
+    def _begin(self) -> None:
+        self._stop()
+        if self._closed:
+            raise JobError(f"The process for {self.target} was closed. Open the project again.", "JOB_CLOSED")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._process = _spawn(["--worker", self.target], self.folder, subprocess.PIPE)
+        except OSError as error:
+            raise _cannot_start(self.folder, error) from error
+        self._answers = queue.SimpleQueue()
+        arguments = (self._process, self._answers)
+        threading.Thread(target=_read_answers, args=arguments, name=f"worker {self.target}", daemon=True).start()
+
+    def _exchange(self, request: str, timeout: float) -> Json:
+        """Send one line, wait for one line."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has gone: there will be no answer
+            self._process.stdin.write(request.encode() + b"\n")
+            self._process.stdin.flush()
+        try:
+            line = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise JobError(
+                f"{self.target} gave no answer in {timeout:g} seconds and was stopped. Try again; the details are in "
+                f"{self.folder / LOG}.",
+                "JOB_TIMEOUT",
+            ) from None
+        if not line:
+            raise _crash(self.target, self._process.wait(), self.folder / LOG)
+        answer: Json = json.loads(line)
+        return answer
+
+    def _stop(self) -> None:
+        """Leave no process and no open pipe; nothing happens where there are none."""
+        if self._process is None:
+            return
+        _kill_group(self._process.pid)
+        self._process.wait()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):  # what was not read any more
+                self._process.stdin.close()
+        self._process = None
+
+
+def record(figures: Mapping[str, float]) -> None:
+    """Numbers for a plot, such as an epoch's losses, to whoever looks at this job; outside of a job nothing happens."""
+    if _JOB_FOLDER is not None:
+        with contextlib.suppress(OSError), (_JOB_FOLDER / FIGURES).open("a", encoding="ascii") as file:
+            file.write(json.dumps(dict(figures)) + "\n")
+
+
+_JOB_FOLDER: Path | None = None  # of the job that this process is
+
+
+def _pass_on(figures: list[Json]) -> int:
+    """Record what another job recorded -> how many."""
+    for one in figures:
+        record(one)
+    return len(figures)
+
+
+def _read_answers(process: subprocess.Popen[bytes], answers: queue.SimpleQueue[bytes]) -> None:
+    """Every line of a worker, then an empty one when it has gone."""
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for line in lines:
+            answers.put(line)
+    answers.put(b"")
+
+
 def _clear(folder: Path) -> None:
     """Make the folder, without the traces of an earlier job in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (OUTCOME, OUTCOME + UNFINISHED, PROGRESS):
+    for name in (OUTCOME, OUTCOME + UNFINISHED, PROGRESS, FIGURES):
         (folder / name).unlink(missing_ok=True)
 
 
-def _spawn(target: str, folder: Path) -> subprocess.Popen[bytes]:
+def _spawn(what: list[str], folder: Path, output: int | None = None) -> subprocess.Popen[bytes]:
     """-P: what lies in the current folder is not imported. A session of its own: Ctrl-C reaches the parent alone."""
-    command = [sys.executable, "-P", "-u", "-X", "utf8", "-m", "annotator.jobs", target, str(folder.absolute())]
+    command = [sys.executable, "-P", "-u", "-X", "utf8", "-m", "annotator.jobs", *what, str(folder.absolute())]
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=output or log, stderr=log, start_new_session=True
         )
+
+
+def _cannot_start(folder: Path, error: OSError) -> JobError:
+    return JobError(
+        f"Cannot start work in {folder}: {error.strerror}. Free some space there, or allow writing to it.", "JOB_START"
+    )
 
 
 def _kill_group(leader: int) -> None:
@@ -352,6 +502,8 @@ def _run(target: str, arguments: Json, report: Report, log: Path) -> str:
 
 def main(target: str, folder: Path) -> None:
     """Be the child: run one target, leave its outcome in `folder`."""
+    global _JOB_FOLDER
+    _JOB_FOLDER = folder
     faulthandler.enable()
     threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
     report = _Reporter(folder / PROGRESS)
@@ -363,5 +515,41 @@ def main(target: str, folder: Path) -> None:
     _write_whole(folder / OUTCOME, outcome)
 
 
+def serve(target: str, folder: Path) -> None:
+    """Be the child that stays: answer line by line, until the parent closes the pipe or dies."""
+    faulthandler.enable()
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_requests, args=(requests,), name="parent", daemon=True).start()
+    _become(NICENESS, None)
+    with _answers_apart() as answers:
+        with contextlib.suppress(Exception):  # whoever asks will hear of it
+            import_module(target.partition(":")[0])
+        while True:
+            answer = _run(target, json.loads(requests.get()), silent, folder / LOG)
+            answers.write(answer.encode() + b"\n")
+            answers.flush()
+
+
+def _read_requests(requests: queue.SimpleQueue[bytes]) -> None:
+    """The lines of the parent; when there will be no more, the process ends with whatever it started."""
+    with open(0, "rb", closefd=False) as lines:
+        for line in lines:
+            requests.put(line)
+    _kill_group(os.getpid())
+    os._exit(1)
+
+
+def _answers_apart() -> BinaryIO:
+    """The pipe up to the parent, for answers alone: what anything else in this process prints goes to the log."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    from annotator import jobs  # this file by the name that targets import it by, so that `record` knows its job
+
+    if sys.argv[1] == "--worker":
+        jobs.serve(sys.argv[2], Path(sys.argv[3]))
+    else:
+        jobs.main(sys.argv[1], Path(sys.argv[2]))

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,6 @@ class Measured:
     version: int
     trained_through: int
     config_version: int
-    round: int
-    """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
     n_labeled: int
     n_unlabeled: int
     n_changed: int | None
@@ -47,6 +45,8 @@ class Measured:
     pool_entropy: float | None
     """Mean over the unlabeled images, in nats; None when all are labeled."""
     measures: Mapping[str, Mapping[str, Any]]  # Any: JSON of metrics.Scores
+    round: int = 0
+    """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
 
     @property
     def headline(self) -> str | None:
@@ -331,7 +331,9 @@ def _accuracy_clause(before: Measured | None, newest: Measured) -> str:
 
 
 def _measured(record: ModelRecord) -> Measured:
-    return Measured(record.version, record.trained_through, record.config_version, **record.metrics)
+    known = {part.name for part in fields(Measured)}
+    metrics = {key: value for key, value in record.metrics.items() if key in known}
+    return Measured(record.version, record.trained_through, record.config_version, **metrics)
 
 
 def _changed(before: Prediction | None, after: Prediction) -> int | None:

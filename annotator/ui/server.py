@@ -38,7 +38,7 @@ def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
 
 def _import_ahead() -> None:
     """What the first page needs, imported while the server itself starts."""
-    for module in ("annotator.ui.state", "annotator.ui.main", "annotator.models.sparse_graph", "faiss"):
+    for module in ("annotator.ui.label", "annotator.ui.start", "annotator.models.sparse_graph", "faiss"):
         import_module(module)
 
 
