@@ -50,6 +50,7 @@ def simulate(
     preset: Annotated[str | None, Option(help="Start from a ready-made configuration; see `annotator info`.")] = None,
     source: Annotated[str | None, Option(help="Where images come from; see `annotator info`.")] = None,
     source_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. path=photos.")] = [],  # noqa: B006  typer copies it
+    full: Annotated[bool, Option("--full", help="Short for --source-parameter full=true.")] = False,
     encoder: Annotated[str | None, Option(help="Images to features.")] = None,
     encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  typer copies it
     model: Annotated[str | None, Option(help="Features and labels to a prediction.")] = None,
@@ -76,7 +77,7 @@ def simulate(
     chosen = _preset(preset, presets()) if preset else None
     given: dict[str, Any] = {  # Any: values of Config's fields
         "source": source,
-        "source_parameters": _pairs(source_parameter),
+        "source_parameters": _pairs(source_parameter) | ({"full": True} if full else {}),
         "encoder": encoder,
         "encoder_parameters": _pairs(encoder_parameter),
         "model": model,
@@ -127,7 +128,9 @@ def export(
 @app.command()
 def fetch(
     name: Annotated[str, Argument(help="The data set: fashion-mnist (31 MB).")],
-    base_url: Annotated[str | None, Option("--from", help="Where its files lie; default: where it is published.")] = None,
+    base_url: Annotated[
+        str | None, Option("--from", help="Its files' address; default: where it is published.")
+    ] = None,
     to: Annotated[Path | None, Option(help="Folder to put them in; default: where --full looks.")] = None,
 ) -> None:
     """Download a data set, check it, and keep it for later."""

@@ -164,14 +164,14 @@ class Learner:
                 self._thread.start()
 
     def use(self, model: Model, config_version: int) -> None:
-        """Another model from now on; it is fitted on the same labels when next asked."""
+        """Another model from the next fit on; until then the last prediction stands."""
         with self._fitting:
-            self._model, self.config_version, self._fitted = model, config_version, None
+            self._model, self.config_version = model, config_version
 
     def see(self, dataset: Dataset) -> None:
-        """The same images with other features; the model is fitted on them when next asked."""
+        """The same images with other features from the next fit on; until then the last prediction stands."""
         with self._fitting:
-            self.dataset, self._fitted = dataset, None
+            self.dataset = dataset
 
     def _now(self) -> _Fitted:
         fitted = self._fitted
@@ -188,7 +188,10 @@ class Learner:
             through, n_classes = self._store.head_seq, len(self._store.classes())
             labels = self._training_labels(through)
             has_labels = bool((labels != UNLABELED).any())
-            if not (has_labels or self._measured) or (self._measured and through == self.trained_through):
+            if not (has_labels or self._measured):
+                return
+            if self._measured and through == self.trained_through:
+                self._now()  # after a restart the last fit is made again
                 return
             before = self.prediction if self._measured else None
             started = time.perf_counter()

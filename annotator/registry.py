@@ -28,12 +28,14 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "encoder": {
         "pixels": "annotator.encoders.pixels:Pixels",
         "hog": "annotator.encoders.hog:Hog",
+        "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",
         "label-propagation": "annotator.models.sparse_graph:SparseLabelPropagation",
         "sklearn-label-spreading": "annotator.models.sklearn_graph:DenseLabelSpreading",
         "sklearn-label-propagation": "annotator.models.sklearn_graph:DenseLabelPropagation",
+        "encoder-classifier": "annotator.models.encoder_classifier:EncoderClassifier",
         "vote": "annotator.models.vote:Vote",
         "logistic-regression": "annotator.models.classifiers:LogisticRegression",
         "svc": "annotator.models.classifiers:SupportVectors",

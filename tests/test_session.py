@@ -430,7 +430,23 @@ def test_settings_change_in_the_middle_as_an_event(project: Project, session: Se
     assert [card.strategy for card in changed.remaining] == ["margin"] * 3
     assert project.store.config()[0] == 2
     with pytest.raises(ConfigError):
-        project.change(encoder="hog")
+        project.change(source="folder")
+
+
+def test_another_encoder_in_the_middle_keeps_every_label(project: Project, session: Session) -> None:
+    """The same images with other features: labels, audit and cards stay, and it is so after reopening."""
+    play(project, session, 2)
+    waiting, before = session.remaining, project.learner.labels
+    old_version = project.learner.dataset.version
+    project.change(encoder="hog")
+    changed = project.session("ada")
+    assert changed.remaining == waiting
+    assert project.learner.dataset.version != old_version
+    assert (project.learner.labels == before).all()
+    again = Project(project.folder)
+    assert again.learner.dataset.version == project.learner.dataset.version
+    assert again.changes == {2: "encoder: hog"}
+    again.close()
 
 
 def test_a_lost_cache_is_made_again(project: Project, session: Session) -> None:

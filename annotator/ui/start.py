@@ -52,7 +52,7 @@ def _preset_card(preset: Preset, found: Iterable[Summary]) -> None:
 
 def _own_images() -> None:
     with st.container(border=True, key="own-folder"):
-        st.markdown("**Your own images**")
+        st.markdown("**Your own folder**, zip or arrays")
         chosen = bring.choose()
         if chosen is not None:
             bring.form(chosen, _create)

@@ -1,0 +1,151 @@
+"""The learner with a slow model: labeling never waits, a failed fit changes nothing, a restart finds its way back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotator.errors import ModelError
+from annotator.models.sparse_graph import SparseLabelSpreading
+from annotator.project import Config, Project
+from annotator.simulate import answer_batch, oracle_of
+from annotator.types import Dataset, IntArray, Prediction
+
+CONFIG = Config(
+    name="slow", source="digits", source_parameters={"held_out": 50}, limit=120, encoder="pixels", batch_size=6
+)
+
+
+class Slow(SparseLabelSpreading):
+    """Label spreading that waits for a gate, or fails on request."""
+
+    asynchronous = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.fails = False
+
+    def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
+        assert self.gate.wait(timeout=30)
+        if self.fails:
+            raise ModelError("It failed as asked. Try again.")
+        return super().fit_predict(dataset, labels, n_classes)
+
+
+@pytest.fixture
+def project(projects: Path) -> Iterator[Project]:
+    opened = Project.create(projects / "slow", CONFIG)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def slow(project: Project) -> Slow:
+    model = Slow()
+    project.learner.use(model, project.config_version)
+    return model
+
+
+def finish(project: Project) -> None:
+    """Wait for the fit in the background."""
+    thread = project.learner._thread
+    assert thread is not None
+    thread.join(timeout=30)
+    assert not project.learner.is_learning
+
+
+def test_labeling_goes_on_while_a_slow_model_learns(project: Project, slow: Slow) -> None:
+    """Batch after batch is asked without a fit; once one is there, the next batch is picked by it."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    for _ in range(3):
+        session.advance(wait=False)
+        assert [card.strategy for card in session.remaining] == ["random"] * 6
+        answer_batch(session, oracle)
+    assert project.learner.is_learning
+    slow.gate.set()
+    finish(project)
+    session.advance(wait=False)
+    assert session.remaining[0].model_version == 1
+    assert session.remaining[0].strategy == "entropy"
+
+
+def test_the_card_says_how_old_its_guess_is(project: Project, slow: Slow) -> None:
+    """A batch picked by a model that has not seen the last labels counts them."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    slow.gate.set()
+    session.advance()
+    answer_batch(session, oracle)
+    session.advance()
+    answer_batch(session, oracle)
+    slow.gate.clear()
+    session.advance(wait=False)
+    assert session.remaining[0].model_version == 1
+    assert session.remaining[0].labels_ago == 6
+    slow.gate.set()
+    finish(project)
+
+
+def test_a_fit_that_fails_leaves_the_last_model_standing(project: Project, slow: Slow) -> None:
+    """The failure can be read, labels are kept, and trying again works."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    slow.gate.set()
+    for _ in range(2):
+        session.advance()
+        answer_batch(session, oracle)
+    before = project.learner.prediction
+    slow.fails = True
+    session.advance(wait=False)
+    finish(project)
+    assert project.learner.failure is not None
+    assert project.learner.prediction is before
+    assert len(session.labels) == 12
+    slow.fails = False
+    project.learner.learn(wait=False)
+    finish(project)
+    assert project.learner.failure is None
+    assert project.learner.history[-1].n_labeled == 12
+
+
+def test_after_a_restart_the_last_fit_is_made_again(project: Project, slow: Slow) -> None:
+    """Until then batches are drawn at random; afterwards the prediction is the one from before."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    slow.gate.set()
+    for _ in range(3):
+        session.advance()
+        answer_batch(session, oracle)
+    session.advance()
+    before = project.learner.prediction.probabilities
+    again = Project(project.folder)
+    reborn = Slow()
+    again.learner.use(reborn, again.config_version)
+    assert not again.learner.is_ready
+    again.learner.learn(wait=False)
+    assert not again.learner.is_ready
+    reborn.gate.set()
+    finish(again)
+    np.testing.assert_array_equal(again.learner.prediction.probabilities, before)
+    assert len(again.learner.history) == len(project.learner.history)
+    again.close()
+
+
+def test_all_labels_taken_back_leaves_a_model_that_knows_nothing(projects: Path) -> None:
+    """After undoing everything the guesses are even again, and the next batch is drawn at random."""
+    tiny = Project.create(projects / "tiny", replace(CONFIG, batch_size=3))
+    session, oracle = tiny.session("ada"), oracle_of(tiny)
+    session.advance()
+    answer_batch(session, oracle)
+    session.advance()
+    for _ in range(3):
+        session.undo()
+    for card in session.remaining:
+        session.skip(card.image_id)
+    session.advance()
+    assert (tiny.learner.prediction.probabilities == 0.1).all()
+    assert {card.strategy for card in session.remaining} == {"random"}
+    tiny.close()
