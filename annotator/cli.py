@@ -1,4 +1,4 @@
-"""annotator run | simulate | export | info. Errors are one line on stderr; bad input exits with 2."""
+"""annotator run | simulate | export | info | fetch. Errors are one line on stderr; bad input exits with 2."""
 
 from __future__ import annotations
 

@@ -51,6 +51,7 @@ class Prepared:
     hashes: tuple[str, ...]
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
+    n_ignored: int
 
 
 def open_source(recipe: Recipe) -> ImageSource:
@@ -93,7 +94,9 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
     )
-    return Prepared(dataset, folder, tuple(manifest["class_names"]), pool.hashes, pool.set_aside, pool.flags)
+    return Prepared(
+        dataset, folder, tuple(manifest["class_names"]), pool.hashes, pool.set_aside, pool.flags, pool.n_ignored
+    )
 
 
 def _compute(

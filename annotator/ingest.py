@@ -38,10 +38,11 @@ VIEW_SIDE = 64
 """Pixels a side of what encoders see of a photo."""
 THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
-LAYOUT = "2"
+LAYOUT = "3"
 """Part of every key: raise it when what is written here changes."""
 N_WORKERS = 2
 CHUNK = 16
+CHUNK_BYTES = 32 << 20
 WORKER_BYTES = 4 << 30
 CHUNK_SECONDS = 120.0
 
@@ -67,6 +68,7 @@ class Ingested:
     hashes: tuple[str, ...]
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
+    n_ignored: int
     views: ImageArray
 
     def thumbnail(self, row: int) -> Image.Image:
@@ -109,6 +111,7 @@ def open_ingested(folder: Path) -> Ingested:
         tuple(manifest["hashes"]),
         tuple(SetAside(**entry) for entry in manifest["set_aside"]),
         manifest["flags"],
+        manifest["n_ignored"],
         views,
     )
 
@@ -175,7 +178,12 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
         raise SourceError(_none_left(set_aside), "SRC_EMPTY")
     np.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
-    _write_manifest(folder, [source.ids[row] for row in rows], rows, hashes, set_aside, flags)
+    _write_manifest(folder, [source.ids[row] for row in rows], rows, hashes, set_aside, flags, _n_ignored(source))
+
+
+def _n_ignored(source: ImageSource) -> int:
+    """Entries that are no images, where the source counts them: what systems leave in zips, other files."""
+    return int(getattr(source, "n_ignored", 0))
 
 
 def _none_left(set_aside: list[SetAside]) -> str:
@@ -191,13 +199,20 @@ def _raw_to_npy(raw: Path, target: Path, shape: tuple[int, ...]) -> None:
 
 
 def _write_manifest(
-    folder: Path, ids: list[str], rows: list[int], hashes: list[str], set_aside: list[SetAside], flags: dict[str, str]
+    folder: Path,
+    ids: list[str],
+    rows: list[int],
+    hashes: list[str],
+    set_aside: list[SetAside],
+    flags: dict[str, str],
+    n_ignored: int = 0,
 ) -> None:
     manifest = {
         "ids": ids,
         "source_rows": rows,
         "hashes": hashes,
         "set_aside": [asdict(entry) for entry in set_aside],
+        "n_ignored": n_ignored,
         "flags": flags,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -210,14 +225,28 @@ def _decoded(source: ImageSource) -> Iterator[tuple[int, Decoded]]:
     """Every row in order with what became of it; at most a few chunks are in flight."""
     waiting: deque[tuple[list[int], list[bytes | Decoded], Future[list[Decoded]] | None]] = deque()
     with _Workers() as workers:
-        for start in range(0, len(source.ids), CHUNK):
-            rows = list(range(start, min(start + CHUNK, len(source.ids))))
-            contents = [_fetch(source, row) for row in rows]
+        for rows, contents in _chunks(source):
             waiting.append((rows, contents, workers.submit(_bytes_of(contents))))
             while len(waiting) > 2 * N_WORKERS:
                 yield from _collect(workers, *waiting.popleft())
         while waiting:
             yield from _collect(workers, *waiting.popleft())
+
+
+def _chunks(source: ImageSource) -> Iterator[tuple[list[int], list[bytes | Decoded]]]:
+    """Rows with their files' bytes, a few at a time: at most CHUNK images, and no more once CHUNK_BYTES are reached."""
+    rows: list[int] = []
+    contents: list[bytes | Decoded] = []
+    n_bytes = 0
+    for row in range(len(source.ids)):
+        rows.append(row)
+        contents.append(_fetch(source, row))
+        n_bytes += len(contents[-1]) if isinstance(contents[-1], bytes) else 0
+        if len(rows) == CHUNK or n_bytes >= CHUNK_BYTES:
+            yield rows, contents
+            rows, contents, n_bytes = [], [], 0
+    if rows:
+        yield rows, contents
 
 
 def _fetch(source: ImageSource, row: int) -> bytes | Decoded:

@@ -22,8 +22,7 @@ from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.ingest import building
 from annotator.learner import Learner, draw_audit
-from annotator.paths import assets as assets
-from annotator.paths import slug
+from annotator.paths import assets, slug
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store, checked_class_names
 from annotator.types import UNLABELED, IntArray, Report, silent

@@ -23,6 +23,7 @@ class Arranged:
         self.truth = None if source.truth is None else source.truth[rows]
         self.held_out = source.held_out
         self.set_aside = source.set_aside
+        self.n_ignored = getattr(source, "n_ignored", 0)
 
     def read(self, row: int) -> bytes:
         """The bytes of image `row` of this order. Raises SourceError (SRC_...)."""

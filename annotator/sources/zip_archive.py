@@ -1,11 +1,11 @@
 """Images in a zip, read where they lie: nothing is unpacked to disk, no name becomes a path.
 
 Listed are members with an image's suffix, in the order of their ids. What systems leave in zips (`__MACOSX`,
-`.DS_Store`, `Thumbs.db`) and other files are counted and passed over; zips inside are never opened. A member that cannot
-be used is set aside; only where the zip as a whole is wrong is it refused.
+`.DS_Store`, `Thumbs.db`) and other files are counted and passed over; archives inside are never opened. A member that
+cannot be used is set aside; the zip is refused only where it is wrong as a whole.
 
-Image ids: the member's name as `folder` writes it. A name that is not UTF-8 was written by an older program: it reads as
-Shift-JIS where that gives two Japanese characters in a row, else as CP437, always the same way.
+Image ids: the member's name as `folder` writes it. A name that is not UTF-8 was written by an older program: it reads
+as Shift-JIS where that gives two Japanese characters in a row, else as CP437, always the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -33,6 +32,7 @@ MAX_TOTAL = 256 * 2**30
 MAX_NAME = 4096
 """Bytes; no path on a disk is longer."""
 ARCHIVES = frozenset(".zip .rar .7z .tar .gz .tgz .bz2 .xz".split())
+IGNORED = "ignored"
 JAPANESE = re.compile("[\u3041-\u30ff\u4e00-\u9fff]{2}")
 REASONS = {
     "ZIP_PATH": "Its name leads out of the zip, or is no plain path. Rename it and make the zip again.",
@@ -91,20 +91,106 @@ class Zip:
     def _sort(self, members: Sequence[Member]) -> None:
         """Each member to the images, to what is set aside, or to what is ignored."""
         found: dict[str, Member] = {}
-        aside: dict[str, SetAside] = {}
+        refused: list[tuple[str, str, Member]] = []
         for member in members:  # one by one: each has its own name and its own faults
-            if member.name.endswith(b"/"):
-                continue
             name = _decoded(member)
             image_id = printable(name.encode())
             code = _fault(member, name) or ("ZIP_DUPLICATE" if image_id in found else None)
-            if code == "":
-                self.n_ignored += 1
-            elif code is None:
+            if code is None:
                 found[image_id] = member
+            elif code == IGNORED:
+                self.n_ignored += 1
             else:
-                own = image_id if image_id not in found and image_id not in aside else f"{image_id}%@{member.offset}"
-                aside[own] = SetAside(own, code, REASONS[code])
+                refused.append((image_id, code, member))
         self.ids = tuple(sorted(found))
         self._members = [found[image_id] for image_id in self.ids]
-        self.set_aside = tuple(aside.values())
+        self.set_aside = _told_apart(refused, set(found))
+
+
+def _told_apart(refused: list[tuple[str, str, Member]], taken: set[str]) -> tuple[SetAside, ...]:
+    """What is set aside, each under an id of its own: a taken name gets the entry's place in the zip behind it."""
+    told = []
+    for image_id, code, member in refused:
+        own = f"{image_id}%@{member.offset}" if image_id in taken else image_id  # "%@" is in no other id
+        taken.add(own)
+        told.append(SetAside(own, code, REASONS[code]))
+    return tuple(told)
+
+
+def _decoded(member: Member) -> str:
+    """The name as people should see it, by the bytes of this name alone, so that an id never changes."""
+    try:
+        return member.name.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    try:
+        japanese = member.name.decode("cp932")
+    except UnicodeDecodeError:
+        japanese = ""
+    return japanese if JAPANESE.search(japanese) else member.name.decode("cp437")
+
+
+def _fault(member: Member, name: str) -> str | None:
+    """Why this member cannot be an image of the pool, IGNORED where nobody meant it to be one, None for an image."""
+    if not _is_plain(member, name):
+        return "ZIP_PATH"
+    if stat.S_IFMT(member.mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "ZIP_LINK"
+    suffix = PurePosixPath(name).suffix.lower()
+    if name.endswith("/") or any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+        return IGNORED
+    if suffix in ARCHIVES:
+        return "ZIP_NESTED"
+    return _content_fault(member) if suffix in SUFFIXES else IGNORED
+
+
+def _content_fault(member: Member) -> str | None:
+    if member.is_encrypted:
+        return "ZIP_ENCRYPTED"
+    if member.method not in METHODS:
+        return "ZIP_METHOD"
+    return "ZIP_TOO_LARGE" if member.size > MAX_BYTES else None
+
+
+def _is_plain(member: Member, name: str) -> bool:
+    try:
+        safe_join(Path("zip"), name.removesuffix("/"))
+    except SourceError:
+        return False
+    return len(member.name) <= MAX_NAME
+
+
+def _classes(ids: Sequence[str]) -> tuple[tuple[str, ...], IntArray | None]:
+    """Class names and truth by the first folder in which the images differ; no truth where there is none.
+
+    A zip often holds one folder that holds everything: it is no class.
+    """
+    folders = [image_id.split("/")[:-1] for image_id in ids]
+    while all(folders) and len({parts[0] for parts in folders}) == 1 and any(len(parts) > 1 for parts in folders):
+        folders = [parts[1:] for parts in folders]
+    names = tuple(sorted({parts[0] for parts in folders if parts}))
+    if not names:
+        return (), None
+    codes = {name: code for code, name in enumerate(names)}
+    return names, np.array([codes[parts[0]] if parts else UNLABELED for parts in folders], dtype=np.int64)
+
+
+def _check_total(members: Sequence[Member]) -> None:
+    total = sum(member.size for member in members)
+    if total > MAX_TOTAL:
+        raise SourceError(
+            f"The zip inflates to {total / 2**30:,.0f} GiB, more than the limit of {MAX_TOTAL // 2**30}. "
+            "Unpack it and import the folder.",
+            "ZIP_TOO_LARGE",
+        )
+
+
+def _nothing(path: str, members: Sequence[Member], set_aside: Sequence[SetAside], n_ignored: int) -> SourceError:
+    """Why there is no image: a reason that all entries share is the reason for the whole."""
+    told = f"No image in {path!r} can be used: {len(set_aside):,} entries set aside, {n_ignored:,} are other files."
+    if set_aside:
+        told += f" The first: {set_aside[0].image_id!r}: {set_aside[0].reason}"
+    if any(member.name.endswith(b".npy") for member in members):
+        told += " It holds NumPy arrays: import it as arrays, named .npz."
+    codes = {entry.code for entry in set_aside}
+    return SourceError(told, codes.pop() if len(codes) == 1 else "SRC_EMPTY")

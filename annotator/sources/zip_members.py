@@ -1,8 +1,8 @@
 """A zip's directory and its members' bytes, with every number that it declares checked. Knows no images and no arrays.
 
-The directory is bounded before it is read, members may not share bytes, and a member is inflated in pieces, never beyond
-the size it declares. Nothing is ever written: no name in a zip becomes a path. Members are stored or deflated; other
-methods are not read.
+The directory is bounded before it is read, members may not share bytes, and a member is inflated in pieces, never
+beyond the size it declares. Nothing is ever written: no name in a zip becomes a path. Members are stored or deflated;
+other methods are not read.
 """
 
 from __future__ import annotations
@@ -27,9 +27,16 @@ ENTRY = b"PK\1\2"
 ENCRYPTED = 0x2041
 """Flag bits: encrypted, strongly encrypted, directory masked."""
 UTF8 = 0x800
-"""Flag bit: the name is UTF-8."""
+"""Flag bit: the name is UTF-8; zipfile takes it for CP437 where it is not set."""
 LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Of a member in front of its bytes: signature, ..., length of its name, length of its extra field."""
+OTHERS = {
+    b"Rar!": "a RAR archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x93NUM": "one NumPy array",
+}
+"""What else people take for a zip, by its first bytes."""
 PIECE = 1 << 16
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -39,8 +46,7 @@ class Member:
     """One entry of the directory."""
 
     name: bytes
-    """As it stands in the file; the encoding is a guess where `is_utf8` is False."""
-    is_utf8: bool
+    """As it stands in the file; nothing says in which encoding."""
     is_encrypted: bool
     method: int
     mode: int
@@ -131,16 +137,15 @@ def list_members(file: BinaryIO) -> list[Member]:
     """
     _check_kind(file)
     try:
-        with zipfile.ZipFile(_Directory(file)) as archive:  # type: ignore[arg-type]  # only seek, tell, read are used
+        with zipfile.ZipFile(_Directory(file)) as archive:
             entries, directory = archive.infolist(), archive.start_dir
     except SourceError:
         raise
     except NotImplementedError as error:
-        raise SourceError(f"It needs a newer program to unpack: {error}. Zip it again with deflate.", "ZIP_METHOD") from error
+        told = f"The zip needs a newer program: {error}. Make it again with deflate, the usual method."
+        raise SourceError(told, "ZIP_METHOD") from error
     except Exception as error:  # BadZipFile, and whatever else a broken directory leads to
-        raise SourceError(
-            f"The zip is damaged or cut short: {error}. Copy or make it again.", "ZIP_CORRUPT"
-        ) from error
+        raise SourceError(f"The zip is damaged or cut short: {error}. Copy or make it again.", "ZIP_CORRUPT") from error
     return _checked(entries, directory)
 
 
@@ -178,11 +183,11 @@ def _check_kind(file: BinaryIO) -> None:
     head = file.read(4)
     if not head:
         raise SourceError("The file is empty (0 bytes). Copy it again from where it came from.", "ZIP_FORMAT")
-    known = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive", b"\x1f\x8b": "a gzip archive", b"\x93NUM": "one NumPy array"}
-    other = next((what for magic, what in known.items() if head.startswith(magic)), None)
-    if other is not None or head[:2] != b"PK":
-        what = other or "not a zip, whatever its name says"
-        raise SourceError(f"The file is {what}. Pack the files into a .zip.", "ZIP_FORMAT")
+    if not head.startswith(b"PK"):
+        what = next(
+            (what for magic, what in OTHERS.items() if head.startswith(magic)), "no zip, whatever its name says"
+        )
+        raise SourceError(f"The file is {what}. Pack what it holds into a .zip.", "ZIP_FORMAT")
 
 
 def _checked(entries: list[zipfile.ZipInfo], directory: int) -> list[Member]:
@@ -191,18 +196,17 @@ def _checked(entries: list[zipfile.ZipInfo], directory: int) -> list[Member]:
     ends = [entry.header_offset for entry in ordered[1:]] + [directory]
     members = {id(entry): _member(entry, end) for entry, end in zip(ordered, ends, strict=False)}
     for member in members.values():
-        if member.offset < 0 or member.offset + LOCAL_HEADER.size + len(member.name) + member.compressed_size > member.end:
-            raise SourceError(
-                "Entries of the zip share bytes, as in a file made to fill the disk. Get it from elsewhere.", "ZIP_OVERLAP"
-            )
+        least = LOCAL_HEADER.size + len(member.name) + member.compressed_size
+        if member.offset < 0 or member.offset + least > member.end:
+            told = "Entries of the zip share bytes, as in a file made to fill memory. Get it from elsewhere."
+            raise SourceError(told, "ZIP_OVERLAP")
     return [members[id(entry)] for entry in entries]
 
 
 def _member(entry: zipfile.ZipInfo, end: int) -> Member:
-    is_utf8 = bool(entry.flag_bits & UTF8)
     return Member(
-        name=entry.orig_filename.encode("utf-8" if is_utf8 else "cp437"),  # as zipfile decoded it, so exact
-        is_utf8=is_utf8,
+        # As zipfile decoded it, so exact.
+        name=entry.orig_filename.encode("utf-8" if entry.flag_bits & UTF8 else "cp437"),
         is_encrypted=bool(entry.flag_bits & ENCRYPTED),
         method=entry.compress_type,
         mode=entry.external_attr >> 16,

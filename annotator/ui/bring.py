@@ -19,6 +19,7 @@ from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import safe_join, slug
 from annotator.project import Config
 from annotator.sources.folder import class_folders
+from annotator.sources.idx import has_family
 from annotator.types import ImageSource
 from annotator.ui import state
 from annotator.ui.words import count, plain, visible
@@ -56,7 +57,7 @@ def choose() -> Chosen | None:
         f"Paths must lie under {plain(str(root))}."
     )
     path = st.selectbox(
-        "Folder or file",
+        "Folder",
         _folders(),
         index=None,
         accept_new_options=True,
@@ -161,7 +162,7 @@ def _looked_at(path: Path, root: Path) -> Chosen:
 def _source_of(path: Path) -> str:
     """Which source reads what lies there: told by its kind and its name; what it holds is checked by that source."""
     if path.is_dir():
-        return "idx" if any(path.glob("*-images-idx3-ubyte*")) else "folder"
+        return "idx" if has_family(path) else "folder"
     if path.is_file():
         return {".npz": "arrays", ".zip": "zip"}.get(path.suffix.lower(), "idx")
     return "folder"

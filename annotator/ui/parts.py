@@ -71,12 +71,15 @@ def set_aside(project: Project) -> None:
     aside = project.prepared.set_aside
     hashes = project.prepared.hashes
     n_duplicates = len(hashes) - len(set(hashes))
-    if not aside and not n_duplicates:
+    n_ignored = project.prepared.n_ignored
+    if not aside and not n_duplicates and not n_ignored:
         return
     total = len(hashes) + len(aside)
     title = f"Imported {len(hashes):,} of {total:,} images, {len(aside):,} set aside"
     if n_duplicates:
         title += f", {count(n_duplicates, 'duplicate')}"
+    if n_ignored:
+        title += f", {count(n_ignored, 'other file')} ignored"
     with st.expander(title):
         if n_duplicates:
             st.caption("Identical images are kept as they are; only the first of each is asked about.")

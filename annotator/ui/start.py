@@ -21,8 +21,8 @@ def render() -> None:
     st.markdown("### Teach a model with as few labels as possible")
     st.caption("Choose images; label what the model is least sure about; watch it learn; export the labels.")
     found = list_projects(state.projects_folder())
-    columns = st.columns(2, gap="medium")
-    for column, preset in zip(columns, presets().values(), strict=False):
+    cards = list(presets().values())
+    for column, preset in zip(st.columns(len(cards), gap="small"), cards, strict=True):
         with column:
             _preset_card(preset, found)
     _own_images()
