@@ -6,12 +6,15 @@ A line "FAMILY:*" names a function instead, which is handed NAME of "FAMILY:NAME
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from annotator.errors import ConfigError
@@ -123,9 +126,17 @@ def describe(kind: str, name: str) -> list[Parameter]:
     ]
 
 
+@cache
 def summary(kind: str, name: str) -> str:
-    """One line of help: the first line of the class's docstring."""
-    return (inspect.getdoc(load(kind, name)) or name).splitlines()[0]
+    """One line of help: the first line of the class's docstring, read from its source so that nothing is imported."""
+    target = BUILT_IN[kind].get(name) or _third_party(kind).get(name, "")
+    module, _, attribute = target.partition(":")
+    found = find_spec(module) if module else None
+    if found is None or found.origin is None:
+        return (inspect.getdoc(load(kind, name)) or name).splitlines()[0]
+    body = ast.parse(Path(found.origin).read_text()).body
+    text = next((ast.get_docstring(it) for it in body if isinstance(it, ast.ClassDef) and it.name == attribute), None)
+    return (text or name).splitlines()[0]
 
 
 def _targets(kind: str) -> dict[str, str]:

@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, ClassVar, Protocol
+from textwrap import shorten
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from joblib import parallel_config
@@ -47,6 +48,9 @@ MAX_FOLDS = 5
 MAX_ITERATIONS = 1_000
 SEED = 0
 N_MATCHES = 5
+MAX_QUOTED = 300
+
+Number = TypeVar("Number", int, float)
 
 
 class Fitted(Protocol):
@@ -109,6 +113,11 @@ class Classifier(ABC):
                 raise ValueError("its answers are not a probability for each class, or hold NaN")
         return answer
 
+    def _positive(self, parameter: str, value: Number) -> Number:
+        if not 0 < value < float("inf"):
+            raise ConfigError(f"{self.name}.{parameter} must be above 0, not {value}.")
+        return value
+
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """Two threads at most; whatever an estimator raises becomes a ModelError."""
@@ -139,40 +148,38 @@ class RandomForest(Classifier):
 
     def __init__(self, n_trees: int = 100, seed: int = SEED) -> None:
         super().__init__()
-        self.n_trees = _positive("random-forest.n_trees", n_trees)
+        self.n_trees = self._positive("n_trees", n_trees)
         self.seed = seed
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
-        forest: Fitted = _Forest(self.n_trees, random_state=self.seed).fit(features, codes)
-        return forest
+        fitted: Fitted = self._forest().fit(features, codes)
+        return fitted
+
+    def _forest(self) -> _Forest:
+        return _Forest(self.n_trees, random_state=self.seed)
 
 
-class SelfTraining(Classifier):
+class SelfTraining(RandomForest):
     """A random forest that takes its own surest guesses for labels and learns again: slow on large pools.
 
-    Yarowsky, "Unsupervised Word Sense Disambiguation Rivaling Supervised Methods", ACL 1995.
+    scikit-learn's SelfTrainingClassifier, at most 10 rounds. Yarowsky, "Unsupervised Word Sense Disambiguation
+    Rivaling Supervised Methods", ACL 1995.
     """
 
     name = "self-training"
 
     def __init__(self, threshold: float = 0.75, n_trees: int = 100, seed: int = SEED) -> None:
-        super().__init__()
+        super().__init__(n_trees, seed)
         if not 0 <= threshold < 1:
             raise ConfigError(f"self-training.threshold must be at least 0 and below 1, not {threshold}.")
         self.threshold = threshold
-        self.n_trees = _positive("self-training.n_trees", n_trees)
-        self.seed = seed
 
     def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
-        if (codes != UNLABELED).all():  # nothing to guess: scikit-learn would warn, and fit the same forest
+        if (codes != UNLABELED).all():  # nothing to guess: the forest alone, without scikit-learn's warning
             return self._fit(features.astype(np.float64), codes)
-        trainer = SelfTrainingClassifier(_Forest(self.n_trees, random_state=self.seed), threshold=self.threshold)
+        trainer = SelfTrainingClassifier(self._forest(), threshold=self.threshold)
         fitted: Fitted = trainer.fit(features, codes)
         return fitted
-
-    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
-        forest: Fitted = _Forest(self.n_trees, random_state=self.seed).fit(features, codes)
-        return forest
 
 
 class NearestNeighbors(Classifier):
@@ -182,7 +189,7 @@ class NearestNeighbors(Classifier):
 
     def __init__(self, n_neighbors: int = 5) -> None:
         super().__init__()
-        self.n_neighbors = _positive("knn.n_neighbors", n_neighbors)
+        self.n_neighbors = self._positive("n_neighbors", n_neighbors)
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
         neighbors = KNeighborsClassifier(min(self.n_neighbors, len(codes)), weights="distance")
@@ -201,7 +208,7 @@ class LogisticRegression(Classifier):
 
     def __init__(self, c: float = 10.0) -> None:
         super().__init__()
-        self.c = _positive("logistic-regression.c", c)
+        self.c = self._positive("c", c)
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
         spread = features.var(axis=0).sum()
@@ -234,7 +241,7 @@ class SupportVectors(Classifier):
 
     def __init__(self, c: float = 5.0) -> None:
         super().__init__()
-        self.c = _positive("svc.c", c)
+        self.c = self._positive("c", c)
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
         sharpness, n_folds = 1.0, min(MAX_FOLDS, int(np.bincount(codes).min()))
@@ -244,41 +251,52 @@ class SupportVectors(Classifier):
         return _SoftmaxMachine(SVC(C=self.c).fit(features, codes), sharpness)
 
 
+class _Named(Classifier):
+    """Any classifier of scikit-learn, with its own constructor's parameters; `named` makes a class for each."""
+
+    estimator: ClassVar[Any]  # scikit-learn ships no types
+    __signature__: ClassVar[inspect.Signature]
+
+    def __init__(self, **parameters: Any) -> None:  # Any: each estimator has its own
+        super().__init__()
+        given = self.__signature__.bind(**{key: _read(value) for key, value in parameters.items()})
+        given.apply_defaults()
+        self.parameters = given.arguments
+        if not hasattr(self._unfitted(), "predict_proba"):
+            raise ConfigError(
+                f"{self.name} gives no probabilities with these parameters. Choose others (the documentation of its "
+                "predict_proba says which), or a model such as svc or logistic-regression."
+            )
+
+    def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        fitted: Fitted = self._unfitted().fit(features, codes)
+        return fitted
+
+    def _unfitted(self) -> Any:  # scikit-learn ships no types
+        return self.estimator(**self.parameters)
+
+
 @cache
 def named(name: str) -> type[Classifier]:
-    """The model "sklearn:NAME" for the registry: an estimator with its own constructor's parameters.
+    """The model "sklearn:NAME" for the registry: any of `sklearn.utils.all_estimators` that has `predict_proba`.
 
-    Of the classifiers that `sklearn.utils.all_estimators` lists, those with `predict_proba`. Text is read as a number,
-    true, false, null or a list where it is one; `random_state` is 0 unless given. Raises ConfigError for another name.
+    Its parameters are the estimator's own; text is read as a number, true, null or a list where it is one, and
+    `random_state` is 0 unless given. Raises ConfigError for another name.
     """
     estimator = _with_probabilities().get(name)
     if estimator is None:
         raise ConfigError(_unknown(name))
-
-    class Named(Classifier):
-        __doc__ = f"scikit-learn's {name}, on the labeled images: {(inspect.getdoc(estimator) or '').splitlines()[0]}"
-        __signature__ = _seeded(inspect.signature(estimator))
-
-        def __init__(self, **parameters: Any) -> None:  # Any: each estimator has its own
-            super().__init__()
-            given = self.__signature__.bind(**{key: _read(value) for key, value in parameters.items()})
-            given.apply_defaults()
-            self.parameters = given.arguments
-            if not hasattr(self._unfitted(), "predict_proba"):
-                raise ConfigError(
-                    f"{self.name} gives no probabilities with these parameters: choose others (see scikit-learn's "
-                    f"documentation of {name}), or a model such as svc or logistic-regression."
-                )
-
-        def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
-            fitted: Fitted = self._unfitted().fit(features, codes)
-            return fitted
-
-        def _unfitted(self) -> Any:  # scikit-learn ships no types
-            return estimator(**self.parameters)
-
-    Named.name = f"{FAMILY}:{name}"
-    return Named
+    adapter: type[Classifier] = type(
+        name,
+        (_Named,),
+        {
+            "__doc__": f"scikit-learn's {name}: {(inspect.getdoc(estimator) or name).splitlines()[0]}",
+            "__signature__": _seeded(inspect.signature(estimator)),
+            "name": f"{FAMILY}:{name}",
+            "estimator": estimator,
+        },
+    )
+    return adapter
 
 
 @cache
@@ -308,7 +326,7 @@ def _read(value: Any) -> Any:  # Any: a parameter of any estimator
     """Text as JSON or Python would read it: `3`, `0.5`, `true`, `None`, `(100, 50)`; else as it is."""
     if isinstance(value, str):
         for reader in (json.loads, ast.literal_eval):
-            with suppress(ValueError, SyntaxError):
+            with suppress(ValueError, SyntaxError, TypeError, RecursionError):
                 return reader(value)
     return value
 
@@ -335,13 +353,7 @@ def _label_shares(labels: IntArray, n_classes: int) -> FloatArray:
     return np.asarray(counts / counts.sum() if counts.any() else np.full(n_classes, 1 / n_classes))
 
 
-def _positive(what: str, value: Any) -> Any:  # Any: int in, int out; float in, float out
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"{what} must be above 0, not {value}.")
-    return value
-
-
 def _sentence(error: Exception) -> str:
-    """What it says, ended by one full stop."""
-    text = str(error).strip() or type(error).__name__
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    """What it says in one line, ended by one full stop."""
+    text = shorten(str(error) or type(error).__name__, MAX_QUOTED, placeholder=" …")
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."

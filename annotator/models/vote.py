@@ -1,4 +1,4 @@
-"""Two models asked at once: what they believe on average, and where they disagree. Knows nothing of how either works."""
+"""Two models asked at once: what they believe on average, and where they disagree. Knows not how they work."""
 
 from __future__ import annotations
 

@@ -115,30 +115,8 @@ def _class_popover(session: Session) -> None:
 def _settings_popover(project: Project) -> None:
     config = project.config
     with st.popover("Settings", icon=":material/tune:"), st.form("settings", border=False):
-        encoders = registry.names("encoder")
-        names = registry.names("strategy")
-        st.selectbox(
-            "Strategy",
-            names,
-            index=names.index(config.strategy),
-            key="set-strategy",
-            help="\n".join(f"- **{name}**: {registry.summary('strategy', name)}" for name in names),
-        )
-        models = registry.names("model")
-        st.selectbox(
-            "Model",
-            models,
-            index=models.index(config.model),
-            key="set-model",
-            help="\n".join(f"- **{name}**: {registry.summary('model', name)}" for name in models),
-        )
-        st.selectbox(
-            "Encoder",
-            encoders,
-            index=encoders.index(config.encoder),
-            key="set-encoder",
-            help="\n".join(f"- **{name}**: {registry.summary('encoder', name)}" for name in encoders),
-        )
+        for kind in ("strategy", "model", "encoder"):
+            _plug_in(kind, getattr(config, kind))
         st.number_input(
             "Images a batch",
             1,
@@ -149,6 +127,15 @@ def _settings_popover(project: Project) -> None:
         )
         st.caption("They hold from the next batch on.")
         st.form_submit_button("Apply", on_click=state.guarded(_apply_settings), args=(project,))
+
+
+def _plug_in(kind: str, current: str) -> None:
+    """A select box of this kind's names, with a line of help on each; a name that is not listed stays selectable."""
+    names = registry.names(kind)
+    help_lines = "\n".join(f"- **{name}**: {plain(registry.summary(kind, name))}" for name in names)
+    if current not in names:
+        names = [*names, current]
+    st.selectbox(kind.capitalize(), names, index=names.index(current), key=f"set-{kind}", help=help_lines)
 
 
 def _play_button(project: Project) -> None:

@@ -1,0 +1,172 @@
+"""A dense autoencoder learned from the unlabeled pool: the code in its middle is the features.
+
+It squeezes each image through layers of 300, 200 and 100 numbers and is trained to give the image back (Hinton &
+Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 2006). Sized to the image: above
+3,072 values (32 x 32 in colour) images are made smaller, by the same factor in height and width; the two hidden
+widths, 300 and 200 at 784 values, grow with the square root of the number of values, that is with an image's side.
+
+Training runs in a process of its own, since TensorFlow would take seconds and half a gigabyte of this one; also where
+this one is a job's already: the memory is given back, and who cancels or kills that job ends this one. Encoding is
+three products of matrices in NumPy.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from annotator.encoders import stored
+from annotator.encoders.chunks import encode_in_chunks, resize
+from annotator.encoders.dense import DenseLayers, from_arrays
+from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
+from annotator.jobs import Job
+from annotator.types import FeatureArray, ImageArray, Report, silent
+
+TRAIN = "annotator.encoders.keras_autoencoder:train"
+WEIGHTS, HISTORY = "autoencoder.npz", "history.json"
+MIN_IMAGES = 200
+MAX_VALUES = 3072
+REFERENCE_VALUES, REFERENCE_HIDDEN = 784, (300, 200)
+
+Shape = tuple[int, int, int]
+Losses = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class FittedAutoencoder:
+    """The encoding half of a trained autoencoder."""
+
+    shape: Shape
+    """(height, width, n_channels) that images are brought to."""
+    layers: DenseLayers
+    history: tuple[Losses, ...]
+    """One of each epoch: "epoch" from 1 on, "loss" and "val_loss" (binary cross-entropy), "val_mse"."""
+
+    @property
+    def version(self) -> str:
+        """Name, sizes and what was learned."""
+        size = "x".join(str(length) for length in self.shape)
+        widths = "-".join(str(width) for width in self.layers.widths)
+        return f"autoencoder-{size}-{widths}-{stored.digest(*self.layers.weights)}"
+
+    def encode(self, images: ImageArray, report: Report = silent) -> FeatureArray:
+        """(n, height, width, n_channels) uint8 -> (n, code) float32, at least 0. Raises ImageError (IMG_CHANNELS)."""
+        if images.shape[3] != self.shape[2]:
+            raise ImageError(
+                f"These images have {images.shape[3]} channels, the pool that the encoder was trained on has "
+                f"{self.shape[2]}. Convert them to the pool's mode (1 = grey, 3 = RGB).",
+                code="IMG_CHANNELS",
+            )
+        return encode_in_chunks(images, self._encode_chunk, report)
+
+    def save(self, folder: Path) -> None:
+        """Write weights, their sha256 and the loss history under `folder`. Raises ModelError (MODEL_SAVE)."""
+        stored.write(folder / WEIGHTS, {"shape": np.array(self.shape), **self.layers.arrays})
+        (folder / HISTORY).write_text(json.dumps(self.history))
+
+    def _encode_chunk(self, images: ImageArray) -> FeatureArray:
+        return np.maximum(self.layers.apply(flatten(images, self.shape)), 0)
+
+
+class Autoencoder:
+    """A dense network trained to give images back; its narrow middle is the features. Takes minutes on a large pool."""
+
+    revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal weights
+
+    def __init__(self, code: int = 100, max_epochs: int = 100, patience: int = 10, seed: int = 0) -> None:
+        for name, value in (("code", code), ("max_epochs", max_epochs), ("patience", patience)):
+            if value < 1:
+                raise ConfigError(f"autoencoder.{name} must be at least 1, not {value}.")
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"autoencoder.seed must be between 0 and {2**32 - 1}, not {seed}.")
+        self.code = code
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.seed = seed
+
+    def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedAutoencoder:
+        """Train on the pool in a child process; its losses arrive as the figures of the job that this is part of.
+
+        `rng` chooses the fifth that training stops by (and which images, where the pool is too large for memory);
+        `seed` the first weights. The same on every run of one machine, bit for bit.
+        Raises ModelError (MODEL_TOO_SMALL) under 200 images, Cancelled, JobError.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="annotator-"))
+        crashed = False
+        try:
+            history = self.start_training(images, rng, folder).wait(report)["history"]
+            return _read(folder, history)
+        except JobError as error:
+            crashed = not isinstance(error, Cancelled)
+            raise
+        finally:
+            if not crashed:  # else the message names the log in there
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def start_training(self, images: ImageArray, rng: np.random.Generator, folder: Path) -> Job:
+        """The job behind `fit`, with `folder` to itself."""
+        _check_size(len(images))
+        shape = input_shape(images.shape[1:])
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = {
+            "images": str(stored.path_of(images, folder).absolute()),
+            "shape": shape,
+            "widths": widths(shape, self.code),
+            "max_epochs": self.max_epochs,
+            "patience": self.patience,
+            "seed": self.seed,
+            "order_seed": int(rng.integers(2**32)),
+            "weights": str((folder / WEIGHTS).absolute()),
+        }
+        return Job.start(TRAIN, arguments, folder)
+
+    def load(self, folder: Path) -> FittedAutoencoder:
+        """What `FittedAutoencoder.save` wrote. Raises ModelError (MODEL_HASH)."""
+        path = folder / HISTORY
+        return _read(folder, json.loads(path.read_text()) if path.exists() else [])
+
+
+def input_shape(shape: tuple[int, ...]) -> Shape:
+    """(height, width, n_channels) of images -> the same, or smaller in proportion where that is above 3,072 values."""
+    height, width, n_channels = shape
+    factor = min(1.0, (MAX_VALUES / (height * width * n_channels)) ** 0.5)
+    wide = max(1, int(width * factor))
+    tall = max(1, min(int(height * factor), MAX_VALUES // (wide * n_channels)))
+    return tall, min(wide, MAX_VALUES // (tall * n_channels)), n_channels
+
+
+def widths(shape: Shape, code: int) -> list[int]:
+    """The encoding half, from the values of an image to the code: 784, 300, 200, 100 for 28 x 28 in grey.
+
+    The code is as long as asked, but not longer than the image; no layer before it is narrower.
+    """
+    n_values = int(np.prod(shape))
+    length = min(code, n_values)
+    factor = (n_values / REFERENCE_VALUES) ** 0.5
+    return [n_values, *(max(length, round(width * factor)) for width in REFERENCE_HIDDEN), length]
+
+
+def flatten(images: ImageArray, shape: Shape) -> FeatureArray:
+    """(n, height, width, n_channels) uint8 -> (n, n_values) float32 in 0..1, at the size `shape`."""
+    scaled = images.astype(np.float32) / np.float32(255)
+    return resize(scaled, *shape[:2]).reshape(len(images), -1)
+
+
+def _read(folder: Path, history: list[Losses]) -> FittedAutoencoder:
+    arrays = stored.read(folder / WEIGHTS)
+    height, width, n_channels = (int(length) for length in arrays["shape"])
+    return FittedAutoencoder((height, width, n_channels), from_arrays(arrays), tuple(history))
+
+
+def _check_size(n_images: int) -> None:
+    if n_images < MIN_IMAGES:
+        raise ModelError(
+            f"{n_images:,} images are too few to train an autoencoder on; it takes {MIN_IMAGES}. "
+            "Use the encoder pixels or hog, which need no training.",
+            "MODEL_TOO_SMALL",
+        )

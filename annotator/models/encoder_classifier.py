@@ -1,0 +1,128 @@
+"""A small Keras network on the encoder's features, trained anew on each round's labels. Knows no TensorFlow itself.
+
+Dense(hidden, relu) and Dense(classes seen, softmax), adam: with the encoder `autoencoder` the classifier of a frozen
+encoder with a head. It is trained in a worker process that stays (see keras_head.py for how, and how it is
+calibrated), one for all models of this process, started by the first fit or by `warm_up`. Features go there as the
+path of a file; back come the pool's probabilities and the head's weights, so that images outside of the pool are
+classified here, in NumPy.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import threading
+import weakref
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from annotator.encoders import stored
+from annotator.errors import ConfigError, ModelError
+from annotator.jobs import Worker
+from annotator.models.head import HEAD, PROBABILITIES, Head, read_head
+from annotator.models.priors import class_prior
+from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
+
+FIT = "annotator.models.keras_head:fit"
+FIT_SECONDS = 600.0
+"""What a fit may take with TensorFlow's start; a fit alone takes about one."""
+
+_first_use = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """Which classes were seen, of how many, and the head that tells them apart; one or none needs no head."""
+
+    seen: IntArray
+    prior: FloatArray
+    head: Head | None
+
+    def complete(self, probabilities: FloatArray) -> FloatArray:
+        """(n, classes seen) -> (n, n_classes): classes never seen get 0."""
+        complete = np.zeros((len(probabilities), len(self.prior)))
+        complete[:, self.seen] = probabilities
+        return complete
+
+    def without_head(self, n_rows: int) -> FloatArray:
+        """One class: that one for certain. None: the prior."""
+        return self.complete(np.ones((n_rows, 1))) if self.seen.size else np.tile(self.prior, (n_rows, 1))
+
+
+class EncoderClassifier:
+    """A small neural network on the encoder's features (Keras), trained anew each round; labeling does not wait."""
+
+    asynchronous = True
+    """Whoever labels need not wait for `fit_predict`."""
+
+    def __init__(self, hidden: int = 50, max_epochs: int = 200, patience: int = 20, seed: int = 0) -> None:
+        for name, value in (("hidden", hidden), ("max_epochs", max_epochs), ("patience", patience)):
+            if value < 1:
+                raise ConfigError(f"encoder-classifier.{name} must be at least 1, not {value}.")
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"encoder-classifier.seed must be between 0 and {2**32 - 1}, not {seed}.")
+        self._settings = {"hidden": hidden, "max_epochs": max_epochs, "patience": patience, "seed": seed}
+        self._fitted: _Fitted | None = None
+        self._folder: Path | None = None
+        self._features: tuple[FeatureArray, Path] | None = None
+
+    def warm_up(self) -> None:
+        """Let TensorFlow load while nobody waits for it; returns at once."""
+        _worker()
+
+    def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
+        """labels (n_images,), -1 = unlabeled -> probabilities; classes without a label get 0.
+
+        The same labels give the same answer, bit for bit on one machine, whatever was fitted before. Raises JobError
+        where the worker fails; the next fit starts another.
+        """
+        seen = np.unique(labels[labels != UNLABELED])
+        prior = class_prior(labels, n_classes)
+        if len(seen) < 2:
+            self._fitted = _Fitted(seen, prior, None)
+            return Prediction(self._fitted.without_head(len(labels)))
+        folder = self._own_folder()
+        rows = np.flatnonzero(labels != UNLABELED)
+        codes = np.searchsorted(seen, labels[rows])
+        request = {"features": str(self._path_of(dataset.features)), "folder": str(folder), **self._settings}
+        _worker().call({**request, "rows": rows.tolist(), "codes": codes.tolist()}, FIT_SECONDS)
+        self._fitted = _Fitted(seen, prior, read_head(folder / HEAD))
+        return Prediction(self._fitted.complete(np.load(folder / PROBABILITIES, allow_pickle=False)))
+
+    def predict(self, features: FeatureArray) -> FloatArray:
+        """The last head on images outside the pool. Raises ModelError (MODEL_NOT_FITTED) before the first fit."""
+        if self._fitted is None:
+            raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
+        if self._fitted.head is None:
+            return self._fitted.without_head(len(features))
+        return self._fitted.complete(self._fitted.head.probabilities(features))
+
+    def _path_of(self, features: FeatureArray) -> Path:
+        if self._features is None or self._features[0] is not features:
+            self._features = (features, stored.path_of(features, self._own_folder()).absolute())
+        return self._features[1]
+
+    def _own_folder(self) -> Path:
+        """Where the worker's answers go; removed with this model."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="annotator-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
+
+
+def _worker() -> Worker:
+    with _first_use:  # two threads may be the first
+        return _start_worker()
+
+
+@cache
+def _start_worker() -> Worker:
+    folder = Path(tempfile.mkdtemp(prefix="annotator-"))
+    worker = Worker.start(FIT, folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(worker.close)  # the last one in is the first one out
+    return worker
