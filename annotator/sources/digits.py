@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from annotator import images
 from annotator.errors import ConfigError
@@ -23,6 +22,8 @@ class _Rows:
     """Some of the digits, by their original row."""
 
     def __init__(self, rows: IntArray, held_out: ImageSource | None = None) -> None:
+        from sklearn.datasets import load_digits  # slow to import, and not needed once the images are in the cache
+
         bunch = load_digits()
         self.ids: Sequence[str] = tuple(f"digits/{row:05d}" for row in rows)
         self.array: ImageArray = (bunch.images[rows] * GREY_STEP).astype(np.uint8)[..., np.newaxis]

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
+from playwright.sync_api import ConsoleMessage, Locator, Page, Request, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS, BACKGROUND_SECONDS = 20, 150
 
-SETTLED = """() => new Promise(done => setTimeout(() => {
+COUNT_FRAMES = """
+window.WebSocket = class extends window.WebSocket {
+  constructor(...where) {
+    super(...where);
+    window.frames_seen = 0;
+    this.addEventListener('message', () => { window.frames_seen += 1; });
+  }
+};
+"""
+"""How many messages of the newest connection have come through to the page's own script."""
+SETTLED = """frames => new Promise(done => setTimeout(() => {
   const app = document.querySelector('[data-testid=stApp]');
-  done(app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
-    && !document.querySelector('[data-stale=true]')
+  done(window.frames_seen >= frames && app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
+    && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')
     && [...document.images].every(image => image.complete && image.naturalWidth > 0));
 }, 40))"""
-"""What was received is on the page; Streamlit holds elements back for 10 ms."""
+"""What was received is on the page: Streamlit holds elements back for 10 ms."""
 ASKED_ELSEWHERE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 """Under a view's own address Streamlit first looks for itself there, and is told 404."""
 
@@ -30,9 +40,10 @@ class Person:
     def __init__(self, page: Page, url: str) -> None:
         self.page, self.url = page, url
         self.problems: list[str] = []
-        self._n_runs = 0
+        self._n_runs = self._n_frames = 0
         page.set_default_timeout(1000 * PATIENCE_SECONDS)
-        page.on("websocket", lambda socket: socket.on("framereceived", self._count_runs))
+        page.add_init_script(COUNT_FRAMES)
+        page.on("websocket", self._follow)
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
         page.on("request", self._watch)
@@ -50,9 +61,12 @@ class Person:
             self.page.reload()
 
     def go_to(self, view: str) -> None:
-        """By the links at the top."""
+        """By the links at the top; on a narrow screen they lie behind a button."""
+        behind = self.page.get_by_test_id("stExpandSidebarButton")
+        if behind.is_visible():
+            behind.click()
         with self._one_run():
-            self.page.get_by_test_id("stTopNavLinkContainer").get_by_text(view, exact=True).click()
+            self.page.get_by_role("link", name=view, exact=True).locator("visible=true").click()
 
     @contextmanager
     def offline(self) -> Iterator[None]:
@@ -104,6 +118,13 @@ class Person:
         """It appears within the time that a person waits."""
         expect(self.visible(text)).to_be_visible(timeout=20_000)
 
+    def waits_for(self, condition: Callable[[], bool]) -> None:
+        """Something that happens behind the page, in the background."""
+        deadline = time.monotonic() + BACKGROUND_SECONDS
+        while not condition():
+            assert time.monotonic() < deadline, f"it has not come: {self.page.inner_text('body')}"
+            self.page.wait_for_timeout(100)
+
     # ---- what a person does
 
     def press(self, button: str) -> None:
@@ -127,30 +148,30 @@ class Person:
     def save(self, button: str = "Save answers") -> None:
         self.press(button)
 
-    def choose(self, label: str, option: str) -> None:
-        """An option of a select box, typed and confirmed."""
-        box = self.page.get_by_role("combobox", name=label, exact=True).locator("visible=true")
-        if box.input_value() == option:
-            return
+    def choose(self, key: str, option: str) -> None:
+        """An option of the select box with this key, typed and confirmed."""
+        box = self.field(key)
         box.click()
         box.fill(option)
-        self.page.get_by_role("option").first.wait_for()
+        self.page.get_by_role("option", name=option, exact=True).wait_for()
         box.press("Enter")
         expect(box).to_have_value(option)
+
+    def field(self, key: str) -> Locator:
+        """Where one types, by the key (or its beginning) that the view gives it."""
+        return self.page.locator(f"[class*=st-key-{key}]").locator("input, textarea").locator("visible=true").first
 
     def name_folder(self, path: str | Path) -> None:
         """Type a path on the start view."""
         with self._one_run():
-            box = self.page.get_by_role("combobox", name="Folder", exact=True)
-            box.click()
-            box.fill(str(path))
-            box.press("Enter")
+            self.field("folder-path").fill(str(path))
+            self.field("folder-path").press("Enter")
 
     def name_classes(self, *names: str) -> None:
-        box = self.page.get_by_role("textbox", name="Classes, one a line")
+        box = self.field("folder-classes")
         box.fill("\n".join(names))
         with self._one_run():
-            box.blur()
+            box.press("Control+Enter")
 
     def use_sub_folders(self, how: str) -> None:
         with self._one_run():
@@ -160,11 +181,8 @@ class Person:
         """Another encoder, model or strategy on the start view."""
         self.page.get_by_text("Model and strategy", exact=True).click()
         for kind, name in names.items():
-            box = self.page.get_by_role("combobox", name=kind.capitalize(), exact=True)
-            box.wait_for()
-            if box.input_value() != name:
-                with self._one_run():
-                    self.choose(kind.capitalize(), name)
+            with self._one_run():
+                self.choose(f"folder-{kind}", name)
 
     def create(self) -> None:
         """Press the button and wait for the first batch."""
@@ -188,8 +206,8 @@ class Person:
     def change_settings(self, **choices: str) -> None:
         """Another strategy or model, by the popover of the labeling view."""
         self.button_like("Settings").click()
-        for label, option in choices.items():
-            self.choose(label.capitalize(), option)
+        for kind, name in choices.items():
+            self.choose(f"set-{kind}", name)
         self.press("Apply")
         self.page.keyboard.press("Escape")
 
@@ -215,11 +233,16 @@ class Person:
 
     def _settle(self, n_runs: int) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._n_runs == n_runs or not self.page.evaluate(SETTLED):
+        while self._n_runs == n_runs or not self.page.evaluate(SETTLED, self._n_frames):
             assert time.monotonic() < deadline, f"the app is still busy: {self.page.inner_text('body')}"
             self.page.wait_for_timeout(10)
 
-    def _count_runs(self, frame: str | bytes) -> None:
+    def _follow(self, socket: WebSocket) -> None:
+        self._n_frames = 0
+        socket.on("framereceived", self._count)
+
+    def _count(self, frame: str | bytes) -> None:
+        self._n_frames += 1
         message = ForwardMsg.FromString(frame) if isinstance(frame, bytes) else ForwardMsg()
         if message.WhichOneof("type") == "script_finished":
             self._n_runs += message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
