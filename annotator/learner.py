@@ -163,6 +163,10 @@ class Learner:
                 self._thread = threading.Thread(target=self._learn_quietly, name="learner", daemon=True)
                 self._thread.start()
 
+    def warm_up(self) -> None:
+        """Let a model that needs time to come up begin with that."""
+        getattr(self._model, "warm_up", lambda: None)()
+
     def use(self, model: Model, config_version: int) -> None:
         """Another model from the next fit on; until then the last prediction stands."""
         with self._fitting:

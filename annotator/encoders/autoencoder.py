@@ -76,6 +76,9 @@ class FittedAutoencoder:
 class Autoencoder:
     """A dense network trained to give images back; its narrow middle is the features. Takes minutes on a large pool."""
 
+    slow = True
+    """Minutes on a large pool: labeling starts on quicker features meanwhile."""
+
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal weights
 
     def __init__(self, code: int = 100, max_epochs: int = 100, patience: int = 10, seed: int = 0) -> None:

@@ -111,3 +111,22 @@ def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:
             tooltip=[alt.Tooltip("round:Q", title="after round"), "labels:Q", alt.Tooltip("entropy:Q", format=".3f")],
         )
     )
+
+
+def losses(epochs: Sequence[Mapping[str, float]], height: int = 160) -> Any:
+    """Training and validation loss of an encoder, epoch by epoch."""
+    rows = [
+        {"epoch": each["epoch"], "loss": each[key], "measured on": name}
+        for each in epochs
+        for key, name in (("loss", "training images"), ("val_loss", "validation images"))
+    ]
+    return (
+        alt.Chart(pd.DataFrame(rows), height=height)
+        .mark_line(point={"filled": True})
+        .encode(
+            x=alt.X("epoch:Q", axis=WHOLE),
+            y=alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False)),
+            color=alt.Color("measured on:N", scale=alt.Scale(range=[LINE, ACCENT]), legend=alt.Legend(orient="top")),
+            tooltip=["epoch:Q", alt.Tooltip("loss:Q", format=".4f"), "measured on:N"],
+        )
+    )

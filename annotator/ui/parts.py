@@ -97,6 +97,9 @@ def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], Non
             progress = job.progress
             share = progress.done / progress.total if progress.total else 0.0
             st.progress(min(1.0, share), text=_progress_text(job))
+            losses = [figures for figures in job.figures if "val_loss" in figures]
+            if len(losses) > 1:
+                st.altair_chart(charts.losses(losses), key="losses")
             st.button("Cancel", on_click=job.cancel, key="cancel-job")
             return
         try:

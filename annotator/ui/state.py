@@ -98,6 +98,7 @@ def _open(name: str) -> Project:
     with opened().lock:
         if name not in opened().projects:
             opened().projects[name] = Project(projects_folder() / name)
+            opened().projects[name].learner.warm_up()
         return opened().projects[name]
 
 
