@@ -40,6 +40,7 @@ class Server:
 
     def __init__(self, projects: Path, root: Path, command: list[str] | None = None) -> None:
         self.projects, self.root, self.port = projects, root, free_port()
+        self._log_file = root / f"server-{self.port}.log"
         self._command = command or [sys.executable, "-m", "annotator", "run"]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -57,10 +58,6 @@ class Server:
     def log(self) -> str:
         """Everything the process has written."""
         return self._log_file.read_text()
-
-    @property
-    def _log_file(self) -> Path:
-        return self.projects.parent / "server.log"
 
     def wait_until_healthy(self) -> None:
         assert self._process is not None

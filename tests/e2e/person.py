@@ -118,6 +118,20 @@ class Person:
         """It appears within the time that a person waits."""
         expect(self.visible(text)).to_be_visible(timeout=20_000)
 
+    def is_told(self, reason: str) -> None:
+        """An error in words, on the page; anything that looks like a stack of calls is none."""
+        alert = self.page.get_by_test_id("stAlert").filter(has_text=reason)
+        expect(alert).to_be_visible(timeout=1000 * PATIENCE_SECONDS)
+        assert "Traceback" not in self.page.inner_text("body")
+
+    def table(self, column: str) -> list[str]:
+        """A column of the table on this view, as it is given to screen readers."""
+        grid = self.page.get_by_role("grid").first
+        grid.wait_for(state="attached")
+        rows = [row.locator("[role=columnheader], [role=gridcell]").all_inner_texts() for row in grid.get_by_role("row").all()]
+        place = rows[0].index(column)
+        return [row[place] for row in rows[1:]]
+
     def waits_for(self, condition: Callable[[], bool]) -> None:
         """Something that happens behind the page, in the background."""
         deadline = time.monotonic() + BACKGROUND_SECONDS
@@ -192,10 +206,13 @@ class Person:
 
     def start_demo(self, title: str) -> None:
         """By the button on its card: anew, where it was started before."""
-        card = self.page.locator("[class*=st-key-preset-]").filter(has_text=title)
         with self._one_run():
-            card.get_by_role("button", name=re.compile("^Start")).click()
+            self.press_start(title)
             self.page.locator(".st-key-grid img").first.wait_for()
+
+    def press_start(self, title: str) -> None:
+        card = self.page.locator("[class*=st-key-preset-]").filter(has_text=title)
+        card.get_by_role("button", name=re.compile("^Start")).click()
 
     def add_class(self, name: str) -> None:
         self.button_like("Add a class").click()
