@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import scipy.sparse
 
@@ -93,6 +92,8 @@ def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = 
 
 
 def _build_index(features: FeatureArray) -> Any:  # faiss ships no types
+    import faiss  # slow to load, and a graph from the cache does without until new images come
+
     faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
     index = faiss.IndexFlatL2(features.shape[1])
     index.add(np.ascontiguousarray(features, dtype=np.float32))

@@ -11,8 +11,8 @@ from annotator.jobs import Job
 from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Answered, Session
-from annotator.ui import charts, pictures
-from annotator.ui.words import count, duration, plain
+from annotator.ui import pictures
+from annotator.ui.words import count, duration, plain, visible
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
@@ -23,6 +23,8 @@ def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> No
     if newest is None or newest.headline is None:
         st.caption("The learning curve starts with the first round." if newest is None else _not_measured())
         return
+    from annotator.ui import charts  # Altair and pandas, which a first page without a curve need not wait for
+
     st.altair_chart(charts.learning_curve(session.history, newest.headline, changes, height), key=f"curve{height}")
     measured = newest.measures[newest.headline]
     low, high = measured["interval"]
@@ -84,7 +86,7 @@ def set_aside(project: Project) -> None:
         if n_duplicates:
             st.caption("Identical images are kept as they are; only the first of each is asked about.")
         if aside:
-            rows = [{"file": entry.image_id, "code": entry.code, "reason": entry.reason} for entry in aside]
+            rows = [{"file": visible(entry.image_id), "code": entry.code, "reason": entry.reason} for entry in aside]
             st.dataframe(rows, hide_index=True)
 
 
@@ -99,6 +101,8 @@ def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], Non
             st.progress(min(1.0, share), text=_progress_text(job))
             losses = [figures for figures in job.figures if "val_loss" in figures]
             if len(losses) > 1:
+                from annotator.ui import charts  # as above
+
                 st.altair_chart(charts.losses(losses), key="losses")
             st.button("Cancel", on_click=job.cancel, key="cancel-job")
             return

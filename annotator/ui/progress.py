@@ -10,7 +10,7 @@ import streamlit as st
 from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Session
-from annotator.ui import charts, parts, state
+from annotator.ui import parts, state
 from annotator.ui.words import count, percent, plain, visible
 
 
@@ -24,6 +24,8 @@ def render(project: Project) -> None:
             icon=":material/monitoring:",
         )
         return
+    from annotator.ui import charts  # Altair and pandas: not before there is something to draw
+
     left, right = st.columns(2, gap="medium")
     newest = session.history[-1]
     measured = newest.measures[newest.headline] if newest.headline else None
@@ -58,6 +60,8 @@ def _totals(session: Session) -> None:
 
 
 def _report(project: Project, measured: Mapping[str, Any], name: str) -> None:  # Any: JSON of metrics.Scores
+    from annotator.ui import charts  # as above
+
     names = [visible(class_name) for class_name in project.class_names]
     n_known = len(measured["confusion"])
     left, right = st.columns(2, gap="medium")

@@ -22,6 +22,8 @@ from annotator.paths import assets
 
 SCRIPT = str(Path(__file__).with_name("main.py"))
 PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
+_FIRST_PAGE = ("annotator.ui.label", "annotator.ui.start", "annotator.models.sparse_graph")
+_FIRST_DEMO = ("sklearn.datasets", "faiss")
 
 
 def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
@@ -31,14 +33,15 @@ def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
     _check_port(port)
     os.environ[PROJECTS], os.environ[ROOT] = str(projects.resolve()), str(root.resolve())
     print(f"annotator: http://localhost:{port} (projects in {projects}; stop with Ctrl+C)", flush=True)
-    threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
+    is_first = not any(projects.glob("*/project.sqlite"))
+    threading.Thread(target=_import_ahead, args=(is_first,), name="imports", daemon=True).start()
     sys.argv = [SCRIPT]  # what Streamlit takes for the launcher's own arguments
     st.App(SCRIPT).run(config={**_options(), "server.port": port, "server.headless": not browser})
 
 
-def _import_ahead() -> None:
-    """What the first page needs, imported while the server itself starts."""
-    for module in ("annotator.ui.label", "annotator.ui.start", "annotator.models.sparse_graph", "faiss"):
+def _import_ahead(is_first: bool) -> None:
+    """What the first page needs, imported while the server and the browser start; more where a demo is to be made."""
+    for module in (*_FIRST_PAGE, *(_FIRST_DEMO if is_first else ())):
         import_module(module)
 
 

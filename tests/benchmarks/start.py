@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 import statistics
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def timed_server(command: list[str]) -> Iterator[list[float]]:
 
 
 def _watch(pid: int, samples: list[float], done: threading.Event) -> None:
-    while not done.wait(0.02):
+    while not done.wait(0.1):
         samples.append(_tree_mb(pid))
 
 
@@ -63,6 +64,15 @@ def _tree_mb(pid: int) -> float:
     return total + sum(_tree_mb(int(child)) for child in children)
 
 
+def _wait_until_listening(port: int) -> None:
+    """The browser is not asked before: its error pages would cost more than the wait."""
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.01)
+
+
 def seconds_to_paint(
     browser: Browser, command: list[str], port: int, marker: str, card: str | None = None
 ) -> tuple[float, float]:
@@ -70,12 +80,8 @@ def seconds_to_paint(
     page = browser.new_page()
     started = time.perf_counter()
     with timed_server(command) as samples:
-        while True:
-            try:
-                page.goto(f"http://127.0.0.1:{port}/{'start' if card else ''}", wait_until="commit")
-                break
-            except Exception:  # the server is not listening yet
-                time.sleep(0.02)
+        _wait_until_listening(port)
+        page.goto(f"http://127.0.0.1:{port}/{'start' if card else ''}", wait_until="commit")
         if card:
             demo = page.locator("[class*=st-key-preset-]").filter(has_text=card)
             demo.get_by_role("button", name="Start").locator("visible=true").first.click(timeout=60_000)
