@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -28,6 +29,10 @@ BROWSER_FLAGS = [
 ]
 
 
+OPTIONS = ("--no-browser", "--port", "{port}", "--projects", "{projects}", "--root", "{root}")
+ANNOTATOR_RUN = (sys.executable, "-m", "annotator", "run", *OPTIONS)
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.socket() as probe:
@@ -36,12 +41,13 @@ def free_port() -> int:
 
 
 class Server:
-    """The app as a process: start, kill -9, start again on the same port."""
+    """The app as a process: start, kill -9, start again on the same port. Its folders reach it both ways there are."""
 
-    def __init__(self, projects: Path, root: Path, command: list[str] | None = None) -> None:
+    def __init__(self, projects: Path, root: Path, *command: str, folder: Path | None = None) -> None:
         self.projects, self.root, self.port = projects, root, free_port()
         self._log_file = root / f"server-{self.port}.log"
-        self._command = command or [sys.executable, "-m", "annotator", "run"]
+        self._command = command or ANNOTATOR_RUN
+        self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,9 +55,13 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        options = ["--no-browser", "--port", str(self.port), "--projects", str(self.projects), "--root", str(self.root)]
+        words = {"port": self.port, "projects": self.projects, "root": self.root}
+        command = [word.format(**words) for word in self._command]
+        folders = {"ANNOTATOR_PROJECTS": str(self.projects), "ANNOTATOR_ROOT": str(self.root)}
         with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen([*self._command, *options], stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self._folder, env={**os.environ, **folders}
+            )
         self.wait_until_healthy()
 
     @property

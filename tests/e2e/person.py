@@ -25,7 +25,8 @@ window.WebSocket = class extends window.WebSocket {
 """How many messages of the newest connection have come through to the page's own script."""
 SETTLED = """frames => new Promise(done => setTimeout(() => {
   const app = document.querySelector('[data-testid=stApp]');
-  done(window.frames_seen >= frames && app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
+  done(window.frames_seen >= frames
+    && app && app.dataset.testConnectionState === 'CONNECTED' && app.dataset.testScriptState === 'notRunning'
     && !document.querySelector('[data-stale=true], [data-testid=stSkeleton]')
     && [...document.images].every(image => image.complete && image.naturalWidth > 0));
 }, 40))"""
@@ -100,10 +101,14 @@ class Person:
         """The open project's folder, as the address names it."""
         return re.findall(r"[?&]project=([^&]*)", self.page.url)[0]
 
+    @property
+    def ground(self) -> tuple[int, ...]:
+        """The colour behind everything, red, green, blue."""
+        colour = self.page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
+        return tuple(int(part) for part in re.findall(r"\d+", colour))
+
     def card(self, image_id: str) -> Locator:
-        return self.page.locator("[class*=st-key-card-]").filter(
-            has=self.page.get_by_alt_text(image_id, exact=True)
-        )
+        return self.page.locator("[class*=st-key-card-]").filter(has=self.page.get_by_alt_text(image_id, exact=True))
 
     def guess(self, image_id: str) -> str | None:
         """The class on the card's chip; None where no guess is shown."""
@@ -126,11 +131,11 @@ class Person:
 
     def table(self, column: str) -> list[str]:
         """A column of the table on this view, as it is given to screen readers."""
-        grid = self.page.get_by_role("grid").first
-        grid.wait_for(state="attached")
-        rows = [row.locator("[role=columnheader], [role=gridcell]").all_inner_texts() for row in grid.get_by_role("row").all()]
-        place = rows[0].index(column)
-        return [row[place] for row in rows[1:]]
+        rows = self.page.locator("[role=grid] [role=row]")
+        rows.first.wait_for(state="attached")
+        cells = [row.locator("[role=columnheader], [role=gridcell]").all_text_contents() for row in rows.all()]
+        place = cells[0].index(column)
+        return [row[place] for row in cells[1:]]
 
     def waits_for(self, condition: Callable[[], bool]) -> None:
         """Something that happens behind the page, in the background."""
@@ -166,9 +171,8 @@ class Person:
         """An option of the select box with this key, typed and confirmed."""
         box = self.field(key)
         box.click()
-        box.fill(option)
-        self.page.get_by_role("option", name=option, exact=True).wait_for()
-        box.press("Enter")
+        box.press_sequentially(option)
+        self.page.get_by_role("option", name=option, exact=True).click()
         expect(box).to_have_value(option)
 
     def field(self, key: str) -> Locator:
@@ -177,9 +181,13 @@ class Person:
 
     def name_folder(self, path: str | Path) -> None:
         """Type a path on the start view."""
+        box = self.field("folder-path")
+        if box.input_value():
+            with self._one_run():
+                self.button("Clear value").click()
         with self._one_run():
-            self.field("folder-path").fill(str(path))
-            self.field("folder-path").press("Enter")
+            box.fill(str(path))
+            box.press("Enter")
 
     def name_classes(self, *names: str) -> None:
         box = self.field("folder-classes")

@@ -1,0 +1,226 @@
+"""What people type and bring along, by mistake or on purpose: shown as text, refused with a reason, nothing lost."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import expect
+
+from annotator.project import Project, list_projects
+from tests.conftest import photo
+from tests.e2e.conftest import NewPerson, Server, running
+from tests.e2e.person import Person
+
+PhotoFolder = Callable[..., Path]
+
+NAMES = {
+    "<img src=x onerror=alert(1)>": "<img src=x onerror=alert(1)>",
+    "**bold** _it_": "**bold** _it_",
+    "[x](javascript:alert(1))": "[x](javascript:alert(1))",
+    ":red[x] :material/home:": ":red[x] :material/home:",
+    "$x^2$ `code`": "$x^2$ `code`",
+    "\u202egnp": "�gnp",
+    "🐈": "🐈",
+}
+"""What is typed -> what is shown."""
+INJECTED = "[src='x'], [onerror], a[href^='javascript'], .stMain script, .katex, .stMain code:not(pre code)"
+
+
+def holds_nothing_injected(person: Person) -> None:
+    assert person.page.locator(INJECTED).count() == 0
+
+
+def test_hostile_names_are_shown_as_text(shared: Server, new_person: NewPerson, tmp_path: Path) -> None:
+    """Class, file and folder names with HTML, Markdown, formulas and direction marks stand on every view as typed."""
+    folder_name = "**fat** <img src=x onerror=alert(1)> :red[x]"
+    folder = tmp_path / folder_name
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    files = {f"{typed}.png".replace("/", "∕"): f"{shown}.png".replace("/", "∕") for typed, shown in NAMES.items()}
+    files |= {"new\nline.png": "new⏎line.png", "=1+1.png": "=1+1.png"}
+    for number, name in enumerate(files):
+        photo(("circle", "square")[number % 2], rng).save(folder / name)
+        (folder / f"bad {name}").write_bytes(b"<html>")
+    person = new_person(shared)
+    person.open("start")
+    person.name_folder(folder)
+    person.name_classes(*NAMES)
+    person.create()
+
+    assert sorted(person.asked) == sorted(files.values())
+    assert folder_name in person.head
+    pills = person.page.locator("[class*=st-key-card-] [role=radiogroup]").first.inner_text().split("\n")
+    assert [pill for pill in pills if pill][: len(NAMES)] == list(NAMES.values())
+    person.page.get_by_text("set aside").click()
+    assert sorted(person.table("file")) == sorted(f"bad {shown}" for shown in files.values())
+    holds_nothing_injected(person)
+
+    for image_id, shown in zip(person.asked, [*NAMES.values(), "skip", "unsure"], strict=True):
+        person.answer(image_id, shown)
+    person.save()
+    person.press("Undo")
+    person.sees("Undone: the image is asked again.")
+    person.add_class("<b>late</b> **x**")
+    person.sees("Class <b>late</b> **x** added.")
+    person.page.get_by_text("Your latest answers").click()
+    person.field("change").wait_for()
+    boxes = person.page.locator("[class*=st-key-change] input").evaluate_all("boxes => boxes.map(box => box.value)")
+    assert set(boxes) >= set(NAMES.values())
+    holds_nothing_injected(person)
+
+    person.go_to("Progress")
+    longest = person.page.locator("[aria-roledescription=bar][aria-label^='labels: 1;']")
+    for bar in longest.all():
+        bar.hover()
+        told = person.page.locator("#vg-tooltip-element").inner_text()
+        assert any(shown in told for shown in NAMES.values())
+    assert longest.count() == len(NAMES)
+    holds_nothing_injected(person)
+    for view in ("Export", "Start"):
+        person.go_to(view)
+        person.sees(re.compile(re.escape(folder_name)))
+        holds_nothing_injected(person)
+
+
+def test_many_classes_are_a_list_to_search(shared: Server, new_person: NewPerson, photo_folder: PhotoFolder) -> None:
+    """From fourteen classes on one types the name; hostile ones are text here too."""
+    person = new_person(shared)
+    person.open("start")
+    person.name_folder(photo_folder(6))
+    names = [*NAMES, *(f"class {number}" for number in range(8))]
+    person.name_classes(*names)
+    person.create()
+    first, second = person.asked[:2]
+    for image_id, name in ((first, "class 7"), (second, "**bold** _it_")):
+        box = person.card(image_id).get_by_role("combobox")
+        box.fill(name)
+        box.press("Enter")
+        expect(box).to_have_value(name)
+    person.save()
+    assert person.n_saved == 2
+    project = Project(shared.projects / person.project)
+    assert project.session("you").labels == {first: "class 7", second: "**bold** _it_"}
+    project.close()
+    holds_nothing_injected(person)
+
+
+def test_what_cannot_be_used_is_refused_with_a_reason(
+    shared: Server, new_person: NewPerson, tmp_path: Path, photo_folder: PhotoFolder
+) -> None:
+    """Paths outside the root, missing, empty; classes twice or none: a sentence each, and the next try works."""
+    before = len(list_projects(shared.projects))
+    empty, notes = tmp_path / "empty", tmp_path / "notes.txt"
+    empty.mkdir()
+    notes.write_text("not images")
+    person = new_person(shared)
+    person.open("start")
+    for path, reason in {
+        "/etc": "is not under",
+        f"{tmp_path}/../../../../etc": "is not under",
+        tmp_path / "missing": "is not there",
+        notes: "notes.txt",
+    }.items():
+        person.name_folder(path)
+        person.is_told(reason)
+    person.name_folder(empty)
+    person.name_classes("a", "b")
+    person.press("Create the project")
+    person.is_told("No images in")
+    person.name_folder(photo_folder(6))
+    person.name_classes("a", "A")
+    person.press("Create the project")
+    person.is_told("The class 'A' stands twice")
+    person.name_classes("")
+    person.button("Create the project").click()
+    person.is_told("give at least one")
+    assert len(list_projects(shared.projects)) == before
+    person.name_folder(tmp_path / "photos")
+    person.name_classes("only")
+    person.create()
+    for image_id in person.asked:
+        person.answer(image_id, "only")
+    person.save()
+    person.sees("Finished: every image has been asked about. 6 labels stand.")
+
+
+def test_bad_files_are_listed_and_the_rest_is_there(
+    shared: Server, new_person: NewPerson, photo_folder: PhotoFolder
+) -> None:
+    """Three bad files among the photos: counted, each with its reason, and labeling begins."""
+    folder = photo_folder(12)
+    whole = (folder / "0000.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "page.jpg").write_bytes(b"<html><script>alert(1)</script></html>")
+    person = new_person(shared)
+    person.open("start")
+    person.name_folder(folder)
+    person.name_classes("round", "cornered")
+    person.create()
+    assert len(person.asked) == 12
+    person.page.get_by_text("Imported 12 of 15 images, 3 set aside").click()
+    reasons = dict(zip(person.table("file"), person.table("code"), strict=True))
+    assert reasons == {"cut.jpg": "IMG_TRUNCATED", "empty.png": "IMG_EMPTY", "page.jpg": "IMG_FORMAT"}
+    assert all(person.table("reason"))
+
+
+def test_a_cancelled_preparation_leaves_nothing(shared: Server, new_person: NewPerson, tmp_path: Path) -> None:
+    """Cancel while images are read: no project, no half-made cache, and the form is there again."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "0.jpg")
+    for number in range(1, 400):
+        shutil.copy(folder / "0.jpg", folder / f"{number}.jpg")
+    before = contents(shared.projects)
+    person = new_person(shared)
+    person.open("start")
+    person.name_folder(folder)
+    person.name_classes("a", "b")
+    person.button("Create the project").click()
+    person.sees(re.compile(r"Reading images \d+ of 400"))
+    person.button("Cancel").click()
+    person.is_told("stopped")
+    expect(person.field("folder-path")).to_be_visible()
+    person.waits_for(lambda: contents(shared.projects) == before)
+
+
+def contents(projects: Path) -> set[str]:
+    """Names of projects and of what is cached, half-made ones included."""
+    return {str(path.relative_to(projects)) for path in [*projects.glob("*"), *projects.glob(".cache/*")]}
+
+
+def test_a_projects_folder_that_cannot_be_written_says_so(tmp_path: Path, new_person: NewPerson) -> None:
+    """It lies under a file: one sentence with what to do, and the app stays up."""
+    (tmp_path / "file").write_text("in the way")
+    with running(Server(tmp_path / "file" / "projects", tmp_path)) as server:
+        person = new_person(server)
+        person.open()
+        person.is_told("Choose another --projects folder")
+        person.go_to("Start")
+        person.press_start("Handwritten digits")
+        person.is_told("Choose another --projects folder")
+
+
+def test_a_project_deleted_under_the_app_says_so(
+    server: Server, new_person: NewPerson, photo_folder: PhotoFolder
+) -> None:
+    """Nothing is said to be saved that is not on the disk; the other views still work."""
+    person = new_person(server)
+    person.open("start")
+    person.name_folder(photo_folder(12))
+    person.name_classes("round", "cornered")
+    person.create()
+    person.answer(person.asked[0], "round")
+    shutil.rmtree(server.projects / person.project)
+    person.save()
+    assert person.page.get_by_test_id("stAlert").count() > 0
+    assert "1 saved" not in person.page.inner_text("body")
+    person.go_to("Start")
+    person.start_demo("Handwritten digits")
+    assert len(person.asked) == 12
