@@ -1,4 +1,4 @@
-"""What every plug-in keeps, whoever wrote it. The registry says which there are: a new one is tested by being listed."""
+"""What every plug-in keeps, whoever wrote it. The registry says which there are: a new one is tested once listed."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ POOLS = {
 @pytest.mark.parametrize("which", POOLS)
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_batch_is_candidates_best_first(name: str, which: str, batch_size: int) -> None:
-    """As many as asked for or as there are, none twice; a finite score each, highest first; the pool stays as it was."""
+    """As many as asked for or as there are, none twice; finite scores, highest first; the pool stays as it is."""
     asked: QueryStrategy = registry.create("strategy", name)
     choice = asked.query(POOLS[which], batch_size, np.random.default_rng(0))
     candidates = POOLS[which].candidates

@@ -40,7 +40,7 @@ def answer_truly(person: Person, tap: bool = False) -> None:
 
 
 def test_everything_typed_is_in_the_export(server: Server, new_person: NewPerson, photo_folder: PhotoFolder) -> None:
-    """Batches, an undo across the round, a reload, kill -9 and a restart: the files hold what was typed, and only it."""
+    """Batches, an undo across the round, a reload, kill -9 and a restart: the files hold what was typed, only it."""
     person = new_person(server)
     typed: dict[str, str] = {}
     rounds: dict[str, int] = {}
