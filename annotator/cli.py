@@ -34,7 +34,7 @@ Projects = Annotated[
 @app.command()
 def run(
     projects: Projects = None,
-    root: Annotated[Path, Option(help="Folders offered in the app stay under this one.")] = Path.home(),  # noqa: B008  typer reads it once
+    root: Annotated[Path, Option(help="Folders offered in the app stay under this one.")] = Path.home(),  # noqa: B008  # typer reads it once
     port: Annotated[int, Option(min=1, max=65535, help="Port of the app on this machine.")] = 8501,
     browser: Annotated[bool, Option(help="Open the browser.")] = True,
 ) -> None:
@@ -49,14 +49,14 @@ def run(
 def simulate(
     preset: Annotated[str | None, Option(help="Start from a ready-made configuration; see `annotator info`.")] = None,
     source: Annotated[str | None, Option(help="Where images come from; see `annotator info`.")] = None,
-    source_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. path=photos.")] = [],  # noqa: B006  typer copies it
+    source_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. path=photos.")] = [],  # noqa: B006  # typer copies it
     full: Annotated[bool, Option("--full", help="Short for --source-parameter full=true.")] = False,
     encoder: Annotated[str | None, Option(help="Images to features.")] = None,
-    encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  typer copies it
+    encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  # typer copies it
     model: Annotated[str | None, Option(help="Features and labels to a prediction.")] = None,
-    model_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. alpha=0.9.")] = [],  # noqa: B006  typer copies it
+    model_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. alpha=0.9.")] = [],  # noqa: B006  # typer copies it
     strategy: Annotated[str | None, Option(help="Which images to ask about.")] = None,
-    strategy_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  typer copies it
+    strategy_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  # typer copies it
     neighbors: Annotated[int | None, Option(min=1, help="Neighbours of an image in the graph.")] = None,
     initial: Annotated[
         str | None, Option(help="Labels given at the start: none, a number, first:40, or known.")

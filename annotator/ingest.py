@@ -116,7 +116,7 @@ def open_ingested(folder: Path) -> Ingested:
     )
 
 
-class building:  # noqa: N801  reads as a verb: with building(folder) as partial_folder
+class building:  # noqa: N801  # reads as a verb: with building(folder) as partial_folder
     """A folder that appears complete or not at all: written under a temporary name, renamed at the end."""
 
     def __init__(self, folder: Path) -> None:

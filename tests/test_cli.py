@@ -1,211 +1,347 @@
-"""The command line: every option has help, errors are one line and exit with 2, what it writes can be read."""
+"""The command line as it is typed: what it prints, what it writes, and how it fails: one line, exit code 2."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas
 import pytest
 from typer.main import get_command
 
+from annotator import registry
 from annotator.cli import app, main
+from annotator.project import Config, Project, list_projects, presets
+from annotator.simulate import simulate
 from tests.conftest import PhotoFolder
 
-SMALL = ["--source", "digits", "--limit", "150", "--encoder", "pixels", "--batch-size", "6", "--rounds", "2"]
+COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a group has commands
+DIGITS = ("--source", "digits", "--encoder", "pixels", "--limit", "60", "--batch-size", "5", "--rounds", "2")
 
 
-def annotator(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
-    """Run the command here; its exit code."""
-    monkeypatch.setattr("sys.argv", ["annotator", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
 
 
-def simulated(monkeypatch: pytest.MonkeyPatch, path: Path, *arguments: str | Path) -> dict[str, Any]:
-    assert annotator(monkeypatch, "simulate", *arguments, "--json", path) == 0
-    report: dict[str, Any] = json.loads(path.read_text())
-    return report
+Run = Callable[..., Ended]
+Simulated = Callable[..., dict[str, Any]]
 
 
-def without_times(value: Any) -> Any:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """A function (words...) -> what `annotator words...` does, in this process."""
+
+    def command(*words: str | Path) -> Ended:
+        monkeypatch.setattr("sys.argv", ["annotator", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        printed = capsys.readouterr()
+        return Ended(code, printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def simulated(run: Run, tmp_path: Path) -> Simulated:
+    """A function (words...) -> the JSON of `annotator simulate words...`."""
+
+    def simulation(*words: str | Path) -> dict[str, Any]:
+        path = tmp_path / "rounds.json"
+        ended = run("simulate", *words, "--json", path)
+        assert (ended.code, ended.err) == (0, "")
+        written: dict[str, Any] = json.loads(path.read_text())
+        return written
+
+    return simulation
+
+
+def asked(report: dict[str, Any]) -> list[int]:
+    return [row for each in report["rounds"] for row in each["asked_rows"]]
+
+
+def timeless(value: Any) -> Any:  # Any: JSON
+    """Without what a clock says."""
     if isinstance(value, dict):
-        return {key: without_times(part) for key, part in value.items() if not key.endswith("_seconds")}
-    return [without_times(part) for part in value] if isinstance(value, list) else value
+        return {key: timeless(part) for key, part in value.items() if not key.endswith("_seconds")}
+    return [timeless(part) for part in value] if isinstance(value, list) else value
 
 
-def test_every_option_of_every_command_has_help() -> None:
-    """And so has every command and argument."""
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # a group
-        assert command.help, name
-        for option in command.params:
-            assert getattr(option, "help", "") or option.name in ("help", "install_completion"), (name, option.name)
+# ---- simulate
 
 
-def test_a_simulation_prints_a_row_a_round_and_writes_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Config, rounds and what holds at the end; each round with the keys that engineers read."""
-    report = simulated(monkeypatch, tmp_path / "rounds.json", *SMALL, "--initial", "20", "--strategy", "margin")
-    printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed[2:]] == ["1", "2", "end"]
-    assert report["config"]["strategy"] == "margin"
-    assert [row["n_labeled"] for row in report["rounds"]] == [20, 26]
-    assert report["final"]["n_labeled"] == 32
-    keys = "round n_labeled n_unlabeled accuracy confusion asked_rows asked_predicted asked_true accuracy_test"
-    keys += " accuracy_audit macro_f1 weighted_f1 per_class fit_seconds query_seconds"
-    for row in report["rounds"]:
-        assert set(keys.split()) <= set(row)
-        assert len(row["asked_rows"]) == 6
+def test_the_same_command_twice_gives_the_same_json(simulated: Simulated) -> None:
+    """All but the seconds; another seed asks other images."""
+    words = (*DIGITS, "--initial", "20", "--seed", "3", "--error-rate", "0.2", "--strategy", "margin")
+    first = simulated(*words)
+    assert timeless(simulated(*words)) == timeless(first)
+    assert asked(simulated(*words, "--seed", "4")) != asked(first)
 
 
-def test_the_same_seed_gives_the_same_rounds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Apart from the seconds; another seed gives others."""
-    runs = [simulated(monkeypatch, tmp_path / f"{n}.json", *SMALL, "--seed", seed) for n, seed in enumerate("001")]
-    assert without_times(runs[0]) == without_times(runs[1])
-    assert without_times(runs[0]["rounds"]) != without_times(runs[2]["rounds"])
+def test_each_round_is_a_line_and_an_entry(run: Run, tmp_path: Path) -> None:
+    """Printed while it runs, written at the end: rounds in order, labels counted, the config as it was used."""
+    ended = run("simulate", *DIGITS, "--initial", "first:10", "--json", tmp_path / "rounds.json")
+    lines = ended.out.splitlines()
+    assert lines[0] == "imported 60 of 60 images, 0 set aside"
+    assert [line.split()[0] for line in lines[1:]] == ["round", "1", "2", "end"]
+    report = json.loads((tmp_path / "rounds.json").read_text())
+    assert [(row["round"], row["n_labeled"]) for row in report["rounds"]] == [(1, 10), (2, 15)]
+    assert report["final"]["n_labeled"] == 20
+    assert (report["config"]["encoder"], report["config"]["initial"]) == ("pixels", "first:10")
 
 
-@pytest.mark.parametrize(
-    ("initial", "n_labeled"),
-    [("none", 0), ("15", 15), ("first:7", 7), ("known", 150)],
-    ids=["none", "n", "first", "all"],
-)
-def test_labels_can_be_given_at_the_start(
-    initial: str, n_labeled: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """None, some at random, the first ones, or all that the source knows."""
-    report = simulated(monkeypatch, tmp_path / "rounds.json", *SMALL, "--initial", initial)
-    first = report["rounds"][0] if report["rounds"] else report["final"]
-    assert first["n_labeled"] == n_labeled
+ROUND_KEYS = (
+    "round n_labeled n_unlabeled accuracy confusion asked_rows asked_predicted asked_true accuracy_test accuracy_audit"
+    " macro_f1 weighted_f1 per_class fit_seconds query_seconds"
+).split()
 
 
-def test_an_oracle_that_errs_makes_a_worse_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Half of the answers wrong: the final accuracy is lower."""
-    options = [*SMALL, "--rounds", "8"]
-    right = simulated(monkeypatch, tmp_path / "right.json", *options)
-    wrong = simulated(monkeypatch, tmp_path / "wrong.json", *options, "--error-rate", "0.5")
-    assert wrong["final"]["accuracy_test"] < right["final"]["accuracy_test"]
-
-
-def test_model_parameters_reach_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As text on the command line, as numbers in the model; other parameters give another model."""
-    options = [*SMALL, "--initial", "20", "--model", "sklearn-label-spreading"]
-    wide = simulated(monkeypatch, tmp_path / "wide.json", *options, "--model-parameter", "gamma=0.01")
-    narrow = simulated(monkeypatch, tmp_path / "narrow.json", *options, "--model-parameter", "gamma=64")
-    assert wide["rounds"][0]["accuracy"] != narrow["rounds"][0]["accuracy"]
-
-
-def test_a_simulation_can_be_kept_exported_and_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    photo_folder: PhotoFolder,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A folder with three bad files, played, is a project: info lists the three, every format is written, counted."""
-    folder = photo_folder(30, ("circle", "square"))
-    for name, content in (("empty.png", b""), ("page.jpg", b"<html>"), ("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF")):
-        (folder / name).write_bytes(content)
-    projects = tmp_path / "projects"
-    source = ["--source", "folder", "--source-parameter", f"path={folder}"]
-    source += ["--source-parameter", "classes_from_folders=true"]
-    assert (
-        annotator(monkeypatch, "simulate", *source, "--batch-size", "5", "--rounds", "2", "--projects", projects) == 0
-    )
-    assert "imported 30 of 33 images, 3 set aside" in capsys.readouterr().out
-    assert annotator(monkeypatch, "info", "simulation", "--projects", projects) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("empty.png", "IMG_EMPTY", "page.jpg", "IMG_FORMAT", "cut.jpg"))
-    for ending in (".csv", ".jsonl", ".npz", ".zip"):
-        target = tmp_path / f"labels{ending}"
-        assert annotator(monkeypatch, "export", "simulation", "--to", target, "--projects", projects) == 0
-        assert "10 labels, 0 predictions" in capsys.readouterr().out
-    assert len(pandas.read_csv(tmp_path / "labels.csv")) == 10
-    whole = tmp_path / "whole.jsonl"
-    arguments = [
-        "export",
-        str(projects / "simulation"),
-        "--to",
-        str(whole),
-        "--predictions",
-        "--projects",
-        str(projects),
-    ]
-    assert annotator(monkeypatch, *arguments) == 0
-    assert len(whole.read_text().splitlines()) == 30
-
-
-def test_info_lists_what_there_is(
-    monkeypatch: pytest.MonkeyPatch, projects: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Presets and every plug-in with a line each."""
-    assert annotator(monkeypatch, "info", "--projects", projects) == 0
-    told = capsys.readouterr().out
-    for name in ("digits-reference", "label-spreading", "entropy", "hog", "folder", "csv"):
-        assert re.search(rf"^  {name}: \S", told, re.M), name
+def test_each_round_holds_the_documented_figures(simulated: Simulated) -> None:
+    """Every key is there; per class precision, recall, F1 and support; the audit's figure with its interval."""
+    report = simulated(*DIGITS, "--audit-share", "0.4", "--rounds", "3")
+    newest = report["rounds"][-1]
+    assert set(ROUND_KEYS) <= set(newest)
+    assert {"precision", "recall", "f1", "support"} <= set(newest["per_class"]["7"])
+    assert set(newest["accuracy_audit"]) == {"accuracy", "low", "high", "n"}
+    assert newest["measured_on"] == "test"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["simulate", "--strategy", "magrin"], "No query strategy 'magrin'. Choose from: entropy"),
-        (["simulate", "--model", "magic"], "No model 'magic'"),
-        (["simulate", "--preset", "nothing"], "No preset 'nothing'"),
-        (["simulate", "--model-parameter", "alfa=1"], "no parameter 'alfa'"),
-        (["simulate", "--model-parameter", "alpha=much"], "must be a float"),
-        (["simulate", "--model-parameter", "alpha"], "NAME=VALUE"),
-        (["simulate", "--source", "folder", "--source-parameter", "path=/no/such/folder"], "/no/such/folder"),
-        (["simulate", "--source", "folder"], "needs: path"),
-        (["simulate", "--initial", "last:3"], "initial"),
-        (["simulate", "--batch-size", "0"], "--batch-size"),
-        (["simulate", "--bogus"], "--bogus"),
-        (["simulate", "--json", "/no/such/folder/rounds.json"], "/no/such/folder"),
-        (["export", "nothing", "--to", "labels.csv"], "No project 'nothing'"),
-        (["export", "nothing", "--to", "labels.doc"], ".csv"),
-        (["info", "nothing"], "No project 'nothing'"),
-        (["run", "--root", "/no/such/folder"], "/no/such/folder"),
-        (["juggle"], "juggle"),
-    ],
+    ("initial", "n_labeled"), [("none", 0), ("7", 7), ("first:12", 12), ("known", 60), ("first:900", 60)]
 )
-def test_bad_input_is_one_line_and_exit_code_2(
-    arguments: list[str],
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    projects: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """It names what was wrong, on stderr, without a traceback."""
-    if arguments[0] in ("export", "info"):
-        arguments = [*arguments, "--projects", str(projects)]
-    assert annotator(monkeypatch, *arguments) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert len(told.strip().splitlines()) == 1
-    assert told.startswith("annotator: ")
+def test_labels_to_begin_with(initial: str, n_labeled: int, simulated: Simulated) -> None:
+    """None, a number drawn at random, the first so many, or all that are known."""
+    report = simulated(*DIGITS, "--initial", initial)
+    assert [*report["rounds"], report["final"]][0]["n_labeled"] == n_labeled
 
 
-def test_an_empty_folder_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_order_seed_is_the_pools_order(simulated: Simulated) -> None:
+    """The same is the same; another seed shuffles other images to the front."""
+    words = (*DIGITS, "--initial", "first:5", "--order-seed")
+    first, again, other = ([row["asked_true"] for row in simulated(*words, seed)["rounds"]] for seed in ("0", "0", "1"))
+    assert first == again != other
+
+
+def test_a_model_and_its_parameters_are_used(simulated: Simulated) -> None:
+    """Text from the command line becomes what the parameter needs, and moves the figures."""
+    words = (*DIGITS, "--initial", "20", "--strategy", "random", "--seed", "1", "--model", "label-spreading")
+    low, high = (simulated(*words, "--model-parameter", f"alpha={alpha}") for alpha in (0.05, 0.99))
+    assert high["config"]["model_parameters"] == {"alpha": "0.99"}
+    assert asked(low) == asked(high)
+    assert low["final"]["pool_entropy"] != high["final"]["pool_entropy"]
+
+
+def test_an_oracle_that_errs_teaches_less(simulated: Simulated) -> None:
+    """At an error rate of 1 not one answer is the truth."""
+    words = (*DIGITS, "--initial", "none", "--batch-size", "25")
+    right, wrong = (simulated(*words, "--error-rate", rate)["final"]["accuracy_test"] for rate in ("0", "1"))
+    assert wrong < 0.1 < 0.5 < right
+
+
+def test_a_folder_of_class_folders_is_simulated(simulated: Simulated, photo_folder: PhotoFolder) -> None:
+    """Its sub-folders are the truth that the oracle answers with."""
+    path = photo_folder(12, ("circle", "square"))
+    source = ("--source", "folder", "--source-parameter", f"path={path}")
+    report = simulated(*source, "--source-parameter", "classes_from_folders=yes", "--batch-size", "4", "--rounds", "2")
+    assert [row["n_labeled"] for row in report["rounds"]] == [0, 4]
+    assert set(report["final"]["per_class"]) == {"circle", "square"}
+
+
+def test_a_simulation_can_be_kept(run: Run, projects: Path) -> None:
+    """With --projects the project stays; a second one gets a folder of its own."""
+    for _ in range(2):
+        assert run("simulate", *DIGITS, "--projects", projects).code == 0
+    assert sorted(found.folder.name for found in list_projects(projects)) == ["simulation", "simulation-2"]
+    assert run("info", "simulation-2", "--projects", projects).code == 0
+
+
+def test_a_preset_can_be_varied(simulated: Simulated) -> None:
+    """What is typed replaces the preset's own; the rest of it stays."""
+    report = simulated("--preset", "digits-reference", "--rounds", "1", "--strategy", "random", "--limit", "100")
+    assert (report["config"]["strategy"], report["config"]["initial"]) == ("random", "first:40")
+    assert [row["n_labeled"] for row in report["rounds"]] == [40]
+
+
+# ---- export and info
+
+
+@pytest.fixture
+def project(projects: Path) -> Path:
+    """Ten digits labeled by an oracle."""
+    config = Config(name="My digits", source="digits", limit=60, encoder="pixels", batch_size=5, rounds=2)
+    list(simulate(config, projects / "my-digits"))
+    return projects / "my-digits"
+
+
+@pytest.mark.parametrize("name", registry.names("exporter"))
+def test_each_format_is_written_by_name_and_by_ending(name: str, run: Run, project: Path, tmp_path: Path) -> None:
+    """Both give the same counts; the line that loads it is printed."""
+    suffix = registry.create("exporter", name).suffix
+    by_ending = run("export", "my-digits", "--to", tmp_path / f"one{suffix}", "--projects", project.parent)
+    by_name = run("export", project, "--to", tmp_path / "two", "--format", name)
+    for ended, file in ((by_ending, f"one{suffix}"), (by_name, "two")):
+        assert (ended.code, ended.err) == (0, "")
+        assert f"{tmp_path / file}: 10 labels, 0 predictions, 10 rows." in ended.out
+        assert "Load it with: import " in ended.out
+        assert (tmp_path / file).stat().st_size > 0
+
+
+def test_predictions_are_exported_on_request(run: Run, project: Path, tmp_path: Path) -> None:
+    """One row for every image: a label, or the model's class."""
+    ended = run("export", project, "--to", tmp_path / "all.jsonl", "--predictions")
+    assert "10 labels, 50 predictions, 60 rows." in ended.out
+    assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 60
+
+
+def test_info_names_everything_there_is(run: Run, project: Path) -> None:
+    """Projects with their progress, presets, and each plug-in with its line of help."""
+    ended = run("info", "--projects", project.parent)
+    assert "my-digits: 10 labels of 60 images" in ended.out
+    for preset in presets():
+        assert f"  {preset}: " in ended.out
+    for kind in registry.BUILT_IN:
+        for name in registry.names(kind):
+            assert f"  {name}: {registry.summary(kind, name)}" in ended.out
+
+
+def test_info_says_how_a_project_stands(run: Run, project: Path) -> None:
+    """By its name, its folder's name or its path: images, classes, model, store, and the newest sentence."""
+    said = ("imported 60 of 60 images", "classes: '0', '1'", "label-spreading on pixels", "intact", "10 labels →")
+    for name in ("My digits", "my-digits", project):
+        ended = run("info", name, "--projects", project.parent)
+        assert ended.code == 0
+        assert [words for words in said if words not in ended.out] == []
+
+
+def test_bad_files_are_listed_with_their_reasons(run: Run, projects: Path, photo_folder: PhotoFolder) -> None:
+    """At the import and later: three of fifteen set aside, each with what is wrong with it."""
+    path = photo_folder(12, ("circle", "square"))
+    cut = (path / "circle" / "0000.jpg").read_bytes()
+    (path / "circle" / "cut.jpg").write_bytes(cut[: len(cut) // 2])
+    (path / "circle" / "empty.png").write_bytes(b"")
+    (path / "square" / "page\n.jpg").write_bytes(b"<html>")
+    words = ("--source", "folder", "--source-parameter", f"path={path}", "--source-parameter", "classes_from_folders=1")
+    imported = run("simulate", *words, "--rounds", "1", "--projects", projects)
+    later = run("info", "simulation", "--projects", projects)
+    for ended in (imported, later):
+        assert "imported 12 of 15 images, 3 set aside" in ended.out
+        assert "'circle/cut.jpg': IMG_TRUNCATED: " in ended.out
+        assert "'circle/empty.png': IMG_EMPTY: " in ended.out
+        assert r"'square/page\n.jpg': IMG_FORMAT: " in ended.out
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_help_and_is_shown(command: str, run: Run) -> None:
+    """Nobody has to guess what a command or an option does."""
+    ended = run(command, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert COMMANDS[command].help
+    for parameter in COMMANDS[command].params:
+        assert parameter.help, parameter.name
+        if parameter.param_type_name == "option":
+            assert parameter.opts[0] in ended.out
+
+
+def test_without_a_command_there_is_help(run: Run) -> None:
+    """All commands are named."""
+    ended = run()
+    assert [command for command in COMMANDS if command not in ended.out + ended.err] == []
+
+
+# ---- errors
+
+
+MISTAKES = {
+    "simulate --strategy magrin": "No query strategy 'magrin'. Choose from: ",
+    "simulate --model nothing": "No model 'nothing'. Choose from: ",
+    "simulate --encoder nothing": "No encoder 'nothing'. Choose from: ",
+    "simulate --source nothing": "No source 'nothing'. Choose from: ",
+    "simulate --preset nothing": "No preset 'nothing'. Choose from: ",
+    "simulate --source folder": "The source 'folder' needs: path.",
+    "simulate --source-parameter held_out": "Write a parameter as NAME=VALUE",
+    "simulate --source-parameter held_out=many": "digits.held_out must be a",
+    "simulate --source-parameter colour=red": "has no parameter 'colour'",
+    "simulate --encoder-parameter colour=red": "has no parameter 'colour'",
+    "simulate --model-parameter alfa=1": "has no parameter 'alfa'",
+    "simulate --model-parameter alpha=much": "label-spreading.alpha must be a",
+    "simulate --model-parameter alpha=7": "alpha must lie between 0 and 1",
+    "simulate --strategy-parameter colour=red": "has no parameter 'colour'",
+    "simulate --initial last:3": "initial must be",
+    "simulate --audit-share 1.5": "audit_share",
+    "simulate --error-rate 2": "--error-rate",
+    "simulate --batch-size 0": "--batch-size",
+    "simulate --limit few": "--limit",
+    "simulate --order-seed -1": "order seed",
+    "simulate --colour red": "--colour",
+    "simulate --json missing/rounds.json": "There is no folder missing",
+    "simulate --json .": "--json",
+    "simulate --source folder --source-parameter path=missing": "It is not there",
+    "simulate --source folder --source-parameter path=empty": "No images in",
+    "simulate --source folder --source-parameter path=flat": "names no classes",
+    "export nothing --to x.csv": "No project 'nothing' under ",
+    "export kept --to x.txt": "x.txt does not say its format",
+    "export kept --to x --format word": "No exporter 'word'",
+    "export kept --to missing/x.csv": "missing/x.csv",
+    "export kept": "--to",
+    "info nothing": "No project 'nothing' under ",
+    "fetch nothing": "No data set 'nothing'",
+    "run --port 99999": "--port",
+    "run --root missing": "--root missing is not a folder",
+    "dance": "dance",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    mistake: str, run: Run, tmp_path: Path, photo_folder: PhotoFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is nothing to label in it, and it says so."""
+    """On stderr, with what is wrong and what there is instead; no round has run, and no project is left behind."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    arguments = ["--source", "folder", "--source-parameter", f"path={tmp_path / 'empty'}"]
-    assert annotator(monkeypatch, "simulate", *arguments) == 2
-    assert "empty" in capsys.readouterr().err
+    photo_folder(3).rename(tmp_path / "flat")
+    small = Config(name="kept", source="digits", limit=20, encoder="pixels")
+    Project.create(tmp_path / "projects" / "kept", small).close()
+    words = mistake.split()
+    if words[0] == "simulate":
+        words += ["--limit", "20"] if "--limit" not in words else []
+        words += ["--encoder", "pixels"] if "--encoder" not in words else []
+    ended = run(*words, *(["--projects", "projects"] if words[0] not in ("fetch", "dance") else []))
+    assert ended.code == 2
+    assert ended.err.startswith("annotator: ")
+    assert len(ended.err.splitlines()) == 1
+    assert MISTAKES[mistake] in ended.err
+    assert "\n    1 " not in ended.out
+    assert [found.folder.name for found in list_projects(tmp_path / "projects")] == ["kept"]
 
 
-def test_the_exit_code_reaches_the_shell() -> None:
-    """As a process of its own: 2 for bad input, 0 for help, and the way by `python -m` is the same."""
-    command = [sys.executable, "-m", "annotator"]
-    bad = subprocess.run([*command, "simulate", "--strategy", "magrin"], capture_output=True, text=True, check=False)
-    assert (bad.returncode, bad.stderr.count("\n")) == (2, 1)
-    helped = subprocess.run([*command, "simulate", "--help"], capture_output=True, text=True, check=False)
-    assert helped.returncode == 0
-    assert "--error-rate" in helped.stdout
+def test_a_projects_folder_under_a_file_is_one_line(run: Run, tmp_path: Path) -> None:
+    """What cannot be written says so, and where else to go."""
+    (tmp_path / "file").write_text("in the way")
+    ended = run("simulate", *DIGITS, "--projects", tmp_path / "file" / "projects")
+    assert ended.code == 2
+    assert "Choose another --projects folder" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("words", "code"), [(("info", "nothing"), 2), (("simulate", "--help"), 0)])
+def test_the_exit_code_reaches_the_shell(words: tuple[str, ...], code: int) -> None:
+    """As a process of its own: 2 for bad input with one line, 0 for help."""
+    command = [sys.executable, "-m", "annotator", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == code
+    assert len(ended.stderr.splitlines()) == (1 if code else 0)
+    assert code or "--error-rate" in ended.stdout

@@ -6,7 +6,7 @@ import gzip
 import shutil
 import struct
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from annotator import registry
+from annotator.errors import ConfigError
 from annotator.exporters.rows import Export, ExportRow
-from annotator.project import Config
+from annotator.project import Config, Project
 from annotator.simulate import simulate
+from annotator.sources.arranged import arrange
 from annotator.types import (
     UNLABELED,
     Choice,
@@ -35,8 +37,8 @@ from annotator.types import (
     QueryStrategy,
 )
 from tests.builders import tiny_dataset
+from tests.conftest import PhotoFolder
 
-PhotoFolder = Callable[..., Path]
 ENCODERS, MODELS, STRATEGIES = (registry.names(kind) for kind in ("encoder", "model", "strategy"))
 SOURCES, EXPORTERS = registry.names("source"), registry.names("exporter")
 EVERY_PLUGIN = [(kind, name) for kind in registry.BUILT_IN for name in registry.names(kind)]
@@ -127,6 +129,13 @@ def test_another_distribution_brings_a_plugin(projects: Path) -> None:
     config = Config(source="digits", limit=30, encoder="pixels", initial="first:10", batch_size=3, rounds=1)
     rows = list(simulate(replace(config, strategy="newest"), projects / "newest"))
     assert rows[0]["asked_rows"] == [29, 28, 27]
+
+
+def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plug-in whose package is absent says how to get it."""
+    monkeypatch.setitem(registry.BUILT_IN["encoder"], "absent", "no_such_package_anywhere:Encoder")
+    with pytest.raises(ConfigError, match="pip install no_such_package_anywhere"):
+        registry.load("encoder", "absent")
 
 
 # ---- encoders
@@ -353,6 +362,17 @@ def test_a_batch_is_a_function_of_pool_and_seed(name: str) -> None:
     np.testing.assert_array_equal(first.scores, again.scores)
 
 
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_strategy_chosen_in_the_config_asks_the_questions(name: str, projects: Path) -> None:
+    """It is named on each of them."""
+    config = Config(source="digits", source_parameters={"held_out": 0}, limit=60, encoder="pixels", initial="first:20")
+    made = Project.create(projects / "made", replace(config, strategy=name))
+    session = made.session("ada")
+    session.advance()
+    assert {card.strategy for card in session.remaining} == {name}
+    made.close()
+
+
 # ---- sources
 
 
@@ -386,11 +406,17 @@ MAKERS = {"folder": make_folder, "zip": make_zip, "arrays": make_arrays, "idx": 
 
 
 @pytest.fixture(params=SOURCES)
-def sources(request: pytest.FixtureRequest, tmp_path: Path, photo_folder: PhotoFolder) -> list[ImageSource]:
-    """The same source, opened twice."""
+def recipe(request: pytest.FixtureRequest, tmp_path: Path, photo_folder: PhotoFolder) -> tuple[str, dict[str, object]]:
+    """A source's name and parameters that open something small."""
     make = MAKERS.get(request.param)
-    parameters = make(tmp_path, photo_folder) if make else {}
-    return [registry.create("source", request.param, parameters) for _ in range(2)]
+    return request.param, make(tmp_path, photo_folder) if make else {}
+
+
+@pytest.fixture
+def sources(recipe: tuple[str, dict[str, object]]) -> list[ImageSource]:
+    """The same source, opened twice."""
+    name, parameters = recipe
+    return [registry.create("source", name, parameters) for _ in range(2)]
 
 
 def test_ids_are_unique_and_stable(sources: list[ImageSource]) -> None:
@@ -441,6 +467,30 @@ def test_a_test_set_shares_nothing_with_the_pool(sources: list[ImageSource]) -> 
     assert (test.array is None) == (source.array is None)
     if test.array is not None and source.array is not None:
         assert test.array.shape[1:] == source.array.shape[1:]
+
+
+def test_a_source_can_be_shuffled_and_cut(sources: list[ImageSource]) -> None:
+    """Rows move as a whole: id, picture and truth stay together."""
+    source = sources[0]
+    cut = arrange(source, limit=5, order_seed=1)
+    assert len(cut.ids) == 5
+    for row, was in enumerate(source.ids.index(image_id) for image_id in cut.ids):
+        assert cut.read(row) == source.read(was)
+        assert cut.truth is not None
+        assert source.truth is not None
+        assert cut.truth[row] == source.truth[was]
+
+
+def test_a_source_makes_a_project(recipe: tuple[str, dict[str, object]], projects: Path) -> None:
+    """From source to first batch, through the store, with nothing set aside."""
+    name, parameters = recipe
+    config = Config(source=name, source_parameters=parameters, batch_size=4, limit=9)
+    made = Project.create(projects / "made", config)
+    session = made.session("ada")
+    session.advance()
+    assert len(session.remaining) == 4
+    assert made.prepared.set_aside == ()
+    made.close()
 
 
 def test_every_source_can_be_made_for_the_test() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-PATIENCE_SECONDS, BACKGROUND_SECONDS = 20, 150
+PATIENCE_SECONDS, BACKGROUND_SECONDS = 60, 200
 
 COUNT_FRAMES = """
 window.WebSocket = class extends window.WebSocket {
@@ -121,7 +121,7 @@ class Person:
 
     def sees(self, text: str | re.Pattern[str]) -> None:
         """It appears within the time that a person waits."""
-        expect(self.visible(text)).to_be_visible(timeout=20_000)
+        expect(self.visible(text)).to_be_visible(timeout=60_000)
 
     def is_told(self, reason: str) -> None:
         """An error in words, on the page; anything that looks like a stack of calls is none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,9 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from annotator.project import Project, list_projects
-from tests.conftest import photo
+from tests.conftest import PhotoFolder, photo
 from tests.e2e.conftest import NewPerson, Server, running
 from tests.e2e.person import Person
-
-PhotoFolder = Callable[..., Path]
 
 NAMES = {
     "<img src=x onerror=alert(1)>": "<img src=x onerror=alert(1)>",

@@ -5,17 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import expect
 from sklearn.datasets import load_digits
 
 from annotator.project import Project
+from tests.conftest import PhotoFolder
 from tests.e2e.conftest import NewPerson, Server
 from tests.e2e.person import Person
-
-PhotoFolder = Callable[..., Path]
 
 REFERENCE = json.loads(Path(__file__).parents[1].joinpath("digits_reference.json").read_text())
 OUTCOMES = {"skip": "skip", "unsure": "unsure", "none": "none-of-these"}
