@@ -529,4 +529,4 @@ def test_an_export_is_a_file_that_its_line_loads(name: str, tmp_path: Path, monk
 
 
 def _rows(labels: Any) -> list[dict[str, Any]]:  # Any: a list of dicts, or a DataFrame
-    return labels if isinstance(labels, list) else labels.to_dict("records")  # type: ignore[no-any-return]  # pandas ships no types
+    return labels if isinstance(labels, list) else labels.to_dict("records")

@@ -24,7 +24,6 @@ SHOTS = {
     "progress": ("digits", "progress", 1280, 1250, "light"),
     "progress-phone-dark": ("digits", "progress", 390, 844, "dark"),
     "tutorial": ("tutorial", "progress", 1280, 1480, "light"),
-    "start": ("digits", "start", 1280, 700, "light"),
     "export": ("digits", "export", 1280, 620, "light"),
 }
 
@@ -58,7 +57,7 @@ def take(browser: Browser, server: Server, name: str) -> None:
 
 
 def _drawn(page: Page, view: str) -> None:
-    marker = {"label": ".st-key-grid img", "progress": "canvas", "start": ".st-key-own-folder"}
+    marker = {"label": ".st-key-grid img", "progress": "canvas"}
     page.wait_for_selector(marker.get(view, "[data-testid=stButton]"))
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     page.wait_for_timeout(1500)  # charts draw after the script has run

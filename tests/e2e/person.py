@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, Request, WebSocket, expect
+from playwright.sync_api import ConsoleMessage, Dialog, Locator, Page, Request, WebSocket, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 PATIENCE_SECONDS, BACKGROUND_SECONDS = 60, 200
@@ -48,7 +48,7 @@ class Person:
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.problems.append(f"script error: {error}"))
         page.on("request", self._watch)
-        page.on("dialog", lambda dialog: (self.problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("dialog", self._refuse)
 
     # ---- coming and going
 
@@ -99,7 +99,7 @@ class Person:
     @property
     def project(self) -> str:
         """The open project's folder, as the address names it."""
-        return re.findall(r"[?&]project=([^&]*)", self.page.url)[0]
+        return str(re.findall(r"[?&]project=([^&]*)", self.page.url)[0])
 
     @property
     def ground(self) -> tuple[int, ...]:
@@ -276,6 +276,10 @@ class Person:
         where = message.location.get("url", "")
         if message.type == "error" and not ASKED_ELSEWHERE.search(where):
             self.problems.append(f"console: {message.text} ({where})")
+
+    def _refuse(self, dialog: Dialog) -> None:
+        self.problems.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
 
     def _watch(self, request: Request) -> None:
         if not request.url.startswith((self.url, "data:", "blob:")):

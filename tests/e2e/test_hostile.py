@@ -119,8 +119,8 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     for path, reason in {
         "/etc": "is not under",
         f"{tmp_path}/../../../../etc": "is not under",
-        tmp_path / "missing": "is not there",
-        notes: "notes.txt",
+        f"{tmp_path}/missing": "is not there",
+        str(notes): "notes.txt",
     }.items():
         person.name_folder(path)
         person.is_told(reason)

@@ -60,8 +60,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = Path(_prints(folder / "venv" / "bin" / "python", "import sysconfig; print(sysconfig.get_path('purelib'))"))
     (own / "borrowed.pth").write_text(borrowed)
     wheel = next(folder.glob("*.whl"))
-    pip = [sys.executable, "-m", "pip", "--python", folder / "venv" / "bin" / "python"]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "venv" / "bin" / "python")]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
     return folder / "venv" / "bin"
 
 
