@@ -213,6 +213,8 @@ def _folder(projects: Path | None) -> Iterator[Path]:
 
 def _writable(json_file: Path | None) -> None:
     """Find out before hours of work that its result could not be written."""
+    if json_file is not None and json_file.is_dir():
+        raise ConfigError(f"--json {json_file} is a folder; name a file in it.")
     if json_file is not None and not json_file.parent.is_dir():
         raise ConfigError(f"There is no folder {json_file.parent} for {json_file.name}; make it first.")
 

@@ -67,8 +67,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raises ConfigError for a value that cannot be used."""
-        for kind in ("source", "encoder", "model", "strategy"):
-            registry.load(kind, getattr(self, kind))
+        registry.load("source", self.source)
+        for kind in ("encoder", "model", "strategy"):
+            registry.create(kind, getattr(self, kind), getattr(self, f"{kind}_parameters"))
         checked_class_names(self.classes)
         _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
         _require(self.n_neighbors >= 1, f"n_neighbors must be at least 1, not {self.n_neighbors}.")

@@ -165,7 +165,8 @@ def _convert(parameter: Parameter, value: Any, where: str) -> Any:
     try:
         return kinds[wanted](value)
     except ValueError:
-        raise ConfigError(f"{where} must be a {wanted.__name__}, not {value!r}.") from None
+        article = "an" if wanted is int else "a"
+        raise ConfigError(f"{where} must be {article} {wanted.__name__}, not {value!r}.") from None
 
 
 def _truth(text: str) -> bool:

@@ -36,7 +36,7 @@ class ArrayRows:
         """
         self.ids: Sequence[str] = tuple(f"{name}/{number:05d}" for number in _plain(numbers, len(array)))
         self.array: ImageArray | None = array
-        self.truth: IntArray | None = truth
+        self.truth: IntArray | None = None if truth is None else truth.astype(np.int64)
         self.class_names = class_names
         self.held_out = held_out
         self._images = array
