@@ -260,7 +260,7 @@ def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Pr
     rows = _initial_rows(config, prepared)
     if len(rows):
         answered = [_seed_question(prepared, int(row), rank, version) for rank, row in enumerate(rows, start=1)]
-        names = [prepared.class_names[prepared.dataset.truth[row]] for row in rows]  # type: ignore[index]  # _initial_rows checked
+        names = [prepared.class_names[prepared.dataset.truth[row]] for row in rows]  # type: ignore[index]  # checked in _initial_rows
         pairs = [
             (question, class_names.index(name))
             for question, name in zip(answered, names, strict=True)

@@ -46,7 +46,7 @@ def make_projects(folder: Path) -> None:
 def take(browser: Browser, server: Server, name: str) -> None:
     """One picture."""
     project, view, width, height, scheme = SHOTS[name]
-    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]  # "light" or "dark"
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]  # light or dark
     page = context.new_page()
     path = "" if view == "label" else view
     page.goto(f"{server.url}/{path}?project={project}")
