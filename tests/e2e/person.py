@@ -31,6 +31,8 @@ SETTLED = """frames => new Promise(done => setTimeout(() => {
     && [...document.images].every(image => image.complete && image.naturalWidth > 0));
 }, 40))"""
 """What was received is on the page: Streamlit holds elements back for 10 ms."""
+ALTS = "images => images.map(image => image.alt)"
+"""All at one moment: while something is drawn above them, the old images stand beside the new."""
 ASKED_ELSEWHERE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 """Under a view's own address Streamlit first looks for itself there, and is told 404."""
 
@@ -80,8 +82,9 @@ class Person:
 
     @property
     def asked(self) -> list[str]:
-        """The ids of the open cards' images, in order."""
-        return [image.get_attribute("alt") or "" for image in self.page.locator(".st-key-grid img").all()]
+        """The ids of the open cards' images, in order, once nothing on the page is about to go."""
+        self._settle()
+        return [str(name) for name in self.page.locator(".st-key-grid img").evaluate_all(ALTS)]
 
     @property
     def head(self) -> str:
@@ -254,11 +257,12 @@ class Person:
         """What is done inside makes the app's script run; afterwards its result is on the page."""
         n_runs = self._n_runs
         yield
-        self._settle(n_runs)
+        self._settle(n_runs + 1)
 
-    def _settle(self, n_runs: int) -> None:
+    def _settle(self, n_runs: int = 0) -> None:
+        """Until the script has run so often, and what it drew is on the page."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while self._n_runs == n_runs or not self.page.evaluate(SETTLED, self._n_frames):
+        while self._n_runs < n_runs or not self.page.evaluate(SETTLED, self._n_frames):
             assert time.monotonic() < deadline, f"the app is still busy: {self.page.inner_text('body')}"
             self.page.wait_for_timeout(10)
 
