@@ -2,6 +2,6 @@
 
 import streamlit as st
 
-from annotator.ui.server import SCRIPT
+from annotator.ui.server import SCRIPT, routes
 
-app = st.App(SCRIPT)
+app = st.App(SCRIPT, routes=routes())

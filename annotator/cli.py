@@ -68,6 +68,9 @@ def simulate(
     seed: Annotated[int | None, Option(help="Of every random choice.")] = None,
     audit_share: Annotated[float | None, Option(help="Share of a batch drawn at random to measure with.")] = None,
     error_rate: Annotated[float, Option(min=0.0, max=1.0, help="Share of the oracle's answers that are wrong.")] = 0.0,
+    lookahead: Annotated[
+        int, Option(min=0, max=1, help="1: choose each batch a little ahead, as the browser does.")
+    ] = 0,
     projects: Annotated[Path | None, Option(help="Keep the project in this folder; default: thrown away.")] = None,
     json_file: Annotated[Path | None, Option("--json", help="Write config and rounds to this file.")] = None,
 ) -> None:
@@ -96,10 +99,14 @@ def simulate(
     config = replace(chosen.config if chosen else Config(name="simulation"), **_given(given))
     _writable(json_file)
     with _folder(projects) as folder:
-        rows = _print_rounds(config, folder, error_rate)
+        used, rows = _print_rounds(config, folder, error_rate, bool(lookahead))
     if json_file is not None:
         *asked, final = rows
-        report = {"config": asdict(config) | {"error_rate": error_rate}, "rounds": asked, "final": final}
+        report = {
+            "config": asdict(used) | {"error_rate": error_rate, "lookahead": lookahead},
+            "rounds": asked,
+            "final": final,
+        }
         json_file.write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -219,7 +226,13 @@ def _writable(json_file: Path | None) -> None:
         raise ConfigError(f"There is no folder {json_file.parent} for {json_file.name}; make it first.")
 
 
-def _print_rounds(config: Any, folder: Path, error_rate: float) -> list[dict[str, Any]]:  # Any: Config; JSON
+def _print_rounds(
+    config: Any,  # Any: Config, imported late
+    folder: Path,
+    error_rate: float,
+    lookahead: bool,
+) -> tuple[Any, list[dict[str, Any]]]:  # Any: as above; JSON
+    """The config as it was used, with the quick features where the pool was too small for others; the rounds."""
     from annotator.project import Project
     from annotator.simulate import play
 
@@ -230,11 +243,11 @@ def _print_rounds(config: Any, folder: Path, error_rate: float) -> list[dict[str
         print(
             f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} {'fit ms':>8} {'ask ms':>7}  asked"
         )
-        for row in play(project, error_rate):
+        for row in play(project, error_rate, lookahead=lookahead):
             rows.append(row)
             print(_row_line(row), flush=True)
         project.close()
-    return rows
+    return project.config, rows
 
 
 def _print_import(project: Any) -> None:  # Any: Project, imported late
@@ -243,6 +256,8 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside")
     for record in aside:
         print(f"  {record.image_id!r}: {record.reason}")
+    if project.notice:
+        print(project.notice)
 
 
 def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
@@ -304,7 +319,7 @@ def _find(name: str, projects: Path) -> Path:
 
 def _print_overview(projects: Path) -> None:
     from annotator import registry
-    from annotator.project import list_projects, presets
+    from annotator.project import broken_presets, list_projects, presets
 
     print(f"annotator {__version__}\nprojects in {projects}:")
     for found in list_projects(projects):
@@ -312,6 +327,8 @@ def _print_overview(projects: Path) -> None:
     print("presets:")
     for name, preset in presets().items():
         print(f"  {name}: {preset.description}")
+    for said in broken_presets():
+        print(f"  {said}")
     for kind in registry.BUILT_IN:
         print(f"{kind}:")
         for name in registry.names(kind):

@@ -12,6 +12,7 @@ typed: whoever names it chooses what is run. Parent and child speak through file
     figures.jsonl     numbers for a plot, such as losses, a line each time the target calls `record`
     outcome.json      the result or a typed error, put there by rename: whole or not at all
     log.txt           whatever the child printed
+    tmp/              the child's own temporary folder: what it leaves there goes with the job's folder
 
 The child holds the reading end of a pipe whose writing end only its parent has: when the parent dies, by whatever
 death, the pipe closes and the child goes too, with everything it started.
@@ -26,17 +27,19 @@ prints goes to log.txt.
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -50,7 +53,7 @@ Json = dict[str, Any]  # Any: whatever JSON can hold
 Status = Literal["running", "done", "failed", "cancelled"]
 
 REQUEST, PROGRESS, FIGURES = "request.json", "progress.jsonl", "figures.jsonl"
-OUTCOME, LOG = "outcome.json", "log.txt"
+OUTCOME, LOG, TEMPORARY = "outcome.json", "log.txt", "tmp"
 UNFINISHED = ".part"
 NICENESS = 5
 GRACE_SECONDS = 5.0
@@ -58,6 +61,9 @@ WRITE_SECONDS = 0.2
 HEARTBEAT_SECONDS = 2.0
 STAGE_CHARACTERS = 200
 TAIL_BYTES = 16384
+NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+UNWRITTEN = 74
+"""The exit code of a child that could not even write its outcome (EX_IOERR)."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +125,8 @@ class Job:
     @property
     def progress(self) -> Progress:
         """The latest that the child said."""
-        lines = _tail(self.folder / PROGRESS).split(b"\n")[:-1]  # behind the last line end: nothing, or half a line
-        return Progress(**json.loads(lines[-1])) if lines else Progress()
+        newest = next(_whole_lines(reversed(_tail(self.folder / PROGRESS).split(b"\n")[:-1])), None)
+        return Progress() if newest is None else Progress(**newest)
 
     @property
     def figures(self) -> list[Json]:
@@ -129,7 +135,7 @@ class Job:
             lines = (self.folder / FIGURES).read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines]
+        return list(_whole_lines(lines))
 
     @property
     def seconds_silent(self) -> float:
@@ -301,6 +307,11 @@ def record(figures: Mapping[str, float]) -> None:
             file.write(json.dumps(dict(figures)) + "\n")
 
 
+def no_room(error: BaseException) -> bool:
+    """Whether a disk, a quota or a limit was full; NumPy says how much of an array was written, not why no more."""
+    return isinstance(error, OSError) and (error.errno in NO_ROOM or "requested and" in str(error))
+
+
 _JOB_FOLDER: Path | None = None  # of the job that this process is
 
 
@@ -330,10 +341,19 @@ def _clear(folder: Path) -> None:
 def _spawn(what: list[str], folder: Path, output: int | None = None) -> subprocess.Popen[bytes]:
     """-P: what lies in the current folder is not imported. A session of its own: Ctrl-C reaches the parent alone."""
     command = [sys.executable, "-P", "-u", "-X", "utf8", "-m", "annotator.jobs", *what, str(folder.absolute())]
+    environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(_new_temporary(folder)))}
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=output or log, stderr=log, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=output or log, stderr=log, start_new_session=True, env=environment
         )
+
+
+def _new_temporary(folder: Path) -> Path:
+    """An empty temporary folder for a child: a killed TensorFlow leaves files behind."""
+    temporary = folder.absolute() / TEMPORARY
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(exist_ok=True)
+    return temporary
 
 
 def _cannot_start(folder: Path, error: OSError) -> JobError:
@@ -358,6 +378,13 @@ def _write_whole(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
+def _whole_lines(lines: Iterable[bytes]) -> Iterator[Json]:
+    """Each line's JSON; where the disk was full for a while, a line may lack its end, and the next one follows it."""
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
 def _tail(path: Path) -> bytes:
     """The end of a file, nothing where there is no file."""
     try:
@@ -376,6 +403,9 @@ def _describe(error: BaseException, target: str, log: Path) -> Json:
     if isinstance(error, MemoryError):
         message = f"{target} ran out of memory. Close other programs, or choose smaller images or fewer of them."
         return {"class": "JobError", "code": "JOB_MEMORY", "message": message}
+    if no_room(error):
+        message = f"{target} could not write its files ({error}). Free some space on that disk, and start it again."
+        return {"class": "JobError", "code": "JOB_NO_ROOM", "message": message}
     message = f"{target} failed: {type(error).__name__}: {error}. Start it again; the details are in {log}."
     return {"class": "JobError", "code": "JOB_FAILED", "message": message}
 
@@ -395,6 +425,9 @@ def _crash(target: str, code: int, log: Path) -> JobError:
             f"Close other programs, or choose smaller images or fewer of them, and start it again.{spoken}",
             "JOB_KILLED",
         )
+    if code == UNWRITTEN:
+        message = f"{target} could not write its result into {log.parent}. Free some space there, and start it again."
+        return JobError(f"{message}{spoken}", "JOB_NO_ROOM")
     how = f"crashed ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code} and no result"
     return JobError(f"{target} {how}. Start it again; the details are in {log}.{spoken}", "JOB_CRASHED")
 
@@ -469,10 +502,16 @@ class _Reporter:
             file.write(json.dumps(asdict(progress)) + "\n")
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(folder: Path) -> None:
     """Wait for the pipe from the parent to close: nothing is ever sent on it."""
     while os.read(0, 1):
         pass
+    _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """End with whatever this process started; nobody else is left to remove its temporary files."""
+    shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
     _kill_group(os.getpid())
     os._exit(1)
 
@@ -505,21 +544,24 @@ def main(target: str, folder: Path) -> None:
     global _JOB_FOLDER
     _JOB_FOLDER = folder
     faulthandler.enable()
-    threading.Thread(target=_die_with_parent, name="parent", daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(folder,), name="parent", daemon=True).start()
     report = _Reporter(folder / PROGRESS)
     signal.signal(signal.SIGTERM, report.cancel)
     request = json.loads((folder / REQUEST).read_bytes())
     _become(request["niceness"], request["memory_limit"])
     outcome = _run(target, request["arguments"], report, folder / LOG)
     report.close()
-    _write_whole(folder / OUTCOME, outcome)
+    try:
+        _write_whole(folder / OUTCOME, outcome)
+    except OSError:
+        sys.exit(UNWRITTEN)
 
 
 def serve(target: str, folder: Path) -> None:
     """Be the child that stays: answer line by line, until the parent closes the pipe or dies."""
     faulthandler.enable()
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_read_requests, args=(requests,), name="parent", daemon=True).start()
+    threading.Thread(target=_read_requests, args=(requests, folder), name="parent", daemon=True).start()
     _become(NICENESS, None)
     with _answers_apart() as answers:
         with contextlib.suppress(Exception):  # whoever asks will hear of it
@@ -530,13 +572,12 @@ def serve(target: str, folder: Path) -> None:
             answers.flush()
 
 
-def _read_requests(requests: queue.SimpleQueue[bytes]) -> None:
+def _read_requests(requests: queue.SimpleQueue[bytes], folder: Path) -> None:
     """The lines of the parent; when there will be no more, the process ends with whatever it started."""
     with open(0, "rb", closefd=False) as lines:
         for line in lines:
             requests.put(line)
-    _kill_group(os.getpid())
-    os._exit(1)
+    _leave(folder)
 
 
 def _answers_apart() -> BinaryIO:

@@ -150,17 +150,19 @@ class Learner:
 
     # ---- learning
 
-    def learn(self, wait: bool = True) -> None:
-        """Fit on every event up to now and record the figures; nothing to do when nothing has changed.
+    def learn(self, wait: bool = True, through: int | None = None) -> None:
+        """Fit on every event up to now, or up to `through`, and record the figures; nothing to do when that is known.
 
         Without `wait`, an asynchronous model is fitted in the background.
         """
         if wait or not getattr(self._model, "asynchronous", False):
-            self._learn()
+            self._learn(through)
             return
         with self._swapping:
             if not self.is_learning:
-                self._thread = threading.Thread(target=self._learn_quietly, name="learner", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._learn_quietly, args=(through,), name="learner", daemon=True
+                )
                 self._thread.start()
 
     def warm_up(self) -> None:
@@ -184,17 +186,18 @@ class Learner:
         with self._fitting:
             if self._fitted is None:
                 labels = self._training_labels(self.trained_through)
-                self._fitted = _Fitted(labels, self._fit(labels, len(self._store.classes())))
+                self._fitted = _Fitted(labels, self._fit(labels, self._store.n_classes(self.trained_through)))
             return self._fitted
 
-    def _learn(self) -> None:
+    def _learn(self, through: int | None) -> None:
         with self._fitting:
-            through, n_classes = self._store.head_seq, len(self._store.classes())
+            through = self._store.head_seq if through is None else through
+            n_classes = self._store.n_classes(through)
             labels = self._training_labels(through)
             has_labels = bool((labels != UNLABELED).any())
             if not (has_labels or self._measured):
                 return
-            if self._measured and through == self.trained_through:
+            if self._measured and through <= self.trained_through:
                 self._now()  # after a restart the last fit is made again
                 return
             before = self.prediction if self._measured else None
@@ -206,9 +209,9 @@ class Learner:
             self._fitted = fitted
             self._measured.append(measured)
 
-    def _learn_quietly(self) -> None:
+    def _learn_quietly(self, through: int | None) -> None:
         try:
-            self._learn()
+            self._learn(through)
             self._failure = None
         except AnnotatorError as error:
             self._failure = error

@@ -1,14 +1,15 @@
 """Config -> Learner and Session: the only place that wires things together.
 
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
-projects/<folder>/dataset.json      which cached dataset it was asked on
+projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +19,11 @@ import numpy as np
 from platformdirs import user_data_path
 
 from annotator import registry
+from annotator.class_keys import checked_class_keys
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.ingest import building
+from annotator.jobs import no_room
 from annotator.learner import Learner, draw_audit
 from annotator.paths import assets, slug
 from annotator.session import Session, Settings
@@ -62,6 +65,10 @@ class Config:
     audit_share: float | None = None
     """Share of each batch drawn at random for honest accuracy; None = 0.15, or 0 where the truth is known anyway."""
     audit_until: int = 200
+    hidden_share: float = 0.0
+    """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
+    class_keys: dict[str, str] = field(default_factory=dict)
+    """Class name -> the key that answers with it, a digit or a letter; the others get theirs by rule."""
     rounds: int = 20
     """How many rounds an oracle plays."""
 
@@ -76,6 +83,8 @@ class Config:
         share = self.audit_share
         _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
         _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
+        _require(0 <= self.hidden_share <= 1, f"hidden_share must be between 0 and 1, not {self.hidden_share}.")
+        checked_class_keys(self.class_keys)
         _parse_initial(self.initial)
 
     @property
@@ -121,12 +130,12 @@ class Project:
 
     def __init__(self, folder: Path, report: Report = silent) -> None:
         self.folder = folder
-        self.notice = ""
-        """What a person should know about how the project came to be; empty when all is as asked."""
         self.store = Store(folder / STORE_NAME)
         self.config_version, values = self.store.config()
         self.config = Config.from_json(values)
         self.prepared = _reopen(folder, self.config, self.store, report)
+        self.notice = str(_note(folder).get("notice", ""))
+        """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
         self.learner = self._new_learner()
 
     @classmethod
@@ -140,18 +149,17 @@ class Project:
             raise StoreError(
                 f"There is a project at {folder} already. Open it, or choose another name.", "STORE_EXISTS"
             )
-        config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
-        class_names = checked_class_names(config.classes or prepared.class_names)
-        if not class_names:
-            raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
-        with building(folder) as partial_folder:
-            store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
-            _fill(store, config, class_names, prepared)
-            store.close()
-            _point_to(partial_folder, config, prepared)
-        created = cls(folder, report)
-        created.notice = notice
-        return created
+        with _room(folder.parent):
+            config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
+            class_names = checked_class_names(config.classes or prepared.class_names)
+            if not class_names:
+                raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
+            with building(folder) as partial_folder:
+                store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
+                _fill(store, config, class_names, prepared)
+                store.close()
+                _point_to(partial_folder, config, prepared, notice)
+        return cls(folder, report)
 
     @property
     def class_names(self) -> list[str]:
@@ -168,7 +176,13 @@ class Project:
         config = self.config
         share = _audit_share(config, self.prepared)
         return Settings(
-            self.config_version, config.seed, config.strategy, config.strategy_parameters, config.batch_size, share
+            self.config_version,
+            config.seed,
+            config.strategy,
+            config.strategy_parameters,
+            config.batch_size,
+            share,
+            config.hidden_share,
         )
 
     def change(self, report: Report = silent, **changes: Any) -> None:  # Any: fields of Config
@@ -182,11 +196,27 @@ class Project:
         config = replace(self.config, **changes)
         if config == self.config:
             return
-        if config.recipe != self.config.recipe:
-            self._encode_with(config, report)
+        prepared = self._encoded_with(config, report) if config.recipe != self.config.recipe else None
         self.config_version = self.store.record_config(asdict(config))
         self.config = config
+        if prepared is not None:
+            self.prepared, self.notice = prepared, ""
+            self.learner.see(prepared.dataset)
+            _point_to(self.folder, config, prepared)
         self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
+
+    def check_pool(self, config: Config) -> None:
+        """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""
+        encoder = registry.create("encoder", config.encoder, config.encoder_parameters)
+        try:
+            getattr(encoder, "check_pool", lambda n_images: None)(len(self.prepared.dataset))
+        except ModelError as error:
+            raise ModelError(_too_small(error, self.config.encoder), error.code) from error
+
+    def note(self, notice: str) -> None:
+        """Keep a word on the features in use, until there are others."""
+        self.notice = notice
+        _point_to(self.folder, self.config, self.prepared, notice)
 
     @property
     def changes(self) -> dict[int, str]:
@@ -199,14 +229,13 @@ class Project:
                 said[version] = ", ".join(parts)
         return said
 
-    def _encode_with(self, config: Config, report: Report) -> None:
-        prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
+    def _encoded_with(self, config: Config, report: Report) -> Prepared:
+        with _room(self.folder.parent):
+            prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
         if list(prepared.dataset.ids) != list(self.prepared.dataset.ids):
             message = "The images have changed since the project was created; another encoder needs them as they were."
             raise SourceError(message, "SRC_CHANGED")
-        _point_to(self.folder, config, prepared)
-        self.prepared = prepared
-        self.learner.see(prepared.dataset)
+        return prepared
 
     def close(self) -> None:
         """Give back the store's file."""
@@ -240,12 +269,29 @@ def free_folder(projects: Path, name: str) -> Path:
 
 
 def presets() -> dict[str, Preset]:
-    """The ready-made projects that come with the app, in the order of their cards."""
-    found = {}
-    for path in sorted(assets().glob("presets/*.json")):
-        values = json.loads(path.read_text())
-        found[path.stem] = Preset(**{**values, "config": Config.from_json(values["config"])})
-    return dict(sorted(found.items(), key=lambda item: item[1].order))
+    """The ready-made projects that come with the app, in the order of their cards; see `broken_presets`."""
+    read = {path.stem: _preset(path) for path in _preset_files()}
+    usable = [(name, preset) for name, preset in read.items() if isinstance(preset, Preset)]
+    return dict(sorted(usable, key=lambda item: item[1].order))
+
+
+def broken_presets() -> list[str]:
+    """A sentence on each ready-made project whose file cannot be used."""
+    return [read for read in map(_preset, _preset_files()) if isinstance(read, str)]
+
+
+def _preset_files() -> list[Path]:
+    return sorted(assets().glob("presets/*.json"))
+
+
+def _preset(path: Path) -> Preset | str:
+    """What the file describes, or why it cannot be used."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        preset = Preset(**{**values, "config": Config.from_json(values["config"])})
+        return replace(preset, title=str(preset.title), description=str(preset.description), order=int(preset.order))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        return f"The preset {path.name} cannot be used ({error}). Restore the file, or remove it: {path}"
 
 
 def default_projects() -> Path:
@@ -356,24 +402,46 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
             f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
             "SRC_CHANGED",
         )
-    _point_to(folder, config, prepared)
+    _point_to(folder, config, prepared, str(_note(folder).get("notice", "")))
     return prepared
 
 
-def _point_to(folder: Path, config: Config, prepared: Prepared) -> None:
-    """Remember which cached dataset the project stands on; by rename, so that a half-written note is never read."""
+def _point_to(folder: Path, config: Config, prepared: Prepared, notice: str = "") -> None:
+    """Remember which cached dataset the project stands on; by rename, so that a half-written note is never read.
+
+    Where there is no room for the note, the dataset is found again by its source and its recipe.
+    """
+    note = {"folder": prepared.folder.name, "recipe": asdict(config.recipe), "notice": notice}
     draft = folder / ".dataset.json"
-    draft.write_text(json.dumps({"folder": prepared.folder.name, "recipe": asdict(config.recipe)}))
-    draft.replace(folder / "dataset.json")
+    with suppress(OSError):
+        draft.write_text(json.dumps(note))
+        draft.replace(folder / "dataset.json")
 
 
 def _pointed_to(folder: Path, config: Config) -> str | None:
     """The name of the dataset's folder in the cache; None where the note is lost, damaged, or of another recipe."""
+    note = _note(folder)
+    return str(note["folder"]) if "folder" in note and note.get("recipe") == asdict(config.recipe) else None
+
+
+def _note(folder: Path) -> dict[str, Any]:  # Any: JSON
+    """What `_point_to` wrote; empty where that is lost or damaged."""
+    with suppress(OSError, ValueError):
+        note = json.loads((folder / "dataset.json").read_text())
+        return note if isinstance(note, dict) else {}
+    return {}
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """A full disk as an error that says so."""
     try:
-        pointer = json.loads((folder / "dataset.json").read_text())
-        return str(pointer["folder"]) if pointer["recipe"] == asdict(config.recipe) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        yield
+    except OSError as error:
+        if not no_room(error):
+            raise
+        message = f"There is no room for the project's files under {folder} ({error}). Free some space there."
+        raise StoreError(f"{message} What was stored before is safe.", "STORE_FULL") from error
 
 
 def _prepare_or_quick(config: Config, cache: Path, report: Report) -> tuple[Config, Prepared, str]:
@@ -384,7 +452,11 @@ def _prepare_or_quick(config: Config, cache: Path, report: Report) -> tuple[Conf
         if error.code != "MODEL_TOO_SMALL":
             raise
         quick = replace(config, encoder=QUICK_ENCODER, encoder_parameters={})
-        return quick, prepare(quick.recipe, cache, report), str(error)
+        return quick, prepare(quick.recipe, cache, report), _too_small(error, QUICK_ENCODER)
+
+
+def _too_small(error: AnnotatorError, encoder: str) -> str:
+    return f"{error} The quick features of {encoder} are used."
 
 
 def _summary(folder: Path) -> Summary:

@@ -19,7 +19,8 @@ import numpy as np
 from annotator import __version__, registry
 from annotator.errors import ConfigError, StoreError
 from annotator.learner import Learner, Measured, describe
-from annotator.store import OUTCOMES, Annotator, Event, Question, Store
+from annotator.pages import Page, read_pages
+from annotator.store import OUTCOMES, Annotator, Deciding, Event, LabelClass, Question, Store
 from annotator.types import UNLABELED, Choice, IntArray, Pool, Prediction, QueryStrategy
 
 COLD_START = "random"
@@ -36,6 +37,8 @@ class Settings:
     strategy_parameters: dict[str, Any]  # Any: JSON
     batch_size: int
     audit_share: float
+    hidden_share: float = 0.0
+    """Share of the questions whose guess is not shown, drawn at random."""
 
 
 @dataclass(frozen=True)
@@ -94,54 +97,123 @@ class Session:
         if self._open():
             return
         self._learner.learn(wait)
-        started = time.perf_counter()
-        batch = self._choose()
-        self.query_seconds = time.perf_counter() - started
-        if batch:
-            self._store.offer(batch, self.annotator.annotator_id)
+        self._offer()
 
-    def label(self, image_id: str, class_name: str, event_id: str | None = None, client_ms: int | None = None) -> None:
+    def look_ahead(self, wait: bool = True) -> None:
+        """Choose the batch after the open one when only a third of that is left, so that nobody waits for it.
+
+        The rule knows no clock: the model learns from the events up to the answer that left a third, however late this
+        is called. Nothing to do before that, or where the next batch is there already.
+        """
+        through = self._enough()
+        if through is None:
+            return
+        self._learner.learn(wait, through)
+        self._offer()
+
+    def label(
+        self, image_id: str, class_name: str, event_id: str | None = None, deciding: Deciding | None = None
+    ) -> None:
         """Answer with a class; without an `event_id` an image that was answered before is relabeled.
 
         `event_id` is that of the card the answer was given to: sent twice it is one event, and an answer to a card
         that was answered differently in another tab is refused (StoreError STORE_CONFLICT).
         """
-        self._answer(image_id, "label", self._class_id(class_name), event_id, client_ms)
+        self._answer(image_id, "label", self._class_id(class_name), event_id, deciding)
 
     def skip(
-        self, image_id: str, outcome: str = "skip", event_id: str | None = None, client_ms: int | None = None
+        self, image_id: str, outcome: str = "skip", event_id: str | None = None, deciding: Deciding | None = None
     ) -> None:
         """Answer without a class: "skip", "unsure" or "none-of-these"."""
         if outcome not in OUTCOMES or outcome == "label":
             raise ConfigError(f"No answer {outcome!r}. Choose from: {', '.join(OUTCOMES[1:])}.")
-        self._answer(image_id, outcome, None, event_id, client_ms)
+        self._answer(image_id, outcome, None, event_id, deciding)
 
-    def change(self, seen: Event, class_name: str | None, outcome: str = "label") -> None:
-        """Replace a stored answer that a person was looking at; refused where another tab changed it meanwhile."""
-        self._store.relabel(seen, outcome, None if class_name is None else self._class_id(class_name))
+    def change(
+        self, seen_id: str, class_name: str | None, outcome: str = "label", deciding: Deciding | None = None
+    ) -> None:
+        """Replace the stored answer that a person was looking at; refused where another tab changed it meanwhile."""
+        seen = self._store.event(seen_id)
+        if seen is None or seen.annotator_id != self.annotator.annotator_id:
+            raise StoreError("That answer is not yours, or was never stored; reload the page.", "STORE_AUTHZ")
+        self._store.relabel(seen, outcome, None if class_name is None else self._class_id(class_name), deciding)
 
-    def undo(self) -> None:
-        """Take back the newest answer that stands, across rounds too; the image is asked again."""
-        self._store.undo(self.annotator.annotator_id)
+    def undo(self, seen_id: str | None = None) -> None:
+        """Take back an answer, and what it replaced holds again or the image is asked again.
+
+        Without `seen_id` it is the newest that stands, across rounds too; with it, the newest of the image whose last
+        event that is.
+        """
+        if seen_id is None:
+            self._store.undo(self.annotator.annotator_id)
+        else:
+            self._store.take_back(seen_id, self.annotator.annotator_id)
+
+    def flag(self, question_id: str, event_id: str, comment: str) -> None:
+        """Attach a comment to an image that was asked; an empty one takes it back."""
+        question = self._store.question(question_id)
+        if question is None:
+            raise StoreError("That question was never asked; reload the page.", "STORE_NOT_ASKED")
+        self._store.flag(question, self.annotator.annotator_id, event_id, comment)
 
     def withdraw(self) -> None:
-        """Take back an offered batch that nobody has begun to answer."""
+        """Take back what was offered and nobody has begun to answer."""
         self._store.withdraw(self.annotator.annotator_id)
+
+    def withdraw_ahead(self) -> None:
+        """Take back the batch that was chosen ahead of the one on the screen, if nobody has begun it."""
+        self._store.withdraw(self.annotator.annotator_id, self.round)
 
     def add_class(self, name: str) -> None:
         """A new class from now on; the model knows it from its first label."""
         self._store.add_classes([name], self.annotator.annotator_id)
 
-    def shown(self) -> None:
-        """Note that the open cards are on a screen."""
-        self._store.mark_shown([question.question_id for question in self._open()])
+    def shown(self, rounds: Sequence[int] | None = None) -> None:
+        """Note that the open cards, or those of these rounds, are on a screen."""
+        open_now = self._open()
+        seen = [question for question in open_now if rounds is None or question.round in rounds]
+        self._store.mark_shown([question.question_id for question in seen])
 
     # ---- properties
 
     @property
     def class_names(self) -> list[str]:
         """The classes to choose from, in order of creation."""
-        return [label_class.name for label_class in self._store.classes() if not label_class.retired]
+        return [label_class.name for label_class in self.classes if not label_class.retired]
+
+    @property
+    def classes(self) -> list[LabelClass]:
+        """Every class, retired ones too, in order of creation."""
+        return self._store.classes()
+
+    @property
+    def pages(self) -> list[Page]:
+        """The open batches with all of their cards, and the batch before them: what can be answered and taken back."""
+        return read_pages(self._store, self._learner, self.annotator.annotator_id)
+
+    def image_of(self, question_id: str) -> str:
+        """The image that this question asks about. Raises StoreError (STORE_NOT_ASKED) where there is none."""
+        question = self._store.question(question_id)
+        if question is None:
+            raise StoreError("That question was never asked; reload the page.", "STORE_NOT_ASKED")
+        return question.image_id
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels stand, of all annotators and of the import."""
+        return sum(event.outcome == "label" for event in self._store.current())
+
+    @property
+    def pace(self) -> float | None:
+        """Median seconds that the newest answers took, as the browser measured them; None where it did not yet."""
+        mine = [event for event in self._store.current() if event.annotator_id == self.annotator.annotator_id]
+        took = [event.client_ms for event in mine[-50:] if event.client_ms is not None]
+        return float(np.median(took)) / 1000 if took else None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `look_ahead` has something to do."""
+        return self._enough() is not None
 
     @property
     def remaining(self) -> list[Card]:
@@ -182,9 +254,10 @@ class Session:
 
     @property
     def round(self) -> int:
-        """The round whose cards are open; the last one asked where none are."""
-        open_rounds = [question.round for question in self._open()]
-        return max(open_rounds, default=self._store.last_round())
+        """The round whose cards are open, not counting single ones reopened; the last one asked where none are."""
+        open_now = self._open()
+        fresh = [question.round for question in open_now if not question.n_events]
+        return min(fresh, default=max((question.round for question in open_now), default=self._store.last_round()))
 
     @property
     def n_answered(self) -> int:
@@ -238,6 +311,24 @@ class Session:
 
     # ---- choosing
 
+    def _enough(self) -> int | None:
+        """The seq to learn through before the next batch is chosen; None where it is not yet time, or done."""
+        mine = self._store.rounds_of(self.annotator.annotator_id)
+        if not mine:
+            return self._store.head_seq
+        newest, _ = mine[-1]
+        size = len(self._store.questions_of(self.annotator.annotator_id, [newest]))
+        answered = self._store.first_answers(self.annotator.annotator_id, newest)
+        enough = enough_to_look_ahead(size)
+        return answered[enough - 1] if len(answered) >= enough else None
+
+    def _offer(self) -> None:
+        started = time.perf_counter()
+        batch = self._choose()
+        self.query_seconds = time.perf_counter() - started
+        if batch:
+            self._store.offer(batch, self.annotator.annotator_id)
+
     def _choose(self) -> list[Question]:
         """The next batch: the strategy's images, and the audit slice's share at random places among them."""
         asked, n_drawn = self._asked()
@@ -254,7 +345,19 @@ class Session:
         for row in audit:
             question = self._question(row, round_number, "audit", "uniform", None)
             places.insert(int(rng.integers(len(places) + 1)), question)
-        return [replace(question, rank=rank) for rank, question in enumerate(places, start=1)]
+        ranked = [replace(question, rank=rank) for rank, question in enumerate(places, start=1)]
+        return self._with_hidden_guesses(ranked, rng)
+
+    def _with_hidden_guesses(self, questions: list[Question], rng: np.random.Generator) -> list[Question]:
+        """So that agreement can be compared between images whose guess was seen and those whose was not."""
+        share = self.settings.hidden_share
+        if not share:
+            return questions
+        hidden = rng.random(len(questions)) < share
+        return [
+            replace(question, guess_visible=question.guess_visible and not hides)
+            for question, hides in zip(questions, hidden, strict=True)
+        ]
 
     def _query(self, strategy: str, candidates: IntArray, size: int, rng: np.random.Generator) -> Choice:
         if size < 1 or not len(candidates):
@@ -344,11 +447,14 @@ class Session:
     # ---- answering
 
     def _answer(
-        self, image_id: str, outcome: str, class_id: int | None, event_id: str | None, client_ms: int | None
+        self, image_id: str, outcome: str, class_id: int | None, event_id: str | None, deciding: Deciding | None
     ) -> None:
-        question = next((asked for asked in self._open() if asked.image_id == image_id), None)
-        if question is not None and event_id in (None, question.event_id):
-            self._store.answer(question, self.annotator.annotator_id, outcome, class_id, client_ms)
+        known = None if event_id is None else self._store.event(event_id)
+        if known is not None and (known.image_id, known.outcome, known.class_id) == (image_id, outcome, class_id):
+            return
+        question = self._asked_of_me(image_id, event_id)
+        if question is not None:
+            self._store.answer(question, self.annotator.annotator_id, outcome, class_id, deciding)
             return
         standing = self._standing(image_id)
         if standing is None:
@@ -358,6 +464,16 @@ class Session:
         if event_id is not None:
             raise StoreError(f"{image_id} was answered in another tab; change it there or reload.", "STORE_CONFLICT")
         self._store.relabel(standing, outcome, class_id)
+
+    def _asked_of_me(self, image_id: str, event_id: str | None) -> Question | None:
+        """The question that this answers: open, or offered once and withdrawn while somebody still looked at it."""
+        if event_id is None:
+            return next((question for question in self._open() if question.image_id == image_id), None)
+        question = self._store.question(event_id.rpartition(".")[0])
+        if question is None or question.closed_by == "answer":
+            return None
+        is_it = (question.image_id, question.annotator_id, question.event_id)
+        return question if is_it == (image_id, self.annotator.annotator_id, event_id) else None
 
     def _standing(self, image_id: str) -> Event | None:
         mine = self.annotator.annotator_id
@@ -419,6 +535,14 @@ class Session:
             )
             for (question, event), row in zip(pairs, rows, strict=True)
         ]
+
+
+def enough_to_look_ahead(batch_size: int) -> int:
+    """After how many answers the next batch is chosen: when a third of the cards is left, at least three, is best.
+
+    Later, and people who label fast would wait; sooner, and the model would know less than it could.
+    """
+    return max(1, batch_size - max(3, batch_size // 3))
 
 
 def _seconds_each(span: Sequence[tuple[str, str]]) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from annotator.errors import ConfigError
 from annotator.learner import Measured
 from annotator.project import Config, Project
-from annotator.session import Card, Session
+from annotator.session import Card, Session, enough_to_look_ahead
 from annotator.types import UNLABELED, Report, silent
 
 
@@ -65,32 +65,44 @@ def simulate(
     error_rate: float = 0.0,
     annotator: str = "oracle",
     report: Report = silent,
+    lookahead: bool = False,
 ) -> Iterator[dict[str, Any]]:  # Any: JSON
     """A new project in `folder`, played by an oracle for `config.rounds` rounds; the rows of `play`."""
     project = Project.create(folder, config, report)
     try:
-        yield from play(project, error_rate, annotator)
+        yield from play(project, error_rate, annotator, lookahead)
     finally:
         project.close()
 
 
-def play(project: Project, error_rate: float = 0.0, annotator: str = "oracle") -> Iterator[dict[str, Any]]:  # Any: JSON
+def play(
+    project: Project, error_rate: float = 0.0, annotator: str = "oracle", lookahead: bool = False
+) -> Iterator[dict[str, Any]]:  # Any: JSON
     """Let an oracle answer `config.rounds` batches; one row a round, as JSON-able figures.
 
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
     figures are on the most trustworthy of the three, named by `measured_on`. None where nothing could be measured.
-    The last row, of round None, is what holds after the last answer.
+    The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when a
+    third of the one before it is left, as for a person in the browser, who would not like to wait.
     """
     session, oracle = project.session(annotator), oracle_of(project, error_rate)
+    ask = session.look_ahead if lookahead else session.advance
     for _ in range(project.config.rounds):
-        session.advance()
+        ask()
         cards = session.remaining
         if not cards:
             break
         yield round_row(project, session, cards)
-        answer_batch(session, oracle, cards)
-    session.advance()
+        enough = enough_to_look_ahead(len(cards))
+        answer_batch(session, oracle, cards[:enough])
+        if lookahead:
+            ask()
+        answer_batch(session, oracle, cards[enough:])
+    if lookahead:
+        project.learner.learn()
+    else:
+        session.advance()
     yield final_row(project)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -114,6 +115,16 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Deciding:
+    """How an answer came about, as the browser measured it."""
+
+    milliseconds: int | None
+    """From when the person could decide until they did."""
+    guess_shown: bool | None
+    """Whether the model's guess was on the screen."""
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """One fit: what it was trained on and what was measured."""
 
@@ -142,6 +153,9 @@ class Store:
         self.path = path
         self._database = Database(path)
         self._database.upgrade()
+        self._heads: dict[tuple[str, str], Event] = {}
+        self._heads_seq = 0
+        self._catching_up = threading.Lock()
 
     @classmethod
     def create(cls, path: Path, name: str, seed: int) -> Store:
@@ -184,6 +198,9 @@ class Store:
     def annotator(self, name: str, role: str = "annotator") -> Annotator:
         """The annotator of this name, added when new."""
         table = schema.annotators
+        known = next((person for person in self.annotators() if person.name == name), None)
+        if known is not None:
+            return known
         with self._database.writing() as connection:
             found = connection.execute(self._of(table).where(table.c.name == name)).mappings().one_or_none()
             if found is not None:
@@ -202,6 +219,12 @@ class Store:
         """Every class by id, which is its code."""
         rows = self._rows(self._of(schema.classes).order_by(schema.classes.c.class_id))
         return [LabelClass(row["class_id"], row["name"], row["retired_at"] is not None) for row in rows]
+
+    def n_classes(self, through: int) -> int:
+        """How many classes there were at that event."""
+        table = schema.events
+        added = and_(self._mine(table), table.c.kind == "class", table.c.seq <= through, table.c.event_id.like("%.add"))
+        return int(self._scalar(select(func.count()).select_from(table).where(added)))
 
     def add_classes(self, names: Sequence[str], annotator_id: str | None = None) -> None:
         """Add classes in this order, each an event. Raises ConfigError for an empty or a double name."""
@@ -278,6 +301,33 @@ class Store:
         query = self._with_count().where(table.c.annotator_id == annotator_id, table.c.closed_at.is_(None))
         return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
 
+    def questions_of(self, annotator_id: str, rounds: Sequence[int]) -> list[Question]:
+        """What this annotator was asked in these rounds and was not withdrawn, by round and rank."""
+        table = schema.questions
+        query = self._with_count().where(table.c.annotator_id == annotator_id, table.c.round.in_(rounds), _kept(table))
+        return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
+
+    def question(self, question_id: str) -> Question | None:
+        """One question, withdrawn or not; None where there is none of this id."""
+        rows = self._rows(self._with_count().where(schema.questions.c.question_id == question_id))
+        return _made(Question, rows[0]) if rows else None
+
+    def rounds_of(self, annotator_id: str) -> list[tuple[int, int]]:
+        """(round, how many of its questions are open) of this annotator, ascending."""
+        table = schema.questions
+        n_open = func.count().filter(table.c.closed_at.is_(None))
+        mine = and_(self._mine(table), table.c.annotator_id == annotator_id, _kept(table), table.c.purpose != "seed")
+        query = select(table.c.round, n_open.label("n_open")).where(mine).group_by(table.c.round)
+        return [(int(row["round"]), int(row["n_open"])) for row in self._rows(query.order_by(table.c.round))]
+
+    def first_answers(self, annotator_id: str, round_number: int) -> list[int]:
+        """Seqs of the first answers to the questions of this round, ascending; an undo does not take them back."""
+        table, event = schema.questions, schema.events
+        first = and_(event.c.project_id == table.c.project_id, event.c.event_id == table.c.question_id + ".0")
+        mine = and_(self._mine(table), table.c.annotator_id == annotator_id, table.c.round == round_number)
+        query = select(event.c.seq).select_from(table.join(event, first)).where(mine, _kept(table))
+        return sorted(int(row["seq"]) for row in self._rows(query))
+
     def questions(self) -> list[Question]:
         """Every question that was not withdrawn, by round and rank."""
         table = schema.questions
@@ -311,10 +361,10 @@ class Store:
                     class_id=class_id,
                 )
 
-    def withdraw(self, annotator_id: str) -> None:
-        """Take back what was offered to this annotator and not begun; begun batches stay."""
+    def withdraw(self, annotator_id: str, after_round: int = 0) -> None:
+        """Take back what was offered to this annotator and not begun, of rounds after this one; begun batches stay."""
         table = schema.questions
-        mine = and_(table.c.project_id == self.project_id, table.c.annotator_id == annotator_id)
+        mine = and_(self._mine(table), table.c.annotator_id == annotator_id, table.c.round > after_round)
         with self._database.writing() as connection:
             begun = select(table.c.round).where(mine, table.c.closed_by == "answer")
             withdrawn = and_(mine, table.c.closed_at.is_(None), table.c.round.not_in(begun))
@@ -338,9 +388,9 @@ class Store:
         annotator_id: str,
         outcome: str,
         class_id: int | None = None,
-        client_ms: int | None = None,
+        deciding: Deciding | None = None,
     ) -> Event:
-        """Store an answer to a question; sent twice it is one event.
+        """Store an answer to a question; sent twice it is one event. A question withdrawn meanwhile is answered too.
 
         Raises StoreError STORE_CONFLICT where another tab answered it meanwhile, STORE_AUTHZ for somebody else's.
         """
@@ -364,12 +414,14 @@ class Store:
                 supersedes=supersedes,
                 outcome=outcome,
                 class_id=class_id,
-                client_ms=client_ms,
+                **_deciding(deciding),
             )
             self._close(connection, question.question_id)
         return event
 
-    def relabel(self, expected: Event, outcome: str, class_id: int | None = None) -> Event:
+    def relabel(
+        self, expected: Event, outcome: str, class_id: int | None = None, deciding: Deciding | None = None
+    ) -> Event:
         """Change a stored answer, compare-and-set on the event that the person saw."""
         event_id = f"{expected.event_id}>{outcome}{'' if class_id is None else class_id}"
         with self._database.writing() as connection:
@@ -387,6 +439,7 @@ class Store:
                     supersedes=expected.event_id,
                     outcome=outcome,
                     class_id=class_id,
+                    **_deciding(deciding),
                 )
             except IntegrityError as error:
                 message = "That answer was changed in another tab meanwhile; reload to see it."
@@ -396,37 +449,84 @@ class Store:
         """Take back this annotator's newest answer that stands; what it replaced holds again. None: nothing to undo."""
         with self._database.writing() as connection:
             target = self._last_standing(connection, annotator_id)
-            if target is None:
-                return None
-            head = self._head(connection, str(target.image_id), annotator_id)
-            before = self._restored(connection, target)
-            event = self._append(
-                connection,
-                f"{target.event_id}<",
-                "undo",
-                annotator_id,
-                image_id=target.image_id,
-                question_id=target.question_id,
-                supersedes=head.event_id if head else None,
-                undoes=target.event_id,
-                outcome=before.outcome if before else None,
-                class_id=before.class_id if before else None,
+            head = self._head(connection, str(target.image_id), annotator_id) if target is not None else None
+            return self._take_back(connection, head) if head is not None else None
+
+    def take_back(self, head_id: str, annotator_id: str) -> Event:
+        """Undo the newest answer of the chain that ends in this event; sent twice it is one undo.
+
+        Raises StoreError STORE_CONFLICT where the chain goes on in another tab, STORE_AUTHZ for somebody else's.
+        """
+        with self._database.writing() as connection:
+            known, head = self._event(connection, f"{head_id}<"), self._event(connection, head_id)
+            if known is not None and known.annotator_id == annotator_id:
+                return known
+            if head is None or head.annotator_id != annotator_id or head.image_id is None:
+                raise StoreError("That answer is not yours, or was never stored; reload the page.", "STORE_AUTHZ")
+            newest = self._head(connection, head.image_id, annotator_id)
+            if newest != head or head.outcome is None:
+                raise StoreError("That answer was changed in another tab; reload to see it.", "STORE_CONFLICT")
+            return self._take_back(connection, head)
+
+    def flag(self, question: Question, annotator_id: str, event_id: str, comment: str) -> Event:
+        """Attach a comment to an image; the newest of an annotator holds, an empty one takes it back."""
+        if question.annotator_id != annotator_id:
+            raise StoreError("That question was asked of somebody else; reload the page.", "STORE_AUTHZ")
+        payload = {"image_id": question.image_id, "comment": comment}
+        with self._database.writing() as connection:
+            known = self._event(connection, event_id)
+            if known is not None:
+                return known
+            return self._append(
+                connection, event_id, "flag", annotator_id, payload=payload, question_id=question.question_id
             )
-            if event.outcome is None and target.question_id is not None:
-                self._reopen(connection, target.question_id)
-        return event
+
+    def flags(self) -> dict[tuple[str, str], str]:
+        """(image id, annotator id) -> comment, of every flag that holds."""
+        table = schema.events
+        rows = self._rows(self._of(table).where(table.c.kind == "flag").order_by(table.c.seq))
+        said = [(row["annotator_id"], json.loads(row["payload"])) for row in rows]
+        newest = {(payload["image_id"], annotator_id): payload["comment"] for annotator_id, payload in said}
+        return {key: comment for key, comment in newest.items() if comment}
+
+    def event(self, event_id: str) -> Event | None:
+        """One event of the log; None where there is none of this id."""
+        with self._database.reading() as connection:
+            return self._event(connection, event_id)
 
     def current(self, through: int | None = None) -> list[Event]:
-        """The standing answer of each (image, annotator), by seq; `through` looks back to that event."""
+        """The standing answer of each (image, annotator), by seq; `through` looks back to that event.
+
+        Without `through` only what is new since the last call is read: the log is append-only.
+        """
+        if through is None:
+            return [event for event in self._newest_heads() if event.outcome is not None]
         table, later = schema.events, schema.events.alias("later")
         superseded = select(later.c.seq).where(
-            later.c.project_id == table.c.project_id, later.c.supersedes == table.c.event_id
+            later.c.project_id == table.c.project_id, later.c.supersedes == table.c.event_id, later.c.seq <= through
         )
         query = self._of(table).where(table.c.image_id.is_not(None), table.c.outcome.is_not(None))
-        if through is not None:
-            superseded = superseded.where(later.c.seq <= through)
-            query = query.where(table.c.seq <= through)
-        return [_made(Event, row) for row in self._rows(query.where(~superseded.exists()).order_by(table.c.seq))]
+        standing = query.where(table.c.seq <= through, ~superseded.exists()).order_by(table.c.seq)
+        return [_made(Event, row) for row in self._rows(standing)]
+
+    def heads(self, annotator_id: str, image_ids: Iterable[str]) -> dict[str, Event]:
+        """image id -> the newest event of this annotator's chain for it, an undo included."""
+        self._newest_heads()
+        found = {image_id: self._heads.get((image_id, annotator_id)) for image_id in image_ids}
+        return {image_id: event for image_id, event in found.items() if event is not None}
+
+    def _newest_heads(self) -> list[Event]:
+        """The last event of each (image, annotator), by seq."""
+        table = schema.events
+        with self._catching_up:
+            new = self._of(table).where(table.c.image_id.is_not(None), table.c.seq > self._heads_seq)
+            for row in self._rows(new.order_by(table.c.seq)):
+                event: Event = _made(Event, row)
+                key = (str(event.image_id), str(event.annotator_id))
+                self._heads.pop(key, None)  # so that the order stays that of the seqs
+                self._heads[key] = event
+                self._heads_seq = event.seq
+            return list(self._heads.values())
 
     def events(self) -> list[Event]:
         """The whole log in order."""
@@ -508,10 +608,34 @@ class Store:
         row = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).mappings().one_or_none()
         return _made(Event, row) if row else None
 
-    def _last_standing(self, connection: Connection, annotator_id: str) -> Event | None:
+    def _take_back(self, connection: Connection, head: Event) -> Event:
+        """Undo the newest answer of this chain that still stands."""
+        target = self._last_standing(connection, str(head.annotator_id), head.image_id)
+        assert target is not None  # the head has an outcome, so some answer gave it
+        before = self._restored(connection, target)
+        event = self._append(
+            connection,
+            f"{head.event_id}<",
+            "undo",
+            head.annotator_id,
+            image_id=target.image_id,
+            question_id=target.question_id,
+            supersedes=head.event_id,
+            undoes=target.event_id,
+            outcome=before.outcome if before else None,
+            class_id=before.class_id if before else None,
+        )
+        if event.outcome is None and target.question_id is not None:
+            self._reopen(connection, target.question_id)
+        return event
+
+    def _last_standing(self, connection: Connection, annotator_id: str, image_id: str | None = None) -> Event | None:
+        """The newest answer that was not undone: of one image, or of all of this annotator's."""
         table, later = schema.events, schema.events.alias("later")
         undone = select(later.c.seq).where(later.c.project_id == table.c.project_id, later.c.undoes == table.c.event_id)
         mine = self._of(table).where(table.c.annotator_id == annotator_id, table.c.kind == "answer", ~undone.exists())
+        if image_id is not None:
+            mine = mine.where(table.c.image_id == image_id)
         row = connection.execute(mine.order_by(table.c.seq.desc()).limit(1)).mappings().one_or_none()
         return _made(Event, row) if row else None
 
@@ -554,7 +678,9 @@ class Store:
         """Questions, each with the number of events that answered it so far."""
         table, event = schema.questions, schema.events
         n_events = select(func.count()).where(
-            event.c.project_id == table.c.project_id, event.c.question_id == table.c.question_id
+            event.c.project_id == table.c.project_id,
+            event.c.question_id == table.c.question_id,
+            event.c.image_id == table.c.image_id,
         )
         return select(table, n_events.scalar_subquery().label("n_events")).where(self._mine(table))
 
@@ -583,6 +709,13 @@ def checked_class_names(names: Sequence[str], taken: Sequence[str] = ()) -> list
         seen.add(name.casefold())
         checked.append(name)
     return checked
+
+
+def _deciding(deciding: Deciding | None) -> dict[str, Any]:  # Any: column values
+    if deciding is None:
+        return {}
+    shown = deciding.guess_shown
+    return {"client_ms": deciding.milliseconds, "payload": {} if shown is None else {"guess_shown": shown}}
 
 
 def _kept(table: Any) -> Any:  # Any: SQLAlchemy's table and clause

@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from annotator.errors import AnnotatorError, Cancelled, ImageError, JobError
-from annotator.jobs import OUTCOME, PROGRESS, UNFINISHED, WRITE_SECONDS, Job
+from annotator.jobs import FIGURES, OUTCOME, PROGRESS, TEMPORARY, UNFINISHED, WRITE_SECONDS, Job
 
 TARGETS = '''
-import ctypes, fcntl, json, os, signal, subprocess, sys, time
+import ctypes, errno, fcntl, json, os, resource, signal, subprocess, sys, tempfile, time
 from pathlib import Path
+
+import numpy as np
 
 from annotator.errors import ImageError
 
@@ -88,8 +90,29 @@ def hold(arguments, report):
     fcntl.flock(lock, fcntl.LOCK_EX)
     child = subprocess.Popen([sys.executable, "-c", INNER, arguments["lock"] + ".inner"], stdout=subprocess.PIPE)
     child.stdout.readline()
+    tempfile.mkdtemp()
     report("holding", 1, 1)
     time.sleep(600)
+
+
+def litter(arguments, report):
+    """Leave a file in the temporary folder, by Python and by another program."""
+    subprocess.run(["mktemp"], check=True)
+    return {"named": tempfile.mkstemp()[1]}
+
+
+def overflow(arguments, report):
+    """Write more than fits: a list of bytes, or an array."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    if arguments["array"]:
+        np.save(arguments["path"], np.zeros(5000))
+    Path(arguments["path"]).write_bytes(b"x" * 5000)
+
+
+def full(arguments, report):
+    """Nothing can be written any more when the work is done."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    return {}
 
 
 def ignore(arguments, report):
@@ -200,11 +223,15 @@ def test_typed_error_arrives_as_it_was_raised(tmp_path: Path) -> None:
         ("leave", {}, "JOB_CRASHED", "exit code 3 and no result.*no licence found"),
         ("shoot", {"signal": int(signal.SIGKILL)}, "JOB_KILLED", "out of memory.*about to end"),
         ("segfault", {}, "JOB_CRASHED", "Segmentation fault.*reading the null pointer$"),
+        ("overflow", {"array": False, "path": "{tmp_path}/x.npy"}, "JOB_NO_ROOM", "File too large.*Free some space"),
+        ("overflow", {"array": True, "path": "{tmp_path}/x.npy"}, "JOB_NO_ROOM", "5000 requested.*Free some space"),
+        ("full", {}, "JOB_NO_ROOM", "could not write its result.*Free some space"),
     ],
 )
 def test_crash_is_a_job_error(tmp_path: Path, target: str, arguments: dict[str, object], code: str, words: str) -> None:
     """However a child ends without a result, the parent gets a typed error that says what happened."""
-    job = Job.start(f"job_targets:{target}", arguments, tmp_path)
+    given = {key: str(value).format(tmp_path=tmp_path) if key == "path" else value for key, value in arguments.items()}
+    job = Job.start(f"job_targets:{target}", given, tmp_path)
     with pytest.raises(JobError, match=words) as raised:
         job.wait()
     assert raised.value.code == code
@@ -305,8 +332,28 @@ def test_current_folder_is_not_imported_from(tmp_path: Path, monkeypatch: pytest
     assert run("count", tmp_path / "job", steps=1)["counted"] == 1
 
 
+def test_what_a_child_leaves_in_its_temporary_folder_goes_with_the_job(tmp_path: Path) -> None:
+    """Whoever makes it and however the child ends, it is in the job's own folder; the next job there starts clean."""
+    named = Path(str(run("litter", tmp_path)["named"]))
+    assert named.parent == tmp_path / TEMPORARY
+    assert len(list(named.parent.iterdir())) == 2
+    run("count", tmp_path, steps=1)
+    assert list(named.parent.iterdir()) == []
+
+
+def test_lines_cut_off_by_a_full_disk_are_passed_over(tmp_path: Path) -> None:
+    """Half a line, with a whole one behind it: what can be read is told."""
+    job = Job.start("job_targets:count", {"steps": 3}, tmp_path)
+    job.wait()
+    with (tmp_path / PROGRESS).open("a") as file:
+        file.write('{"stage": "coun{"stage": "counting", "done": 4}\n')
+    assert job.progress.done == 3
+    (tmp_path / FIGURES).write_text('{"loss": 3}\n{"lo{"loss": 2}\n{"loss": 1}\n{"lo')
+    assert job.figures == [{"loss": 3}, {"loss": 1}]
+
+
 def test_child_dies_with_its_parent(tmp_path: Path) -> None:
-    """When the parent is killed, the child and what the child started let go of their locks."""
+    """When the parent is killed, the child and what it started let go of their locks; no temporary file stays."""
     lock = tmp_path / "lock"
     command = [sys.executable, "-c", PARENT, str(lock), str(tmp_path / "job")]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:
@@ -319,6 +366,7 @@ def test_child_dies_with_its_parent(tmp_path: Path) -> None:
     for released in (lock, Path(f"{lock}.inner")):
         with released.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+    assert not (tmp_path / "job" / TEMPORARY).exists()
 
 
 def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:

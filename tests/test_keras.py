@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from annotator.encoders import stored
 from annotator.encoders.autoencoder import HISTORY, MIN_IMAGES, WEIGHTS, Autoencoder, flatten, input_shape, widths
 from annotator.encoders.dense import DenseLayers
 from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
-from annotator.jobs import Job
+from annotator.jobs import TEMPORARY, Job
 from annotator.models import encoder_classifier
 from annotator.models.encoder_classifier import EncoderClassifier
 from annotator.models.head import Head, Scaling, scaling_of
@@ -152,7 +153,7 @@ def test_training_stops_when_asked(trained: Trained, tmp_path: Path, monkeypatch
 
 def test_a_small_pool_is_refused_before_anything_starts() -> None:
     """Under 200 images the error says which encoders need no training."""
-    with pytest.raises(ModelError, match="pixels or hog") as raised:
+    with pytest.raises(ModelError, match=r"A pool of 199 images is too small to train .* pixels or hog") as raised:
         Autoencoder().fit(photos(MIN_IMAGES - 1, 8, 8, 1), np.random.default_rng(0))
     assert raised.value.code == "MODEL_TOO_SMALL"
 
@@ -227,6 +228,41 @@ def test_damaged_weights_are_refused(weights: Path, damage: str) -> None:
     with pytest.raises(ModelError, match="Delete the folder") as raised:
         stored.read(weights)
     assert raised.value.code == "MODEL_HASH"
+
+
+def test_a_lost_loss_history_loses_no_encoder(trained: Trained, tmp_path: Path) -> None:
+    """It is only looked at: cut or gone, the weights are loaded all the same."""
+    fitted = Autoencoder().load(trained.folder)
+    fitted.save(tmp_path)
+    for damage in (lambda path: path.write_text(path.read_text()[:30]), Path.unlink):
+        damage(tmp_path / HISTORY)
+        assert Autoencoder().load(tmp_path).version == fitted.version
+        assert Autoencoder().load(tmp_path).history == ()
+
+
+def test_training_that_finds_no_room_leaves_nothing_to_load(trained: Trained, tmp_path: Path) -> None:
+    """The error says what to do; what was written under the temporary name is no weight file."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))  # the child inherits it
+    try:
+        job = Autoencoder(max_epochs=1).start_training(trained.dataset.images, np.random.default_rng(0), tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    with pytest.raises(ModelError, match=r"Cannot write .*autoencoder\.npz.*Free some space") as raised:
+        job.wait()
+    assert raised.value.code == "MODEL_SAVE"
+    with pytest.raises(ModelError) as refused:
+        Autoencoder().load(tmp_path)
+    assert refused.value.code == "MODEL_HASH"
+
+
+def test_tensorflow_leaves_nothing_outside_its_folders(trained: Trained) -> None:
+    """The code that it generates while it runs lies in the worker's folder, which goes with the worker."""
+    EncoderClassifier(max_epochs=5).fit_predict(trained.dataset, some_labels(trained.dataset.truth, 30), 10)
+    worker = encoder_classifier._worker()
+    assert worker._process is not None
+    environment = Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0")
+    assert f"TMPDIR={worker.folder / TEMPORARY}".encode() in environment
 
 
 def test_pickles_are_refused_even_with_a_hash(weights: Path) -> None:

@@ -17,6 +17,7 @@ from annotator.learner import consensus, describe, draw_audit
 from annotator.project import Config, Project, free_folder, list_projects, presets
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
+from annotator.store import Question
 
 SMALL = Config(
     name="small", source="digits", source_parameters={"held_out": 100}, limit=150, encoder="pixels", batch_size=6
@@ -534,3 +535,113 @@ def test_figures_are_json(projects: Path) -> None:
     assert json.loads(json.dumps(rows)) == rows or json.dumps(rows)
     assert rows[1]["accuracy_test"] is not None
     assert rows[-1]["accuracy_test"] is None
+
+
+# ---- looking ahead
+
+
+def ahead(project: Project, n_rounds: int, name: str = "ada") -> Session:
+    """A person who labels without waiting: each next batch is chosen while the open one is answered."""
+    session, oracle = project.session(name), oracle_of(project)
+    session.look_ahead()
+    for _ in range(n_rounds):
+        cards = session.remaining
+        answer_batch(session, oracle, cards[:3])
+        session.look_ahead()
+        answer_batch(session, oracle, cards[3:])
+    return session
+
+
+def test_the_next_batch_is_there_before_the_open_one_is_done(session: Session) -> None:
+    """Not before; and then two batches are open, while the round on the screen stays."""
+    session.label(session.remaining[0].image_id, "1")
+    session.label(session.remaining[0].image_id, "2")
+    session.look_ahead()
+    assert not session.is_due
+    assert len(session.pages) == 1
+    session.label(session.remaining[0].image_id, "3")
+    assert session.is_due
+    session.look_ahead()
+    assert [page.round for page in session.pages] == [1, 2]
+    assert session.round == 1
+    assert not session.is_due
+
+
+def test_what_is_chosen_ahead_knows_no_clock(project: Project, session: Session, projects: Path) -> None:
+    """Called at once or after the whole batch, it learns through the same event and asks the same images."""
+    late = Project.create(projects / "late", SMALL)
+    slow, oracle = late.session("ada"), oracle_of(late)
+    ahead(project, 2)
+    slow.look_ahead()
+    for _ in range(2):
+        answer_batch(slow, oracle)
+        slow.look_ahead()
+    asked = [
+        [(question.image_id, question.round, question.rank, question.chosen_at_seq) for question in store.questions()]
+        for store in (project.store, late.store)
+    ]
+    assert asked[0] == asked[1]
+    late.close()
+
+
+def test_the_simulator_looks_ahead_as_a_person_does(project: Project, projects: Path) -> None:
+    """Given the same answers both leave the same log, event for event, ids and times aside."""
+    ahead(project, 3)
+    rows = list(simulate(replace(SMALL, rounds=3), projects / "simulated", annotator="ada", lookahead=True))
+    simulated = Project(projects / "simulated")
+    logs = [
+        [(event.seq, event.kind, event.image_id, event.class_id, event.outcome) for event in opened.store.events()]
+        for opened in (project, simulated)
+    ]
+    asked = [[(q.image_id, q.round, q.rank) for q in opened.store.questions()] for opened in (project, simulated)]
+    assert logs[0] == logs[1]
+    assert asked[0] == asked[1]
+    assert [row["round"] for row in rows] == [1, 2, 3, None]
+    assert rows[-1]["n_labeled"] == 18
+    simulated.close()
+
+
+def test_a_batch_chosen_ahead_says_how_old_its_model_is(project: Project) -> None:
+    """The labels given since it was chosen can be counted."""
+    session = ahead(project, 2)
+    page = next(page for page in session.pages if page.round == session.round)
+    assert (page.model_version, page.labels_at) == (2, 9)
+    assert session.n_labels == 12
+
+
+def test_undo_reopens_a_card_of_the_page_before(project: Project) -> None:
+    """All pages that can be answered or taken back are there, the newest answer marked by its seq."""
+    session = ahead(project, 2)
+    assert [page.round for page in session.pages] == [2, 3]
+    session.undo()
+    assert [page.round for page in session.pages] == [1, 2, 3]
+    assert sum(card.head is None or card.head.outcome is None for card in session.pages[1].cards) == 1
+
+
+def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session: Session) -> None:
+    """New settings reach the batch that was chosen ahead, not the one on the screen."""
+    oracle = oracle_of(project)
+    answer_batch(session, oracle, session.remaining[:3])
+    session.look_ahead()
+    session.withdraw_ahead()
+    assert [page.round for page in session.pages] == [1]
+    assert session.is_due
+
+
+def test_a_share_of_the_guesses_is_hidden_by_seed(project: Project, session: Session, projects: Path) -> None:
+    """Hidden guesses are stored as such; without hiding, every batch is as it was."""
+    shown = [(question.image_id, question.guess_visible) for question in chosen(projects, "shown", 0.0)]
+    some = [(question.image_id, question.guess_visible) for question in chosen(projects, "some", 0.5)]
+    none = [(question.image_id, question.guess_visible) for question in chosen(projects, "none", 1.0)]
+    assert [image_id for image_id, _ in shown] == [image_id for image_id, _ in none]
+    assert 0 < sum(visible for _, visible in some) < sum(visible for _, visible in shown) == 18
+    assert not any(visible for _, visible in none)
+
+
+def chosen(projects: Path, name: str, share: float) -> list[Question]:
+    """Questions of three rounds after the first one, which has no guesses."""
+    made = Project.create(projects / name, replace(SMALL, hidden_share=share))
+    play(made, made.session("ada"), 3)
+    questions = [question for question in made.store.questions() if question.round > 1]
+    made.close()
+    return questions

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from annotator import schema
 from annotator.database import Database, wal_is_safe
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.store import Event, ImageRecord, ModelRecord, Question, Store
+from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store
 
 
 def question(image_id: str, round_number: int = 1, rank: int = 1, purpose: str = "train") -> Question:
@@ -419,7 +419,7 @@ def test_every_store_error_is_typed(store: Store) -> None:
 def test_an_event_is_what_was_stored(store: Store) -> None:
     """What `answer` returns is the row of the log, seq and all."""
     ada = store.annotator("ada").annotator_id
-    event = store.answer(offered(store, ada)[0], ada, "label", 1, client_ms=420)
+    event = store.answer(offered(store, ada)[0], ada, "label", 1, deciding=Deciding(420, guess_shown=True))
     assert isinstance(event, Event)
     assert store.events()[-1] == event
     assert event.client_ms == 420

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from annotator.errors import AnnotatorError, ImageError, JobError
-from annotator.jobs import FIGURES, LOG, Job, Worker
+from annotator.jobs import FIGURES, LOG, TEMPORARY, Job, Worker
 
 TARGETS = '''
-import ctypes, fcntl, os, signal, subprocess, sys, time
+import ctypes, fcntl, os, signal, subprocess, sys, tempfile, time
 from pathlib import Path
 
 from annotator.errors import ImageError
@@ -40,6 +40,8 @@ def double(arguments, report):
 def act(arguments, report):
     """Do as told."""
     CALLS.append(1)
+    if arguments["do"] == "litter":
+        return {"named": tempfile.mkdtemp()}
     if arguments["do"] == "refuse":
         raise ImageError("a.jpg: cut in the middle.", "IMG_TRUNCATED")
     if arguments["do"] == "sleep":
@@ -193,6 +195,16 @@ def test_death_between_calls_goes_unnoticed(actor: Worker) -> None:
     assert actor._process is not None
     actor._process.wait()
     assert actor.call({"do": "answer"}, 60)["calls"] == 1
+
+
+def test_temporary_files_of_a_killed_process_are_gone_with_the_next(actor: Worker) -> None:
+    """They lie in the worker's own folder, and no process finds its predecessor's."""
+    left = Path(actor.call({"do": "litter"}, 60)["named"])
+    assert left.parent == actor.folder / TEMPORARY
+    with pytest.raises(JobError):
+        actor.call({"do": "kill"}, 60)
+    again = Path(actor.call({"do": "litter"}, 60)["named"])
+    assert list((actor.folder / TEMPORARY).iterdir()) == [again]
 
 
 def test_module_that_does_not_load_is_told_to_whoever_asks(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class FittedAutoencoder:
     def save(self, folder: Path) -> None:
         """Write weights, their sha256 and the loss history under `folder`. Raises ModelError (MODEL_SAVE)."""
         stored.write(folder / WEIGHTS, {"shape": np.array(self.shape), **self.layers.arrays})
-        (folder / HISTORY).write_text(json.dumps(self.history))
+        stored.write_text(folder / HISTORY, json.dumps(self.history))
 
     def _encode_chunk(self, images: ImageArray) -> FeatureArray:
         return np.maximum(self.layers.apply(flatten(images, self.shape)), 0)
@@ -99,7 +99,7 @@ class Autoencoder:
         `seed` the first weights. The same on every run of one machine, bit for bit.
         Raises ModelError (MODEL_TOO_SMALL) under 200 images, Cancelled, JobError.
         """
-        folder = Path(tempfile.mkdtemp(prefix="annotator-"))
+        folder = stored.new_folder()
         crashed = False
         try:
             history = self.start_training(images, rng, folder).wait(report)["history"]
@@ -113,7 +113,7 @@ class Autoencoder:
 
     def start_training(self, images: ImageArray, rng: np.random.Generator, folder: Path) -> Job:
         """The job behind `fit`, with `folder` to itself."""
-        _check_size(len(images))
+        self.check_pool(len(images))
         shape = input_shape(images.shape[1:])
         folder.mkdir(parents=True, exist_ok=True)
         arguments = {
@@ -128,10 +128,18 @@ class Autoencoder:
         }
         return Job.start(TRAIN, arguments, folder)
 
+    def check_pool(self, n_images: int) -> None:
+        """Raises ModelError (MODEL_TOO_SMALL) where `fit` would."""
+        if n_images < MIN_IMAGES:
+            raise ModelError(
+                f"A pool of {n_images:,} images is too small to train an autoencoder on; it takes {MIN_IMAGES}. "
+                "Add images, or go on with pixels or hog, which need no training.",
+                "MODEL_TOO_SMALL",
+            )
+
     def load(self, folder: Path) -> FittedAutoencoder:
         """What `FittedAutoencoder.save` wrote. Raises ModelError (MODEL_HASH)."""
-        path = folder / HISTORY
-        return _read(folder, json.loads(path.read_text()) if path.exists() else [])
+        return _read(folder, _history(folder / HISTORY))
 
 
 def input_shape(shape: tuple[int, ...]) -> Shape:
@@ -160,16 +168,15 @@ def flatten(images: ImageArray, shape: Shape) -> FeatureArray:
     return resize(scaled, *shape[:2]).reshape(len(images), -1)
 
 
+def _history(path: Path) -> list[Losses]:
+    """What `save` wrote; nothing where that is lost: only a plot is made of it."""
+    with suppress(OSError, ValueError):
+        losses: list[Losses] = json.loads(path.read_text())
+        return losses
+    return []
+
+
 def _read(folder: Path, history: list[Losses]) -> FittedAutoencoder:
     arrays = stored.read(folder / WEIGHTS)
     height, width, n_channels = (int(length) for length in arrays["shape"])
     return FittedAutoencoder((height, width, n_channels), from_arrays(arrays), tuple(history))
-
-
-def _check_size(n_images: int) -> None:
-    if n_images < MIN_IMAGES:
-        raise ModelError(
-            f"{n_images:,} images are too few to train an autoencoder on; it takes {MIN_IMAGES}. "
-            "Use the encoder pixels or hog, which need no training.",
-            "MODEL_TOO_SMALL",
-        )

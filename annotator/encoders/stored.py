@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -34,6 +35,19 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
             _write_synced(_unfinished(target), part)
         for target in written:
             _unfinished(target).replace(target)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file as `write` writes arrays. Raises ModelError (MODEL_SAVE)."""
+    with _saving(path):
+        _write_synced(_unfinished(path), text.encode())
+        _unfinished(path).replace(path)
+
+
+def new_folder() -> Path:
+    """An empty temporary folder, its maker's to remove. Raises ModelError (MODEL_SAVE)."""
+    with _saving(Path(tempfile.gettempdir())):
+        return Path(tempfile.mkdtemp(prefix="annotator-"))
 
 
 def write_npy(path: Path, array: Array) -> None:
@@ -94,7 +108,8 @@ def _saving(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         message = (
-            f"Cannot write {path}: {error.strerror}. Free some space there, or allow writing to it; then try again."
+            f"Cannot write {path}: {error.strerror or error}. "
+            "Free some space there, or allow writing to it; then try again."
         )
         raise ModelError(message, "MODEL_SAVE") from error
 

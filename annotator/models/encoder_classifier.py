@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import shutil
-import tempfile
 import threading
 import weakref
 from dataclasses import dataclass
@@ -109,7 +108,7 @@ class EncoderClassifier:
     def _own_folder(self) -> Path:
         """Where the worker's answers go; removed with this model."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="annotator-"))
+            self._folder = stored.new_folder()
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder
 
@@ -121,7 +120,7 @@ def _worker() -> Worker:
 
 @cache
 def _start_worker() -> Worker:
-    folder = Path(tempfile.mkdtemp(prefix="annotator-"))
+    folder = stored.new_folder()
     worker = Worker.start(FIT, folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(worker.close)  # the last one in is the first one out

@@ -10,11 +10,79 @@ from annotator.errors import AnnotatorError
 from annotator.jobs import Job
 from annotator.learner import MEASURED_ON
 from annotator.project import Project
-from annotator.session import Answered, Session
+from annotator.session import Answered, Card, Session
 from annotator.ui import pictures
 from annotator.ui.words import count, duration, plain, visible
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
+
+
+def has_batch(session: Session) -> bool:
+    """Learn and ask where no question is open."""
+    if session.remaining:
+        return True
+    try:
+        with st.spinner("Learning from your labels and choosing the next images …"):
+            session.advance(wait=False)
+    except AnnotatorError as error:
+        st.error(plain(str(error)))
+        st.button("Try again", key="retry")
+        return False
+    return True
+
+
+def facts(session: Session) -> str:
+    """How far this annotator is, in a line."""
+    pace = session.seconds_per_label
+    said = [
+        f"**{session.n_answered:,} saved**",
+        f"round {session.round:,}",
+        f"{session.n_left + len(session.remaining):,} left in the pool",
+    ]
+    return " · ".join(said if pace is None else [*said, f"{pace:.1f} s per label"])
+
+
+def finished(session: Session) -> None:
+    """Nothing is left to ask about."""
+    st.success(
+        f"Finished: every image has been asked about. {count(len(session.labels), 'label')} stand.",
+        icon=":material/check_circle:",
+    )
+    st.page_link(st.session_state["pages"]["Export"], label="Export what you labeled", icon=":material/download:")
+
+
+def beside(project: Project, session: Session) -> None:
+    """What the newest model changed, and the curve."""
+    _background(project)
+    if session.news:
+        st.markdown(f"**{plain(session.news)}**")
+    curve(session, project.changes)
+
+
+def _background(project: Project) -> None:
+    """A word on a slow model at work, until its fit is there or has failed."""
+    learner = project.learner
+    if learner.failure is not None:
+        st.warning(plain(str(learner.failure)))
+        st.button("Try again", key="learn-again", on_click=learner.learn, args=(False,))
+    if learner.is_learning:
+        _until_learned(project)
+
+
+@st.fragment(run_every=0.5)
+def _until_learned(project: Project) -> None:
+    st.caption("The model is learning in the background. Keep labeling.")
+    if not project.learner.is_learning:
+        st.rerun()
+
+
+def chip(card: Card) -> str:
+    """What the model thinks of this card, or why it does not say."""
+    if card.purpose == "audit":
+        return ":violet-badge[audit: guess hidden]"
+    if card.guess is None or card.probability is None or card.entropy is None:
+        return ":gray-badge[no guess yet]"
+    return f":blue-badge[{plain(card.guess)}? {100 * card.probability:.0f} %] :small[entropy {card.entropy:.2f}]"
 
 
 def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> None:
@@ -69,7 +137,9 @@ def _guess_and_answer(image: Answered) -> str:
 
 
 def set_aside(project: Project) -> None:
-    """What the import could not use, and why."""
+    """What the import could not use, and why; before it, a word on the features where they are not those asked for."""
+    if project.notice:
+        st.info(plain(project.notice), icon=":material/info:")
     aside = project.prepared.set_aside
     hashes = project.prepared.hashes
     n_duplicates = len(hashes) - len(set(hashes))
@@ -119,6 +189,6 @@ def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], Non
 
 def _progress_text(job: Job) -> str:
     progress = job.progress
-    of = f" {progress.done:,} of {progress.total:,}" if progress.total else ""
+    of = f" {progress.done:,} of {progress.total:,}" if progress.total else f", {duration(progress.seconds)}"
     left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
     return f"{progress.stage}{of}{left}"

@@ -11,17 +11,23 @@ import socket
 import sys
 import threading
 import tomllib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from annotator.errors import ConfigError
 from annotator.paths import assets
 
 SCRIPT = str(Path(__file__).with_name("main.py"))
 PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
+IMAGES = "/annotator/image"
+"""Where images are answered; see image_route.py."""
 _FIRST_PAGE = ("annotator.ui.label", "annotator.ui.start", "annotator.models.sparse_graph")
 _FIRST_DEMO = ("sklearn.datasets", "faiss")
 
@@ -36,7 +42,18 @@ def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
     is_first = not any(projects.glob("*/project.sqlite"))
     threading.Thread(target=_import_ahead, args=(is_first,), name="imports", daemon=True).start()
     sys.argv = [SCRIPT]  # what Streamlit takes for the launcher's own arguments
-    st.App(SCRIPT).run(config={**_options(), "server.port": port, "server.headless": not browser})
+    st.App(SCRIPT, routes=routes()).run(config={**_options(), "server.port": port, "server.headless": not browser})
+
+
+def routes() -> list[BaseRoute]:
+    """What is answered beside Streamlit's own addresses, also below a `server.baseUrlPath`, which is not known yet."""
+    return [Route(f"{base}{IMAGES}/{{asked:path}}", _image) for base in ("", "/{base:path}")]
+
+
+def _image(request: Request) -> Response:
+    """Imported when first asked, so that the server is up sooner."""
+    respond: Callable[[Request], Response] = import_module("annotator.ui.image_route").respond
+    return respond(request)
 
 
 def _import_ahead(is_first: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import streamlit as st
 
 from annotator.jobs import Job
-from annotator.project import Config, Preset, Summary, list_projects, presets
+from annotator.project import Config, Preset, Summary, broken_presets, list_projects, presets
 from annotator.ui import bring, parts, state
 from annotator.ui.words import count, plain
 
@@ -22,9 +22,11 @@ def render() -> None:
     st.caption("Choose images; label what the model is least sure about; watch it learn; export the labels.")
     found = list_projects(state.projects_folder())
     cards = list(presets().values())
-    for column, preset in zip(st.columns(len(cards), gap="small"), cards, strict=True):
+    for column, preset in zip(st.columns(max(1, len(cards)), gap="small"), cards, strict=False):
         with column:
             _preset_card(preset, found)
+    for said in broken_presets():
+        st.warning(plain(said))
     _own_images()
     _recent(found)
 

@@ -1,25 +1,32 @@
 """What a run of the script needs to find again: the open projects of this process, and which one this tab looks at.
 
 The browser tab holds one key, the project's folder name (also in the address, so a reload finds it). Open projects and
-running jobs are shared by every tab through `st.cache_resource`.
+running jobs are one plain object of the process, shared by every tab and by the addresses the server answers itself.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from annotator import registry
 from annotator.dataset import open_source
-from annotator.errors import AnnotatorError
+from annotator.errors import AnnotatorError, ConfigError, JobError, ModelError
 from annotator.jobs import Job
 from annotator.project import (
+    CACHE,
     QUICK_ENCODER,
     Config,
     Project,
@@ -36,6 +43,9 @@ from annotator.ui.server import PROJECTS, ROOT
 YOU, ORACLE = "you", "oracle"
 QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
+JOBS = ".jobs"
+LEFTOVER_SECONDS = 24 * 3600
+_OPENING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,9 +66,15 @@ class Opened:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-@st.cache_resource
 def opened() -> Opened:
-    """One for all tabs."""
+    """One for all tabs and threads; Streamlit's "Clear cache" leaves it alone."""
+    with _OPENING:
+        return _opened()
+
+
+@cache
+def _opened() -> Opened:
+    threading.Thread(target=_remove_leftovers, args=(projects_folder(),), name="leftovers", daemon=True).start()
     return Opened()
 
 
@@ -84,7 +100,7 @@ def current() -> Project | None:
     if name is None or not (projects_folder() / name).is_dir():
         return None
     look_at(name)
-    return _open(name)
+    return open_project(name)
 
 
 def look_at(name: str) -> None:
@@ -94,12 +110,23 @@ def look_at(name: str) -> None:
         st.query_params["project"] = name
 
 
+def open_project(name: str) -> Project:
+    """The project in that folder, the same object for every tab and thread.
+
+    Raises StoreError or SourceError where it cannot be opened. One that is open is had without waiting for another.
+    """
+    found = opened().projects.get(name)
+    return found if found is not None else _open(name)
+
+
 def _open(name: str) -> Project:
+    projects = opened().projects
     with opened().lock:
-        if name not in opened().projects:
-            opened().projects[name] = Project(projects_folder() / name)
-            opened().projects[name].learner.warm_up()
-        return opened().projects[name]
+        if name not in projects:
+            project = Project(projects_folder() / name)
+            project.learner.warm_up()
+            projects[name] = project
+        return projects[name]
 
 
 def _first_preset() -> str | None:
@@ -112,8 +139,8 @@ def _first_preset() -> str | None:
 
 def is_quick(config: Config) -> bool:
     """Whether the source is so small that nobody would notice a job."""
-    if is_slow(config.encoder):
-        return False
+    if is_slow(config.encoder) or getattr(registry.load("source", config.source), "array", ...) is None:
+        return False  # ... a large folder is not even listed here
     array = open_source(config.recipe).array
     return array is not None and array.nbytes <= QUICK_BYTES
 
@@ -124,8 +151,16 @@ def create_quickly(config: Config) -> str:
     with opened().lock:
         Project.create(folder, quick(config)).close()
     if is_slow(config.encoder):
-        start_switch(_open(folder.name), encoder=config.encoder, encoder_parameters=config.encoder_parameters)
+        _switch_or_say(open_project(folder.name), config)
     return folder.name
+
+
+def _switch_or_say(project: Project, config: Config) -> None:
+    """Train the slow encoder that was asked for; where the pool is too small, the project says so from now on."""
+    try:
+        start_switch(project, encoder=config.encoder, encoder_parameters=config.encoder_parameters)
+    except ModelError as error:
+        project.note(str(error))
 
 
 def quick(config: Config) -> Config:
@@ -141,8 +176,15 @@ def start_preparing(config: Config) -> None:
 
 
 def start_switch(project: Project, **changes: Any) -> None:  # Any: fields of Config
-    """Encode with another encoder in a child process; labeling goes on meanwhile."""
+    """Encode with another encoder in a child process; labeling goes on meanwhile.
+
+    Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
+    """
     config = replace(project.config, **changes)
+    project.check_pool(config)
+    before = switching(project)
+    if before is not None:
+        before.job.cancel()
     opened().switches[project.folder.name] = Switch(_prepare(config), changes)
 
 
@@ -153,7 +195,7 @@ def switching(project: Project) -> Switch | None:
 
 def finish_switch(project: Project) -> None:
     """Its features are in the cache: use them from the next batch on."""
-    switch = opened().switches.pop(project.folder.name, None)
+    switch = _take_switch(project)
     if switch is not None:
         with opened().lock:
             project.change(**switch.changes)
@@ -162,12 +204,21 @@ def finish_switch(project: Project) -> None:
 
 def forget_switch(project: Project) -> None:
     """It was cancelled or failed: the project stays as it is."""
-    opened().switches.pop(project.folder.name, None)
+    _take_switch(project)
+
+
+def _take_switch(project: Project) -> Switch | None:
+    """The other encoder, now that its job has ended; one that is still on its way stays, whichever tab asks."""
+    switch = switching(project)
+    if switch is None or switch.job.status == "running":
+        return None
+    _discard(switch.job)
+    return opened().switches.pop(project.folder.name, None)
 
 
 def _prepare(config: Config) -> Job:
-    arguments = {"recipe": asdict(config.recipe), "cache": str(projects_folder() / ".cache")}
-    return Job.start("annotator.dataset:prepare_job", arguments, job_folder())
+    arguments = {"recipe": asdict(config.recipe), "cache": str(projects_folder() / CACHE)}
+    return Job.start("annotator.dataset:prepare_job", arguments, _new_folder())
 
 
 def preparing() -> tuple[Job, Config] | None:
@@ -180,14 +231,76 @@ def preparing() -> tuple[Job, Config] | None:
 
 def forget_preparing() -> None:
     """The job of this tab is done with."""
-    st.session_state.pop("preparing", None)
+    key, _ = st.session_state.pop("preparing", ("", None))
+    job = opened().jobs.pop(key, None)
+    if job is not None:
+        _discard(job)
+
+
+# ---- folders of jobs
+
+
+class _Kept:
+    """A folder that stays as long as somebody holds on to this: a tab, or a tab's next export."""
+
+    def __init__(self, folder: Path) -> None:
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
 def job_folder() -> Path:
-    """A folder of its own for a job."""
-    parent = projects_folder() / ".jobs"
-    parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=parent))
+    """A folder for an export; it is there until this tab exports again or is closed."""
+    folder = _new_folder()
+    st.session_state["export-folder"] = _Kept(folder)
+    jobs = opened().jobs
+    for key in [key for key, job in jobs.items() if not job.folder.exists()]:
+        del jobs[key]
+    return folder
+
+
+def _new_folder() -> Path:
+    """A folder of its own for a job, named after this process."""
+    parent = projects_folder() / JOBS
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
+    except OSError as error:
+        message = f"Cannot start work in {parent}: {error.strerror}. Free some space there, or allow writing to it."
+        raise JobError(message, "JOB_START") from error
+
+
+def _discard(job: Job) -> None:
+    """Remove a job's folder, unless it failed: the error that was shown names the log in there."""
+    if job.status != "failed":
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _remove_leftovers(projects: Path) -> None:
+    """What processes that are dead left a day ago or earlier: folders of jobs, half-made folders of the cache."""
+    for folder in [*(projects / JOBS).glob("*"), *(projects / CACHE).glob(".*")]:
+        owner = folder.name.partition("-")[0]
+        if time.time() - _last_change(folder) > LEFTOVER_SECONDS and not (owner.isdecimal() and _runs(int(owner))):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_change(folder: Path) -> float:
+    """When anything in the folder was written last; now, where it goes at this moment."""
+    try:
+        return max(path.lstat().st_mtime for path in [folder, *folder.rglob("*")])
+    except OSError:
+        return time.time()
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this number is alive; Windows has no way to ask without harm."""
+    if sys.platform == "win32":
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 # ---- sessions
@@ -195,7 +308,39 @@ def job_folder() -> Path:
 
 def session(project: Project) -> Session:
     """Whose loop this tab shows: yours, or the oracle's while it plays."""
-    return project.session(ORACLE if is_playing() else YOU)
+    return project.session(ORACLE if is_playing() else who())
+
+
+def who() -> str:
+    """The annotator of this tab: the name in the address, so that a reload finds it."""
+    return str(st.session_state.get("as") or st.query_params.get("as") or YOU)
+
+
+def be(name: str) -> None:
+    """Answer under this name from now on."""
+    name = name.strip() or YOU
+    if name == ORACLE:
+        raise ConfigError(f"{ORACLE!r} is the name of the one who knows the truth; choose another.")
+    _remember("as", name, YOU)
+
+
+def surface() -> str:
+    """How images are answered in this tab: "keys" or "form"."""
+    return "form" if (st.session_state.get("surface") or st.query_params.get("surface")) == "form" else "keys"
+
+
+def use_surface(name: str) -> None:
+    """Answer by keys or by a form from now on."""
+    _remember("surface", name, "keys")
+
+
+def _remember(key: str, value: str, usual: str) -> None:
+    """For this tab, and in its address where it is not as usual."""
+    st.session_state[key] = value
+    if value != usual:
+        st.query_params[key] = value
+    elif key in st.query_params:
+        del st.query_params[key]
 
 
 def is_playing() -> bool:
@@ -205,7 +350,7 @@ def is_playing() -> bool:
 
 def play(project: Project) -> None:
     """Let the oracle answer from here; what you were offered and did not begin goes back to the pool."""
-    project.session(YOU).withdraw()
+    project.session(who()).withdraw()
     st.session_state["playing"] = True
 
 
@@ -222,6 +367,7 @@ def play_round(project: Project) -> None:
     oracle_session.advance()
     if oracle_session.round > project.config.rounds or not oracle_session.remaining:
         pause(project)
+        tell(f"The oracle has answered its {project.config.rounds} rounds. Now it is your turn.")
 
 
 # ---- notices

@@ -6,6 +6,8 @@ import re
 import unicodedata
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&=^@/])")
+_JOINERS = "\u200c\u200d"
+"""Invisible, but part of how names are spelled in Persian, Hindi and others, and of many emoji."""
 _NEWLINES = re.compile(r"[\r\n\t\v\f\u2028\u2029]")
 
 
@@ -16,9 +18,12 @@ def plain(text: str) -> str:
 
 def visible(text: str) -> str:
     """Line breaks and invisible controls as symbols; undecodable characters as �. NFC, so that é is é."""
-    shown = unicodedata.normalize("NFC", text).encode("utf-8", "replace").decode("utf-8")
-    shown = _NEWLINES.sub("⏎", shown)
-    return "".join("�" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character for character in shown)
+    shown = _NEWLINES.sub("⏎", unicodedata.normalize("NFC", text))
+    return "".join("�" if _is_control(character) else character for character in shown)
+
+
+def _is_control(character: str) -> bool:
+    return character not in _JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs")
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

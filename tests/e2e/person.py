@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +32,9 @@ SETTLED = """frames => new Promise(done => setTimeout(() => {
     && [...document.images].every(image => image.complete && image.naturalWidth > 0));
 }, 40))"""
 """What was received is on the page: Streamlit holds elements back for 10 ms."""
-ALTS = "images => images.map(image => image.alt)"
-"""All at one moment: while something is drawn above them, the old images stand beside the new."""
+COMMANDS = {"skip": "Skip", "unsure": "Unsure", "none": "None", "✓": "Accept"}
+IDS = "cards => cards.map(card => card.dataset.image)"
+"""All at one moment, as they stand on the screen."""
 ASKED_ELSEWHERE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 """Under a view's own address Streamlit first looks for itself there, and is told 404."""
 
@@ -68,6 +70,7 @@ class Person:
         behind = self.page.get_by_test_id("stExpandSidebarButton")
         if behind.is_visible():
             behind.click()
+        self._settle()
         with self._one_run():
             self.page.get_by_role("link", name=view, exact=True).locator("visible=true").click()
 
@@ -81,23 +84,24 @@ class Person:
     # ---- what is on the screen
 
     @property
-    def asked(self) -> list[str]:
-        """The ids of the open cards' images, in order, once nothing on the page is about to go."""
-        self._settle()
-        return [str(name) for name in self.page.locator(".st-key-grid img").evaluate_all(ALTS)]
+    def surface(self) -> Locator:
+        """What is labeled on; its attributes say how far it is."""
+        return self.page.locator(".surface[data-ready=true]")
 
     @property
-    def head(self) -> str:
-        """The line with the project's name and progress."""
-        return self.page.locator(".st-key-head").inner_text()
+    def asked(self) -> list[str]:
+        """The ids of the open cards on the screen, in order."""
+        self.is_saved()
+        return [str(name) for name in self.page.locator(".surface .card[data-state=open]").evaluate_all(IDS)]
 
     @property
     def n_saved(self) -> int:
-        return int(re.findall(r"([\d,]+) saved", self.head)[0].replace(",", ""))
+        self.is_saved()
+        return int(self.surface.get_attribute("data-saved") or 0)
 
     @property
     def round(self) -> int:
-        return int(re.findall(r"round ([\d,]+)", self.head)[0])
+        return int(self.surface.get_attribute("data-round") or 0)
 
     @property
     def project(self) -> str:
@@ -111,12 +115,12 @@ class Person:
         return tuple(int(part) for part in re.findall(r"\d+", colour))
 
     def card(self, image_id: str) -> Locator:
-        return self.page.locator("[class*=st-key-card-]").filter(has=self.page.get_by_alt_text(image_id, exact=True))
+        return self.page.locator(f".surface .card[data-image={json.dumps(image_id)}]")
 
     def guess(self, image_id: str) -> str | None:
         """The class on the card's chip; None where no guess is shown."""
-        found = re.match(r"(.*)\? \d+ %", self.card(image_id).locator(".stMarkdownBadge").inner_text())
-        return found and found[1]
+        share = self.card(image_id).locator(".share").inner_text()
+        return self.card(image_id).locator(".chip .name").inner_text() if share else None
 
     def visible(self, text: str | re.Pattern[str]) -> Locator:
         """The first place where this text can be seen."""
@@ -162,13 +166,35 @@ class Person:
         return self.page.get_by_role("button").filter(has_text=name).locator("visible=true").first
 
     def answer(self, image_id: str, option: str, tap: bool = False) -> None:
-        """Choose a pill; inside a form nothing is sent yet."""
-        pill = self.card(image_id).get_by_role("radio", name=option, exact=True)
-        pill.tap() if tap else pill.click()
-        expect(pill).to_have_attribute("aria-checked", "true")
+        """Touch the image, then a class, a command, or "✓" for the guess."""
+        card = self.card(image_id)
+        command = COMMANDS.get(option[:1] if option.startswith("✓") else option)
+        buttons = self.page.locator(".surface .commands" if command else ".surface .classes")
+        button = buttons.get_by_role("button", name=command or option, exact=True)
+        for touched in (card, button):
+            touched.tap() if tap else touched.click()
 
-    def save(self, button: str = "Save answers") -> None:
-        self.press(button)
+    def key(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def save(self, rest: str = "") -> None:
+        """Wait until everything is stored; before that, accept or skip what is still open."""
+        if rest == "accept":
+            self.page.locator(".surface .commands").get_by_role("button", name="Accept the rest").click()
+        elif rest == "skip":
+            for image_id in self.asked:
+                self.answer(image_id, "skip")
+        self.is_saved()
+
+    def undo(self) -> None:
+        self.page.locator(".surface .commands").get_by_role("button", name="Undo").click()
+        self.is_saved()
+
+    def is_saved(self) -> None:
+        """Nothing is on its way any more, and the next batch is there."""
+        self.page.locator(".surface[data-unsaved='0'][data-waiting=false]").wait_for()
 
     def choose(self, key: str, option: str) -> None:
         """An option of the select box with this key, typed and confirmed."""
@@ -213,13 +239,13 @@ class Person:
         """Press the button and wait for the first batch."""
         with self._one_run():
             self.button("Create the project").click()
-            self.page.locator(".st-key-grid img").first.wait_for(timeout=60_000)
+            self.surface.wait_for()
 
     def start_demo(self, title: str) -> None:
         """By the button on its card: anew, where it was started before."""
         with self._one_run():
             self.press_start(title)
-            self.page.locator(".st-key-grid img").first.wait_for()
+            self.surface.wait_for()
 
     def press_start(self, title: str) -> None:
         card = self.page.locator("[class*=st-key-preset-]").filter(has_text=title)

@@ -94,7 +94,7 @@ def test_model_and_encoder_change_in_the_middle(shared: Server, new_person: NewP
             person.answer(image_id, option)
         person.save()
     person.change_settings(model="logistic-regression")
-    person.save("Skip the rest")
+    person.save("skip")
     project = Project(shared.projects / person.project)
     assert project.config.model == "logistic-regression"
     assert project.learner.history[-1].n_labeled == 24
@@ -102,7 +102,7 @@ def test_model_and_encoder_change_in_the_middle(shared: Server, new_person: NewP
     project.close()
     person.change_settings(encoder="hog")
     person.sees("The encoder hog is ready")
-    person.save("Skip the rest")
+    person.save("skip")
     project = Project(shared.projects / person.project)
     assert project.config.encoder == "hog"
     assert project.changes[3] == "encoder: hog"
@@ -141,5 +141,5 @@ def test_small_pictures_are_enlarged_and_photos_are_not_blurred(
     person.name_folder(folder)
     person.name_classes("a", "b")
     person.create()
-    boxes = [image.bounding_box() for image in person.page.locator(".st-key-grid img").all()]
+    boxes = [image.bounding_box() for image in person.page.locator(".surface .card img").all()]
     assert all(box is not None and max(box["width"], box["height"]) >= 96 for box in boxes)

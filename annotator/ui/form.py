@@ -1,0 +1,212 @@
+"""The batch as a form of Streamlit's own widgets: what remains where the labeling surface cannot run.
+
+Nothing is preselected, and an untouched image is not a label: it stays. A label is said to be saved only after the
+store has committed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from annotator.project import Project
+from annotator.session import Answered, Card, Session
+from annotator.store import Event
+from annotator.ui import parts, pictures, state
+from annotator.ui.words import count, plain, visible
+
+ACCEPT = "accept"
+OUTCOMES = {"unsure": "unsure", "none-of-these": "none", "skip": "skip"}
+MANY_CLASSES = 14
+"""From here on a searchable list instead of a button a class."""
+CARD_WIDTH = 190
+
+
+def render(project: Project, session: Session) -> None:
+    """The open batch, and beside it the curve and what changed."""
+    if not parts.has_batch(session):
+        return
+    _facts(session)
+    grid, side = st.columns([2.6, 1], gap="medium")
+    cards = session.remaining
+    with grid:
+        if cards:
+            _form(project, session, cards)
+        else:
+            parts.finished(session)
+    with side:
+        parts.beside(project, session)
+        if session.n_answered:
+            _recent(project, session)
+    session.shown()
+
+
+def _facts(session: Session) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="facts"):
+        st.markdown(parts.facts(session), width="stretch")
+        st.button(
+            "Undo",
+            icon=":material/undo:",
+            key="undo",
+            on_click=state.guarded(_undo),
+            args=(session,),
+            disabled=not session.n_answered,
+            help="Take back your newest answer, in earlier rounds too.",
+        )
+
+
+def _recent(project: Project, session: Session) -> None:
+    """The newest answers, to look at and to change."""
+    with st.expander("Your latest answers"):
+        for answered in session.recent[:8]:
+            picture, change = st.columns([1, 3], vertical_alignment="center")
+            with picture:
+                pictures.show(project.learner.dataset, answered.row, 48)
+            with change:
+                _change_box(session, answered)
+
+
+def _change_box(session: Session, answered: Answered) -> None:
+    if answered.event is None:
+        return
+    options = _options(session, None)
+    now = f"class:{answered.answer}" if answered.answer is not None else str(answered.outcome)
+    st.selectbox(
+        "Answer",
+        options,
+        index=options.index(now),
+        format_func=_shown,
+        label_visibility="collapsed",
+        key=f"change:{answered.event.event_id}",
+        on_change=state.guarded(_change),
+        args=(session, answered.event),
+    )
+
+
+def _form(project: Project, session: Session, cards: Sequence[Card]) -> None:
+    _picked_by(session, cards)
+    with st.form("batch", border=False):
+        with st.container(horizontal=True, gap="xsmall", key="grid"):
+            for card in cards:
+                _card(project, session, card)
+        with st.container(horizontal=True, key="answers"):
+            st.form_submit_button(
+                "Save answers",
+                type="primary",
+                icon=":material/save:",
+                on_click=state.guarded(_save),
+                args=(session, cards, None),
+                help="Untouched images are not labels; they stay.",
+            )
+            if any(card.guess for card in cards):
+                st.form_submit_button(
+                    "Accept the rest",
+                    icon=":material/done_all:",
+                    on_click=state.guarded(_save),
+                    args=(session, cards, ACCEPT),
+                    help="Save, and take the model's guess for every untouched image that shows one.",
+                )
+            st.form_submit_button(
+                "Skip the rest",
+                icon=":material/skip_next:",
+                on_click=state.guarded(_save),
+                args=(session, cards, "skip"),
+                help="Save, and skip every untouched image.",
+            )
+
+
+def _picked_by(session: Session, cards: Sequence[Card]) -> None:
+    card = cards[0]
+    if card.model_version is None or card.strategy == "random" != session.settings.strategy:
+        st.markdown("**What are these?** They are drawn at random until the model knows two classes.")
+        return
+    ago = f", {count(card.labels_ago, 'label')} ago" if card.labels_ago else ""
+    st.markdown(f"**What are these?** Picked by model {card.model_version} with {plain(card.strategy)}{ago}.")
+
+
+def _card(project: Project, session: Session, card: Card) -> None:
+    with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
+        pictures.show(project.learner.dataset, card.row)
+        st.markdown(parts.chip(card))
+        options = _options(session, card)
+        if len(session.class_names) < MANY_CLASSES:
+            st.pills(
+                "Your answer", options, format_func=_shown_escaped, key=_answer_key(card), label_visibility="collapsed"
+            )
+        else:
+            st.selectbox(
+                "Your answer",
+                options,
+                index=None,
+                format_func=_shown,
+                key=_answer_key(card),
+                placeholder="type to find a class",
+                label_visibility="collapsed",
+            )
+
+
+def _options(session: Session, card: Card | None) -> list[str]:
+    """What can be answered, as keys that `_save` understands."""
+    accept = [f"{ACCEPT}:{card.guess}"] if card is not None and card.guess is not None else []
+    return [*accept, *(f"class:{name}" for name in session.class_names), *OUTCOMES]
+
+
+def _shown(option: str) -> str:
+    kind, colon, name = option.partition(":")
+    if not colon:
+        return OUTCOMES[option]
+    return f"✓ {visible(name)}" if kind == ACCEPT else visible(name)
+
+
+def _shown_escaped(option: str) -> str:
+    return plain(_shown(option)) if ":" in option else f":small[{_shown(option)}]"
+
+
+# ---- callbacks
+
+
+def _answer_key(card: Card) -> str:
+    return f"answer:{card.event_id}"
+
+
+def _save(session: Session, cards: Sequence[Card], rest: str | None) -> None:
+    """Store what was answered, and `rest` ("accept", "skip" or None) for what was not touched."""
+    n_saved = 0
+    try:
+        for card in cards:
+            option = st.session_state.get(_answer_key(card)) or _rest_option(card, rest)
+            if option is not None:
+                _answer(session, card.image_id, option, card.event_id)
+                n_saved += 1
+    finally:
+        if n_saved:
+            state.tell(f"{n_saved} saved; {session.n_answered:,} in all")
+    if not n_saved:
+        state.tell("Nothing was answered yet: choose a class, accept the guess, or skip.", "error")
+
+
+def _rest_option(card: Card, rest: str | None) -> str | None:
+    if rest == ACCEPT:
+        return None if card.guess is None else f"{ACCEPT}:{card.guess}"
+    return rest
+
+
+def _answer(session: Session, image_id: str, option: str, event_id: str | None) -> None:
+    _, colon, name = option.partition(":")
+    if colon:
+        session.label(image_id, name, event_id)
+    else:
+        session.skip(image_id, option, event_id)
+
+
+def _change(session: Session, seen: Event) -> None:
+    option = st.session_state[f"change:{seen.event_id}"]
+    _, colon, name = option.partition(":")
+    session.change(seen.event_id, name if colon else None, "label" if colon else option)
+    state.tell("Changed; the next round learns from it.")
+
+
+def _undo(session: Session) -> None:
+    session.undo()
+    state.tell("Undone: the image is asked again.")

@@ -1,0 +1,84 @@
+// One card: its elements, and painting them for a view of the card. Knows no other card and answers nothing.
+
+import { dot, element, mark, say } from "./dom.js";
+import { TOP } from "./keys.js";
+import { answerWords, cardLabel, guessWords, percent } from "./words.js";
+
+export class CardFace {
+  // `words` says what classes are called and which colours they have: {nameOf(id), colourOf(id), many}.
+  constructor(card, id, place, of, words) {
+    this.place = place;
+    this.of = of;
+    this.image = picture(card);
+    this.dot = dot(null);
+    this.name = element("span.name");
+    this.share = element("span.share");
+    this.flag = element("span.flagged", { "aria-hidden": "true" }, "⚑");
+    this.top = words.many ? topList() : null;
+    const frame = element("span.frame", {}, this.image, element("span.check", { "aria-hidden": "true" }), this.flag);
+    this.chip = element("span.chip", {}, words.many ? cap(1) : null, this.dot, this.name, this.share);
+    const attributes = { id, role: "option", "data-image": card.image, "data-cursor": "false", "aria-selected": "false" };
+    this.element = element("div.card", attributes, frame, this.chip, this.top);
+  }
+
+  paint(view, words) {
+    const { answer } = view;
+    const of = answer === null ? view.guess?.class ?? null : answer.class;
+    mark(this.element, "data-state", answer === null ? "open" : answer.outcome);
+    mark(this.element, "data-class", answer?.class == null ? "" : words.nameOf(answer.class));
+    mark(this.element, "aria-label", cardLabel(view, words.nameOf, this.place + 1, this.of));
+    mark(this.element, "data-flagged", Boolean(view.flag));
+    this.flag.title = view.flag ?? "";
+    say(this.name, answerWords(answer, words.nameOf) ?? guessWords(view, words.nameOf));
+    say(this.share, answer === null && view.guess ? percent(view.guess.p) : "");
+    this.dot.hidden = of === null;
+    this.chip.style.setProperty("--colour", of === null ? "var(--edge)" : words.colourOf(of));
+    this.paintSource(view);
+    if (this.top) paintTop(this.top, view.top, words);
+    mark(this.element, "data-guess", view.guess !== null);
+  }
+
+  // A signed address is renewed now and then; an image that is there already is not loaded again.
+  paintSource(view) {
+    const failed = this.image.complete && this.image.naturalWidth === 0;
+    if (failed && this.image.getAttribute("src") !== view.src) this.image.src = view.src;
+  }
+
+  paintCursor(here) {
+    mark(this.element, "data-cursor", here);
+  }
+
+  paintSelected(selected) {
+    mark(this.element, "aria-selected", selected);
+  }
+
+  // A short shake: nothing was done.
+  refuse() {
+    this.element.classList.remove("refused");
+    requestAnimationFrame(() => this.element.classList.add("refused"));
+  }
+}
+
+function picture(card) {
+  const attributes = { alt: card.image, width: card.w, height: card.h, draggable: "false", decoding: "sync" };
+  const image = element(card.pixelated ? "img.pixelated" : "img", attributes);
+  image.src = card.src;
+  return image;
+}
+
+// The first of the most probable classes is the guess on the chip; here are the others.
+function topList() {
+  const rows = Array.from({ length: TOP - 1 }, (_, at) => element("span", {}, cap(at + 2), element("b")));
+  return element("span.top", { "aria-hidden": "true" }, ...rows);
+}
+
+function cap(digit) {
+  return element("kbd", { "aria-hidden": "true" }, String(digit));
+}
+
+function paintTop(list, top, words) {
+  [...list.children].forEach((row, at) => {
+    row.classList.toggle("empty", at + 1 >= top.length);
+    say(row.lastChild, at + 1 < top.length ? words.nameOf(top[at + 1]) : "");
+  });
+}

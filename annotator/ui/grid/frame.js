@@ -1,0 +1,130 @@
+// The frame around the cards: headline, status, buttons, side column. Builds and paints; decides nothing.
+
+import { dot, element, mark, say } from "./dom.js";
+import { factsLine, savedLine, unsavedLine } from "./words.js";
+
+const MANY_BUTTONS = 60;
+
+const COMMANDS = [
+  ["accept", "Accept", "Enter", "Accept the guess"],
+  ["undo", "Undo", "⌫", "Take back the newest answer"],
+  ["skip", "Skip", "S", "Skip"],
+  ["unsure", "Unsure", "U", "Unsure"],
+  ["none", "None", "N", "None of these"],
+  ["accept-rest", "Accept the rest", null, "Accept the guess of every open image of this batch"],
+  ["flag", "Flag", "F", "Flag with a comment"],
+  ["zoom", "Zoom", "Z", "The image in full size"],
+  ["help", "Keys", "?", "All keys"],
+];
+const SHORTCUTS = { "⌫": "Backspace Control+Z" };
+
+export class Frame {
+  constructor() {
+    this.title = element("h2.title");
+    this.why = element("span.why");
+    this.saved = element("b.saved");
+    this.unsaved = element("span.unsaved");
+    this.facts = element("span.facts");
+    this.bar = element("span.bar");
+    this.notice = element("div.notice", { role: "status", "aria-live": "polite" });
+    this.alert = element("div.alert", { role: "alert" });
+    this.place = element("div.place");
+    this.message = element("div.message", { role: "status" });
+    this.classes = element("div.classes", { role: "group", "aria-label": "Classes" });
+    this.commands = element("div.commands", { role: "group", "aria-label": "Commands" }, ...COMMANDS.map(commandButton));
+    this.news = element("p.news");
+    this.note = element("p.note");
+    this.curve = element("figure.curve");
+    this.element = this.built();
+  }
+
+  built() {
+    const status = element("span.status", { role: "status", "aria-live": "polite" }, this.saved, " ", this.unsaved);
+    const state = element("div.state", {}, status, this.facts);
+    const head = element("header.head", {}, this.title, this.why);
+    const line = element("div.line", { "aria-hidden": "true" }, this.bar);
+    const pills = element("div.pills", {}, this.message, this.notice);
+    this.foot = element("div.foot", {}, pills, line, state, this.classes, this.commands);
+    const main = element("section.main", {}, head, this.alert, this.place, this.foot);
+    this.side = element("aside.side", { "aria-label": "Progress" }, this.news, this.curve, this.note);
+    this.columns = element("div.columns", {}, main, this.side);
+    const surface = element("div.surface", { "data-ready": "false" }, this.columns);
+    surface.style.visibility = "hidden"; // until the style sheet is there, which says otherwise
+    return surface;
+  }
+
+  paintHead(title, why, status) {
+    say(this.title, title);
+    say(this.why, why);
+    say(this.facts, factsLine(status));
+  }
+
+  paintStatus(saved, unsaved, late, durable) {
+    const line = unsavedLine(unsaved, late, durable);
+    say(this.saved, savedLine(saved));
+    say(this.unsaved, line);
+    mark(this.unsaved, "data-late", late || !durable);
+  }
+
+  paintLine(done, of) {
+    this.bar.style.transform = `scaleX(${of ? done / of : 0})`;
+  }
+
+  paintSide(news, note) {
+    say(this.news, news);
+    say(this.note, note);
+  }
+
+  paintMessage(text) {
+    say(this.message, text);
+    mark(this.message, "data-shown", Boolean(text));
+  }
+
+  buildClasses(classes, many) {
+    const buttons = many && classes.length > MANY_BUTTONS ? [] : classes.map(classButton);
+    this.classes.replaceChildren(...(many ? [findButton(classes.length)] : []), ...buttons);
+    mark(this.classes, "data-many", many);
+  }
+
+  tell(text, clearAfter = 2500) {
+    say(this.notice, text);
+    clearTimeout(this.noticeTimer);
+    this.noticeTimer = setTimeout(() => say(this.notice, ""), clearAfter);
+  }
+
+  // Alerts stay until they are dismissed or, where `until` is given, for that many milliseconds.
+  warn(text, until = null) {
+    clearTimeout(this.alertTimer);
+    const dismiss = element("button.dismiss", { type: "button", "aria-label": "Dismiss" }, "×");
+    dismiss.addEventListener("click", () => this.calm());
+    this.alert.replaceChildren(element("span", {}, text), dismiss);
+    if (until !== null) this.alertTimer = setTimeout(() => this.calm(), until);
+  }
+
+  calm() {
+    clearTimeout(this.alertTimer);
+    this.alert.replaceChildren();
+  }
+
+  stop() {
+    clearTimeout(this.noticeTimer);
+    this.calm();
+  }
+}
+
+function commandButton([command, label, key, title]) {
+  const keys = key === null ? null : SHORTCUTS[key] ?? key;
+  const attributes = { type: "button", title, "data-command": command, "aria-keyshortcuts": keys };
+  return element("button.command", attributes, label, key === null ? null : element("kbd", { "aria-hidden": "true" }, key));
+}
+
+function classButton(one) {
+  const attributes = { type: "button", "data-class": one.name, "data-id": one.id, "aria-keyshortcuts": one.key };
+  const key = one.key ? element("kbd", { "aria-hidden": "true" }, one.key.toUpperCase()) : null;
+  return element("button.class", { ...attributes, title: one.name }, dot(one.colour), element("span.name", {}, one.name), key);
+}
+
+function findButton(count) {
+  const attributes = { type: "button", "data-command": "find", "aria-keyshortcuts": "/", title: `Search ${count} classes` };
+  return element("button.command.find", attributes, "Find a class", element("kbd", { "aria-hidden": "true" }, "/"));
+}

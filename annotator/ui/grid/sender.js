@@ -1,0 +1,71 @@
+// The sender: hands the outbox to Streamlit at once, again, and while a batch is being chosen. Knows no card.
+
+import { nextDelay } from "./outbox.js";
+
+const AFTER_MOUNT_MS = 50;
+
+export class Sender {
+  // `state` returns {pending, open} of this moment; `onTick` is called whenever something was sent by the clock.
+  constructor(outbox, state, onTick) {
+    this.outbox = outbox;
+    this.state = state;
+    this.onTick = onTick;
+    this.n = 0;
+    this.tries = 0;
+    this.polls = 0;
+    this.waitingFor = 0;
+    this.shown = new Set();
+    this.carried = new Set();
+  }
+
+  start(setStateValue) {
+    this.setStateValue = setStateValue;
+    if (this.running) return;
+    this.running = true;
+    this.later(this.outbox.size ? AFTER_MOUNT_MS : this.delay());
+  }
+
+  stop() {
+    this.running = false;
+    clearTimeout(this.timer);
+  }
+
+  // A new event: everything goes out at once.
+  send() {
+    this.tries = 0;
+    this.post();
+  }
+
+  // Newer data came from the server, acknowledging `settled` events.
+  heard(settled) {
+    this.polls = 0;
+    this.carried.clear();
+    if (settled) this.tries = 0;
+    if (this.running) this.later(this.delay());
+  }
+
+  // `shown` goes along until the server is heard of: a letter may be lost on its way.
+  post() {
+    for (const round of this.shown) this.carried.add(round);
+    this.shown.clear();
+    this.n = Math.max(this.n + 1, Date.now());
+    this.later(this.delay());
+    this.setStateValue("outbox", { n: this.n, events: this.outbox.letter(), shown: [...this.carried] });
+  }
+
+  again() {
+    this.tries += 1;
+    this.polls += 1;
+    this.post();
+    this.onTick();
+  }
+
+  delay() {
+    return nextDelay({ unsaved: this.outbox.size, tries: this.tries, polls: this.polls, ...this.state() });
+  }
+
+  later(delay) {
+    clearTimeout(this.timer);
+    if (delay !== null) this.timer = setTimeout(() => this.again(), delay);
+  }
+}

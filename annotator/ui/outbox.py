@@ -1,0 +1,132 @@
+"""What the browser sends: key presses that it keeps until they are acknowledged. Checked here, then stored.
+
+Anything can stand in it (it comes from outside), in any order and any number of times. An event that is stored, or was
+stored before, is "stored"; one that can never be is "refused"; one that only this moment does not allow (a full disk,
+a busy store) is "kept", and what follows it waits so that the order stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from annotator.errors import AnnotatorError, ConfigError, StoreError
+from annotator.session import Session
+from annotator.store import OUTCOMES, Deciding
+
+FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
+LONGEST_COMMENT, LONGEST_ID, LONGEST_DECISION_MS = 500, 4_000, 86_400_000
+KINDS = ("answer", "change", "undo", "flag")
+
+Result = dict[str, str]
+"""{"status": "stored" | "refused" | "kept", "reason": ...}"""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One event as the browser made it."""
+
+    key: str
+    kind: str
+    event_id: str
+    seen_id: str
+    """Of a change or an undo: the last event of the image's chain that the person saw."""
+    question_id: str
+    outcome: str
+    class_id: int | None
+    comment: str
+    deciding: Deciding
+
+
+def receive(session: Session, value: object) -> dict[str, Result]:
+    """Store what the outbox holds; event key -> what became of it. Events not named are to be sent again."""
+    results: dict[str, Result] = {}
+    for entry in _events(value):
+        key = str(entry.get("key", ""))[:LONGEST_ID]
+        result = _receive_one(session, entry)
+        results[key] = result
+        if result["status"] == "kept":
+            break
+    return results
+
+
+def rounds_shown(value: object) -> list[int]:
+    """Rounds that have been on the screen since the outbox was sent last."""
+    shown = value.get("shown") if isinstance(value, Mapping) else None
+    return [number for number in shown if type(number) is int] if isinstance(shown, list) else []
+
+
+def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: JSON from outside
+    try:
+        _give(session, read_event(entry))
+    except ConfigError as error:
+        return {"status": "refused", "reason": str(error)}
+    except StoreError as error:
+        return {"status": "refused" if error.code in FOR_GOOD else "kept", "reason": str(error)}
+    except AnnotatorError as error:
+        return {"status": "kept", "reason": str(error)}
+    return {"status": "stored"}
+
+
+def _give(session: Session, sent: Sent) -> None:
+    if sent.kind == "undo":
+        session.undo(sent.seen_id)
+    elif sent.kind == "flag":
+        session.flag(sent.question_id, sent.event_id, sent.comment)
+    elif sent.kind == "change":
+        session.change(sent.seen_id, _class_name(session, sent), sent.outcome, sent.deciding)
+    elif sent.outcome == "label":
+        session.label(session.image_of(sent.question_id), str(_class_name(session, sent)), sent.event_id, sent.deciding)
+    else:
+        session.skip(session.image_of(sent.question_id), sent.outcome, sent.event_id, sent.deciding)
+
+
+def _class_name(session: Session, sent: Sent) -> str | None:
+    if sent.outcome != "label":
+        return None
+    found = next((known for known in session.classes if known.class_id == sent.class_id and not known.retired), None)
+    if found is None:
+        raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
+    return found.name
+
+
+def _events(value: object) -> list[Mapping[str, Any]]:  # Any: JSON from outside
+    events = value.get("events") if isinstance(value, Mapping) else None
+    return [entry for entry in events if isinstance(entry, Mapping)] if isinstance(events, list) else []
+
+
+def read_event(entry: Mapping[str, Any]) -> Sent:  # Any: JSON from outside
+    """An event with every field of its type. Raises ConfigError (EVENT) for anything else."""
+    kind = entry.get("kind")
+    outcome = entry.get("outcome")
+    class_id, milliseconds, shown = entry.get("class"), entry.get("ms"), entry.get("guess")
+    if kind not in KINDS or (kind in ("answer", "change") and outcome not in OUTCOMES):
+        raise _unreadable(entry)
+    if type(class_id) is not int and (class_id is not None or outcome == "label"):
+        raise _unreadable(entry)
+    took = milliseconds if type(milliseconds) is int and 0 <= milliseconds <= LONGEST_DECISION_MS else None
+    return Sent(
+        key=_text(entry, "key"),
+        kind=str(kind),
+        event_id=_text(entry, "id"),
+        seen_id=_text(entry, "of"),
+        question_id=_text(entry, "q"),
+        outcome=str(outcome),
+        class_id=class_id,
+        comment=_text(entry, "text")[:LONGEST_COMMENT].strip(),
+        deciding=Deciding(took, shown if type(shown) is bool else None),
+    )
+
+
+def _text(entry: Mapping[str, Any], name: str) -> str:  # Any: JSON from outside
+    text = entry.get(name)
+    if text is None:
+        return ""
+    if not isinstance(text, str) or len(text) > LONGEST_ID:
+        raise _unreadable(entry)
+    return text
+
+
+def _unreadable(entry: Mapping[str, Any]) -> ConfigError:  # Any: JSON from outside
+    return ConfigError(f"The browser sent an answer that cannot be read ({str(entry)[:80]}); reload the page.", "EVENT")

@@ -1,0 +1,56 @@
+"""The oracle at play: its open batch with the answers it will give; the next one follows by itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import streamlit as st
+
+from annotator.project import Project
+from annotator.session import Card, Session
+from annotator.simulate import oracle_of
+from annotator.ui import parts, pictures, state
+from annotator.ui.form import CARD_WIDTH
+from annotator.ui.words import plain
+
+PACE_SECONDS = 1.2
+
+
+def render(project: Project, session: Session) -> None:
+    """The batch, and beside it the curve and the rounds so far."""
+    if not parts.has_batch(session):
+        return
+    st.markdown(parts.facts(session))
+    grid, side = st.columns([2.6, 1], gap="medium")
+    cards = session.remaining
+    with grid:
+        if cards:
+            _batch(project, session, cards)
+        else:
+            parts.finished(session)
+    with side:
+        parts.beside(project, session)
+        parts.rounds_panel(project, session, most=5)
+
+
+def _batch(project: Project, session: Session, cards: Sequence[Card]) -> None:
+    oracle = oracle_of(project)
+    st.markdown(f"**The oracle answers** round {session.round} of {project.config.rounds}.")
+    with st.container(horizontal=True, gap="xsmall", key="oracle-grid"):
+        for card in cards:
+            with st.container(border=True, width=CARD_WIDTH, key=f"oracle-card-{card.row}"):
+                pictures.show(project.learner.dataset, card.row)
+                answer = oracle.answer(card.image_id)
+                sign = "" if card.guess in (None, answer) else " ✗"
+                st.markdown(f"{parts.chip(card)} → **{plain(answer or 'skip')}**{sign}")
+    st.session_state["pace_from"] = time.monotonic()
+    _pacemaker(project)
+
+
+@st.fragment(run_every=0.4)
+def _pacemaker(project: Project) -> None:
+    """One oracle round each time the batch has been on the screen long enough."""
+    if state.is_playing() and time.monotonic() - st.session_state["pace_from"] >= PACE_SECONDS:
+        state.guarded(state.play_round)(project)
+        st.rerun()

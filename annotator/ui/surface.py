@@ -1,0 +1,215 @@
+"""The labeling surface: what the component in the browser is given, and what it gives back.
+
+The component answers key presses by itself and keeps them until the store has them; a run of this fragment stores what
+has come, says which events are stored, and hands over the next batch. Nothing here is waited for.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import lru_cache, partial
+from typing import Any
+
+import streamlit as st
+
+from annotator import images
+from annotator.class_keys import MOST_CLASSES, class_keys
+from annotator.learner import MEASURED_ON
+from annotator.pages import Page, PageCard
+from annotator.project import Project
+from annotator.session import Session
+from annotator.store import LabelClass
+from annotator.types import Dataset
+from annotator.ui import image_route, outbox, state
+from annotator.ui.ahead import Ahead, ahead
+from annotator.ui.colours import class_colour
+from annotator.ui.grid import component
+from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
+from annotator.ui.words import visible
+
+CURVE_POINTS = 400
+LEAST_SIDE = 96
+"""A small image is enlarged by a whole factor to at least this many px."""
+
+
+@st.fragment
+def render(project: Project) -> None:
+    """The surface and, while it waits, the choosing of the next batch."""
+    session = state.session(project)
+    planner = ahead(project.store.project_id)
+    if not session.pages:
+        with st.spinner("Choosing the first images …"):
+            session.look_ahead()
+    _choose_ahead(project, session, planner)
+    component()(
+        key=_key(project, session),
+        data=payload(project, session, planner, _results(project, session)),
+        on_outbox_change=partial(_receive, project, session),
+    )
+
+
+def _key(project: Project, session: Session) -> str:
+    return f"grid-{project.store.project_id}-{session.annotator.annotator_id}"
+
+
+def _receive(project: Project, session: Session) -> None:
+    """Store what the browser has sent; what became of each event goes back with the next data."""
+    value = st.session_state[_key(project, session)].get("outbox")
+    st.session_state[f"{_key(project, session)}-results"] = outbox.receive(session, value)
+    session.shown(outbox.rounds_shown(value))
+
+
+def _results(project: Project, session: Session) -> dict[str, outbox.Result]:
+    found: dict[str, outbox.Result] = st.session_state.get(f"{_key(project, session)}-results", {})
+    return found
+
+
+def _choose_ahead(project: Project, session: Session, planner: Ahead) -> None:
+    if session.is_due and session.n_left and not planner.is_busy:
+        planner.start(session, partial(_warm, project, session))
+
+
+def _warm(project: Project, session: Session) -> None:
+    """Thumbnails of the cards to come are encoded before the browser asks for them."""
+    rows = [card.row for page in session.pages[-1:] for card in page.cards]
+    dataset = project.learner.dataset
+    if rows and not _is_small(dataset, rows[0]):
+        image_route.warm(project, rows, 2 * PHOTO_SIDE)
+
+
+# ---- what the component is given
+
+
+def payload(
+    project: Project, session: Session, planner: Ahead, results: dict[str, outbox.Result]
+) -> dict[str, Any]:  # Any: JSON
+    """Everything that is drawn, in the words of the component's contract."""
+    pages, classes = session.pages, session.classes
+    offered = [label_class for label_class in classes if not label_class.retired]
+    n_left = session.n_left
+    is_open = any(_is_open(card) for page in pages for card in page.cards)
+    return {
+        "project": project.store.project_id,
+        "annotator": session.annotator.annotator_id,
+        "title": "What are these?",
+        "results": results,
+        "pages": [_page(project, page) for page in pages],
+        "pending": n_left > 0 and session.is_due,
+        "finished": not is_open and n_left == 0,
+        "status": {
+            "saved": session.n_answered,
+            "labels": session.n_labels,
+            "round": session.round,
+            "left": n_left,
+            "pool": len(project.learner.dataset),
+            "pace": session.pace,
+        },
+        "news": session.news,
+        "note": _note(project, planner),
+        "curve": _curve(project, session),
+        "classes": _classes(project, offered),
+        "names": {str(known.class_id): visible(known.name) for known in classes if known.retired},
+        "many": len(offered) > MOST_CLASSES,
+    }
+
+
+def _is_open(card: PageCard) -> bool:
+    return card.head is None or card.head.outcome is None
+
+
+def _note(project: Project, planner: Ahead) -> str:
+    failure = planner.failure or project.learner.failure
+    if failure is not None:
+        return str(failure)
+    return "The model is learning in the background. Keep labeling." if project.learner.is_learning else ""
+
+
+def _classes(project: Project, offered: list[LabelClass]) -> list[dict[str, Any]]:  # Any: JSON
+    keys = class_keys([known.name for known in offered], project.config.class_keys)
+    return [
+        {
+            "id": known.class_id,
+            "name": visible(known.name),
+            "key": keys.get(known.name),
+            "colour": class_colour(known.class_id),
+        }
+        for known in offered
+    ]
+
+
+def _curve(project: Project, session: Session) -> dict[str, Any]:  # Any: JSON
+    """Accuracy with its interval by labels, and where model, encoder or strategy changed."""
+    history = session.history
+    name = history[-1].headline if history else None
+    if name is None:
+        return {"points": [], "caption": "", "marks": []}
+    measured = [(point.n_labeled, point.measures[name]) for point in history if point.measures.get(name, {}).get("n")]
+    first = {point.config_version: point.n_labeled for point in reversed(history)}
+    newest = measured[-1][1]
+    return {
+        "points": [[n, found["accuracy"], *found["interval"]] for n, found in measured[-CURVE_POINTS:]],
+        "caption": f"{newest['n']:,} {MEASURED_ON[name]}",
+        "marks": [[first[version], said] for version, said in project.changes.items() if version in first],
+    }
+
+
+def _page(project: Project, page: Page) -> dict[str, Any]:  # Any: JSON
+    return {
+        "round": page.round,
+        "why": _why(page),
+        "labels_at": None if page.model_version is None else page.labels_at,
+        "cards": [_card(project, card) for card in page.cards],
+    }
+
+
+def _why(page: Page) -> str:
+    if page.model_version is None:
+        return "Drawn at random until the model knows two classes"
+    return f"Picked by model {page.model_version} with {page.strategy}"
+
+
+def _card(project: Project, card: PageCard) -> dict[str, Any]:  # Any: JSON
+    head = card.head
+    stands = head is not None and head.outcome is not None
+    return {
+        "image": visible(card.image_id),
+        "q": card.question_id,
+        "n_events": card.n_events,
+        "head": head.event_id if head else None,
+        "seq": head.seq if head and stands else None,
+        "answer": {"outcome": head.outcome, "class": head.class_id} if head and stands else None,
+        "guess": None if card.guess is None else {"class": card.guess, "p": card.probability, "entropy": card.entropy},
+        "audit": card.purpose == "audit",
+        "top": list(card.top),
+        "flag": card.flag,
+        **_picture(project, card.row),
+    }
+
+
+# ---- pictures
+
+
+def _picture(project: Project, row: int) -> dict[str, Any]:  # Any: JSON
+    """Where the browser finds the image, and at which size in px it is drawn."""
+    dataset = project.learner.dataset
+    full = image_route.signed_url(project, row, 0)
+    if _is_small(dataset, row):
+        source, width, height = _inline(dataset.open_image, dataset.version, row)
+        factor = max(1, -(-LEAST_SIDE // max(width, height)))
+        return {"src": source, "full": full, "w": width * factor, "h": height * factor, "pixelated": True}
+    thumbnail = image_route.signed_url(project, row, 2 * PHOTO_SIDE)
+    return {"src": thumbnail, "full": full, "w": PHOTO_SIDE, "h": PHOTO_SIDE, "pixelated": False}
+
+
+def _is_small(dataset: Dataset, row: int) -> bool:
+    """Whether the image is sent with the page: icons are, photos have an address."""
+    return max(_inline(dataset.open_image, dataset.version, row)[1:]) <= SMALL_IMAGE
+
+
+@lru_cache(maxsize=4096)
+def _inline(open_image: Any, version: str, row: int) -> tuple[str, int, int]:  # Any: Dataset.open_image
+    """(the image as a data URL where it is small, width, height); `version` tells datasets apart."""
+    picture = open_image(row, 2 * PHOTO_SIDE)
+    if max(picture.size) > SMALL_IMAGE:
+        return "", *picture.size
+    return "data:image/png;base64," + base64.b64encode(images.png(picture)).decode(), *picture.size

@@ -1,0 +1,346 @@
+"""The second backend as people meet it: switched to in the middle, killed at any moment, without room to write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import expect
+from sklearn.datasets import load_digits
+
+from annotator.project import CACHE, Config, Project
+from annotator.simulate import answer_batch, oracle_of
+from annotator.store import Store
+from tests.conftest import PhotoFolder
+from tests.e2e.conftest import ANNOTATOR_RUN, NewPerson, Server, running
+from tests.e2e.person import Person
+
+TRUTH = load_digits().target
+TRAINING = b"annotator.encoders.keras_autoencoder:train"
+WEIGHTS = "autoencoder.npz"
+TOO_SMALL = "A pool of 20 images is too small to train an autoencoder on"
+CURVE = "[data-testid=stVegaLiteChart] svg"
+
+
+def begun(projects: Path, name: str, config: Config | None = None) -> Path:
+    """A project with two rounds answered and a third one open."""
+    project = Project.create(projects / name, config or Config(name=name, encoder="pixels", batch_size=6))
+    session = project.session("you")
+    for _ in range(2):
+        session.advance()
+        answer_batch(session, oracle_of(project))
+    session.advance()
+    project.close()
+    return project.folder
+
+
+def true_digit(image_id: str) -> str:
+    return str(TRUTH[int(image_id.partition("/")[2])])
+
+
+def label(person: Person) -> dict[str, str]:
+    """Answer the open batch truly -> what was answered; afterwards none of it is asked any more."""
+    answers = {image_id: true_digit(image_id) for image_id in person.asked}
+    for image_id, name in answers.items():
+        person.answer(image_id, name)
+    person.save()
+    person.waits_for(lambda: not set(answers) & set(person.asked))
+    return answers
+
+
+def stored_labels(folder: Path) -> dict[str, str]:
+    """As they stand in the store, for whoever opens it."""
+    project = Project(folder)
+    labels = project.session("you").labels
+    project.close()
+    return labels
+
+
+def stored_config(folder: Path) -> tuple[int, dict[str, object]]:
+    store = Store(folder / "project.sqlite")
+    found = store.config()
+    store.close()
+    return found
+
+
+def uses(folder: Path, encoder: str) -> bool:
+    return stored_config(folder)[1]["encoder"] == encoder
+
+
+def newest_fit_is_by(folder: Path, config_version: int) -> bool:
+    store = Store(folder / "project.sqlite")
+    models = store.models()
+    store.close()
+    return models[-1].config_version == config_version
+
+
+# ---- what runs (Linux)
+
+
+def pid_of(server: Server) -> int:
+    assert server._process is not None
+    return server._process.pid
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def started_by(ancestor: int) -> list[int]:
+    """Every process that a process or one of its children started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            pid = parent = int(folder.name)
+            while parent > 1 and parent != ancestor:
+                parent = parent_of(parent)
+            if parent == ancestor != pid:
+                found.append(pid)
+    return found
+
+
+def training(server: Server) -> list[int]:
+    """The processes that train an encoder for this app."""
+    found = []
+    for pid in started_by(pid_of(server)):
+        with contextlib.suppress(OSError):
+            if TRAINING in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+def has_tensorflow(pid: int) -> bool:
+    return "tensorflow" in Path(f"/proc/{pid}/maps").read_text()
+
+
+@contextlib.contextmanager
+def room_for(server: Server, n_bytes: int) -> Iterator[None]:
+    """As a disk that is nearly full: no file of the app, or of what it starts, can become longer than this."""
+    hard = resource.prlimit(pid_of(server), resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(pid_of(server), resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid_of(server), resource.RLIMIT_FSIZE, (hard, hard))
+
+
+# ---- from one backend to the other
+
+
+def test_encoder_and_model_are_switched_in_the_middle(shared: Server, new_person: NewPerson) -> None:
+    """Labeling goes on while features are learned, the curve marks both changes, then the new model asks.
+
+    All the while TensorFlow is in the app's children alone.
+    """
+    folder = begun(shared.projects, "switched")
+    person = new_person(shared)
+    person.open("?project=switched")
+    typed = stored_labels(folder)
+    person.change_settings(encoder="autoencoder", model="encoder-classifier")
+    typed |= label(person)
+    person.waits_for(lambda: uses(folder, "autoencoder"))
+    version, config = stored_config(folder)
+    assert config["model"] == "encoder-classifier"
+    typed |= label(person)
+    person.waits_for(lambda: newest_fit_is_by(folder, version))
+    typed |= label(person)
+
+    project = Project(folder)
+    assert project.session("you").labels == typed
+    by_config = {fit.version: fit.config_version for fit in project.learner.history}
+    asked = [question for question in project.store.questions() if question.round == project.store.last_round()]
+    assert {by_config[question.model_version or 0] for question in asked} == {version}
+    assert {question.strategy for question in asked} == {"entropy"}
+    assert project.changes == {version - 1: "model: encoder-classifier", version: "encoder: autoencoder"}
+    project.close()
+    person.go_to("Progress")
+    expect(person.page.locator(CURVE).first.locator("[aria-roledescription='rule mark']")).to_have_count(2)
+    assert not has_tensorflow(pid_of(shared))
+    assert any(has_tensorflow(pid) for pid in started_by(pid_of(shared)))
+
+
+def test_a_pool_too_small_to_train_on_says_so(shared: Server, new_person: NewPerson, photo_folder: PhotoFolder) -> None:
+    """Twenty images are labeled on quick features; the page says it now and whenever the project is opened."""
+    person = new_person(shared)
+    person.open("start")
+    person.name_folder(photo_folder(20))
+    person.name_classes("round", "cornered")
+    person.choose_parts(encoder="autoencoder")
+    person.create()
+    person.sees(f"{TOO_SMALL}; it takes 200.")
+    person.sees("The quick features of hog are used.")
+    for image_id in person.asked:
+        person.answer(image_id, "round")
+    person.save()
+    person.reload()
+    person.sees(TOO_SMALL)
+    project = Project(shared.projects / person.project)
+    assert project.config.encoder == "hog"
+    assert len(project.session("you").labels) == 12
+    project.close()
+
+
+def test_a_switch_that_the_pool_is_too_small_for_is_refused(shared: Server, new_person: NewPerson) -> None:
+    """At once and with the reason; the project goes on as it is."""
+    folder = begun(shared.projects, "few", Config(name="few", limit=20, batch_size=4))
+    person = new_person(shared)
+    person.open("?project=few")
+    person.change_settings(encoder="autoencoder")
+    person.is_told(TOO_SMALL)
+    typed = stored_labels(folder) | label(person)
+    assert stored_labels(folder) == typed
+    assert uses(folder, "hog")
+
+
+# ---- killed
+
+
+def test_training_is_killed_at_a_random_moment(shared: Server, new_person: NewPerson) -> None:
+    """The page says what happened, no label is lost, no weights are left to load, and labeling goes on as before."""
+    folder = begun(shared.projects, "killed")
+    person = new_person(shared)
+    person.open("?project=killed")
+    typed = stored_labels(folder)
+    person.change_settings(encoder="autoencoder")
+    person.waits_for(lambda: bool(training(shared)))
+    (child,) = training(shared)
+    person.page.wait_for_timeout(np.random.default_rng().uniform(0, 3000))
+    os.kill(child, signal.SIGKILL)
+    person.is_told("was killed, most likely because the machine ran out of memory. Close other programs")
+    typed |= label(person)
+    assert stored_labels(folder) == typed
+    assert uses(folder, "pixels")
+    assert not [path for path in (shared.projects / CACHE).rglob(f"{WEIGHTS}*") if "killed" in str(path)]
+    person.reload()
+    assert person.n_saved == len(typed)
+
+
+def test_the_app_is_killed_while_it_trains(server: Server, new_person: NewPerson) -> None:
+    """The child goes with it; the next start opens the project with every label and the batch that was open."""
+    folder = begun(server.projects, "cut")
+    person = new_person(server)
+    person.open("?project=cut")
+    person.change_settings(encoder="autoencoder", model="encoder-classifier")
+    typed = stored_labels(folder) | label(person)
+    person.waits_for(lambda: bool(training(server)))
+    (child,) = training(server)
+    asked = person.asked
+    server.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not list((server.projects / CACHE).rglob(f"{WEIGHTS}*"))
+    with person.offline():
+        server.start()
+        person.reload()
+    assert (person.n_saved, person.asked) == (len(typed), asked)
+    typed |= label(person)
+    assert stored_labels(folder) == typed
+    assert uses(folder, "pixels")
+
+
+# ---- no room to write
+
+
+def test_training_finds_no_room(shared: Server, new_person: NewPerson, tmp_path: Path) -> None:
+    """The page says to free some space, labels are stored meanwhile; with room again the same switch succeeds."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(240) % 2
+    images = rng.integers(0, 90, (240, 28, 28), dtype=np.uint8)
+    images[truth == 1, :, 8:16] = 250
+    np.savez(tmp_path / "bars.npz", images=images, labels=truth, class_names=np.array(["blank", "bar"]))
+    parameters = {"path": str(tmp_path / "bars.npz")}
+    folder = begun(shared.projects, "bars", Config(name="bars", source="arrays", source_parameters=parameters))
+    person = new_person(shared)
+    person.open("?project=bars")
+    n_labels = len(stored_labels(folder))
+    with room_for(shared, 1_000_000):  # the store takes a third of it, the weights alone take more
+        person.change_settings(encoder="autoencoder")
+        person.is_told("Free some space")
+        asked = person.asked
+        for image_id in asked:
+            person.answer(image_id, ("blank", "bar")[int(image_id.rpartition("/")[2]) % 2])
+        person.save()
+        assert len(stored_labels(folder)) == n_labels + len(asked)
+        assert uses(folder, "hog")
+    person.change_settings(encoder="autoencoder")
+    person.waits_for(lambda: uses(folder, "autoencoder"))
+    assert len(stored_labels(folder)) == n_labels + len(asked)
+
+
+def test_labels_find_no_room(server: Server, new_person: NewPerson) -> None:
+    """What was said to be saved is in the store; what was not is said not to be; with room again labeling goes on."""
+    folder = begun(server.projects, "full")
+    person = new_person(server)
+    person.open("?project=full")
+    typed = stored_labels(folder)
+    saved = person.n_saved
+    with room_for(server, (folder / "project.sqlite").stat().st_size + 8192):
+        while not person.page.get_by_test_id("stAlert").count():
+            saved = person.n_saved
+            for image_id in person.asked:
+                typed[image_id] = true_digit(image_id)
+                person.answer(image_id, typed[image_id])
+            person.save()
+        person.is_told("Nothing was stored")
+        standing = stored_labels(folder)
+        assert len(standing) >= saved
+        assert standing.items() <= typed.items()
+    person.reload()
+    assert person.n_saved == len(standing)
+    typed = standing | label(person)
+    assert stored_labels(folder) == typed
+
+
+# ---- what is left behind
+
+
+def test_folders_of_jobs_go_when_they_are_done_with(
+    server: Server, new_person: NewPerson, photo_folder: PhotoFolder
+) -> None:
+    """An import's when it was taken, an export's with the next one, a dead process's after a day."""
+    jobs = server.projects / ".jobs"
+    for name in ("tmpold", "999999999-old", "tmpyoung"):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / "log.txt").write_text("")
+        if name != "tmpyoung":
+            for path in (jobs / name / "log.txt", jobs / name):
+                os.utime(path, (time.time() - 2 * 86400,) * 2)
+    person = new_person(server)
+    person.open("start")
+    person.waits_for(lambda: [path.name for path in jobs.iterdir()] == ["tmpyoung"])
+    person.name_folder(photo_folder(20))
+    person.name_classes("round", "cornered")
+    person.create()
+    assert [path.name for path in jobs.iterdir()] == ["tmpyoung"]
+    for form in ("CSV", "JSON Lines"):
+        assert person.export(form).stat().st_size > 0
+    person.waits_for(lambda: len(list(jobs.iterdir())) == 2)
+    server.stop()
+    assert [path.name for path in jobs.iterdir()] == ["tmpyoung"]
+
+
+def test_a_broken_preset_is_named_on_the_start_view(projects: Path, tmp_path: Path, new_person: NewPerson) -> None:
+    """The first start shows the digits all the same."""
+    checkout, copy = Path(__file__).parents[2], tmp_path / "copy"
+    shutil.copytree(checkout / "assets", copy / "assets", ignore=shutil.ignore_patterns("screenshots"))
+    for name in ("annotator", ".streamlit"):
+        (copy / name).symlink_to(checkout / name)
+    (copy / "assets" / "presets" / "cut.json").write_text(json.dumps({"title": "Cut"})[:-3])
+    with running(Server(projects, tmp_path, *ANNOTATOR_RUN, folder=copy)) as server:
+        person = new_person(server)
+        person.open()
+        assert len(person.asked) == 12
+        person.go_to("Start")
+        person.sees("The preset cut.json cannot be used")
+        person.start_demo("Handwritten digits")
+        assert len(person.asked) == 12

@@ -1,0 +1,163 @@
+"""Projects at their edges: a pool too small to train on, no room left, a preset that cannot be read."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from annotator.cli import main
+from annotator.errors import AnnotatorError, ModelError, StoreError
+from annotator.paths import assets
+from annotator.project import Config, Project, broken_presets, list_projects, presets
+from annotator.simulate import answer_batch, oracle_of
+
+SMALL = Config(name="small", source="digits", limit=20, encoder="autoencoder", batch_size=4)
+TOO_SMALL = "A pool of 20 images is too small to train an autoencoder on"
+
+
+@contextmanager
+def file_size_limit(n_bytes: int) -> Iterator[None]:
+    """As a disk that is full from there on: this process can write no file beyond it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# ---- a pool too small to train on
+
+
+def test_a_small_pool_is_labeled_on_quick_features_and_says_so(projects: Path) -> None:
+    """The config tells what is used, the notice why; both are there at the next start, and labeling works."""
+    project = Project.create(projects / "small", SMALL)
+    session = project.session("you")
+    session.advance()
+    answer_batch(session, oracle_of(project))
+    project.close()
+    again = Project(projects / "small")
+    assert again.config.encoder == project.config.encoder == "hog"
+    assert TOO_SMALL in again.notice
+    assert again.notice.endswith("The quick features of hog are used.")
+    assert len(again.session("you").labels) == 4
+    again.close()
+
+
+def test_the_command_line_says_that_a_pool_is_too_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words, and in the report, whose config is the one that was used."""
+    words = "simulate --source digits --limit 20 --encoder autoencoder --batch-size 4 --rounds 1 --json"
+    monkeypatch.setattr("sys.argv", ["annotator", *words.split(), str(tmp_path / "report.json")])
+    main()
+    assert f"{TOO_SMALL}; it takes 200." in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["config"]["encoder"] == "hog"
+
+
+def test_the_notice_goes_with_the_features_it_is_about(projects: Path) -> None:
+    """Another model leaves it, another encoder ends it, and so it is after the next start."""
+    project = Project.create(projects / "small", SMALL)
+    project.change(model="knn")
+    assert TOO_SMALL in project.notice
+    project.change(encoder="pixels")
+    assert project.notice == ""
+    project.close()
+    again = Project(projects / "small")
+    assert again.notice == ""
+    again.close()
+
+
+def test_a_project_knows_beforehand_which_encoder_its_pool_is_too_small_for(projects: Path) -> None:
+    """No job need be started to find out, and the project goes on as it was."""
+    project = Project.create(projects / "small", Config(name="small", source="digits", limit=20, encoder="pixels"))
+    with pytest.raises(ModelError, match=f"{TOO_SMALL}.*quick features of pixels are used") as raised:
+        project.check_pool(SMALL)
+    assert raised.value.code == "MODEL_TOO_SMALL"
+    project.check_pool(Config(encoder="hog"))
+    with pytest.raises(ModelError):
+        project.change(encoder="autoencoder")
+    assert (project.config.encoder, project.changes) == ("pixels", {})
+    project.close()
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "a list"])
+def test_a_lost_note_loses_no_project(projects: Path, damage: str) -> None:
+    """Without it the dataset is found again by its source."""
+    Project.create(projects / "small", SMALL).close()
+    note = projects / "small" / "dataset.json"
+    if damage == "gone":
+        note.unlink()
+    else:
+        note.write_text({"cut": note.read_text()[:40], "a list": "[1]"}[damage])
+    project = Project(projects / "small")
+    assert len(project.learner.dataset) == 20
+    assert json.loads(note.read_text())["folder"] == project.prepared.folder.name
+    project.close()
+
+
+# ---- no room left
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_made(projects: Path) -> None:
+    """Wherever the writing stops: a typed error that says what to do, no project, and the next try succeeds."""
+    refused = 0
+    for n_bytes in (100, 1_000, 3_000, 10_000, 30_000, 60_000, 100_000):
+        try:
+            with file_size_limit(n_bytes):
+                Project.create(projects / "made", Config(source="digits", limit=120)).close()
+        except AnnotatorError as error:
+            refused += 1
+            assert error.code in ("STORE_FULL", "STORE_IO"), error.code
+            assert list_projects(projects) == []
+            shutil.rmtree(projects / ".cache")
+    assert refused >= 5
+    Project.create(projects / "last", Config(source="digits", limit=120)).close()
+    assert [found.error for found in list_projects(projects)] == [""] * len(list_projects(projects))
+
+
+def test_a_change_that_finds_no_room_leaves_the_project_as_it_was(projects: Path) -> None:
+    """Features in use, configuration and labels stay; with room again the same change is made."""
+    project = Project.create(projects / "digits", Config(source="digits", limit=120, encoder="hog"))
+    before = project.learner.dataset
+    with file_size_limit(1_000), pytest.raises(StoreError, match="Free some space") as raised:
+        project.change(encoder="pixels")
+    assert raised.value.code == "STORE_FULL"
+    assert project.learner.dataset is before
+    assert (project.config.encoder, project.changes) == ("hog", {})
+    project.change(encoder="pixels")
+    assert project.learner.dataset is not before
+    project.close()
+
+
+# ---- presets
+
+
+def test_a_broken_preset_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with one file, the others are offered, and a sentence names it."""
+    known = presets()
+    assert broken_presets() == []
+    broken = {
+        "cut": '{"title": "C',
+        "list": "[]",
+        "bare": '{"title": "B"}',
+        "odd": '{"title": "O", "description": "", "order": 9, "config": {"colour": "red"}}',
+        "order": '{"title": "O", "description": "", "order": "last", "config": {}}',
+        "strategy": '{"title": "S", "description": "", "order": 9, "config": {"strategy": "magrin"}}',
+    }
+    shutil.copytree(assets() / "presets", tmp_path / "presets")
+    for name, text in broken.items():
+        (tmp_path / "presets" / f"{name}.json").write_text(text)
+    (tmp_path / "presets" / "bytes.json").write_bytes(b"\xff\xfe")
+    monkeypatch.setattr("annotator.project.assets", lambda: tmp_path)
+    assert presets() == known
+    said = broken_presets()
+    assert len(said) == len(broken) + 1
+    for name in (*broken, "bytes"):
+        assert any(f"The preset {name}.json cannot be used" in sentence for sentence in said)
