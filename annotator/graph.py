@@ -1,9 +1,14 @@
 """Features to a symmetric nearest-neighbour affinity graph. Knows vectors only: no images, no labels.
 
-Neighbours are exact (every pair is compared). Two images are joined where either is among the other's `n_neighbors`
-nearest, with the self-tuned weight exp(-d_ij**2 / (s_i * s_j)), s_i being the distance from i to the last of its
-neighbours (Zelnik-Manor & Perona, "Self-tuning spectral clustering", NIPS 2004). The weight is the same seen from
-both ends, so the union of both directions is symmetric as it is.
+Up to 20,000 images neighbours are exact (every pair is compared). Above that they come from an inverted file: the pool
+is parted into cells around 2 sqrt(n) centroids, and an image is compared with those in the nearest cells, in more of
+them until a sample of images finds 95 % of its true neighbours (Sivic & Zisserman, "Video Google", ICCV 2003; Johnson,
+Douze & Jegou, "Billion-scale similarity search with GPUs", 2017). What it found is the graph's `recall`.
+
+Two images are joined where either is among the other's `n_neighbors` nearest, with the self-tuned weight
+exp(-d_ij**2 / (s_i * s_j)), s_i being the distance from i to the last of its neighbours (Zelnik-Manor & Perona,
+"Self-tuning spectral clustering", NIPS 2004). The weight is the same seen from both ends, so the union of both
+directions is symmetric as it is.
 """
 
 from __future__ import annotations
@@ -18,10 +23,17 @@ import scipy.sparse
 
 from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMatrix, silent
 
+EXACT_UP_TO = 20_000
 QUERIES_PER_CHUNK = 2048
 SPARE = 8  # neighbours looked up beyond those kept: equal distances are then settled by row, not by rounding
+SPARE_IN_CELLS = 2  # fewer where neighbours are not exact anyway: one is the image itself
 MIN_WEIGHT = 1e-6  # an outlier stays joined to its neighbours, however dense they are; W stays well conditioned
 MAX_THREADS = 2
+GOOD_RECALL = 0.95
+N_SAMPLED = 400
+FIRST_CELLS, MOST_CELLS = 8, 64
+POINTS_PER_CENTROID, TRAINING_TURNS = 48, 5
+INDEX_NAME = "index.faiss"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +46,10 @@ class NeighborGraph:
     scales: FloatArray
     """(n_images,) the distance s_i to the last neighbour, > 0."""
     n_neighbors: int
+    recall: float = 1.0
+    """Share of true nearest neighbours that a sample of images found; 1 where every pair was compared."""
+    index_file: Path | None = None
+    """Where the inverted file of a loaded graph lies."""
 
     def connect(self, features: FeatureArray) -> SparseMatrix:
         """Weights of new images' nearest in the pool: (n, n_features) -> (n, n_images) csr_array float64."""
@@ -41,19 +57,46 @@ class NeighborGraph:
             return scipy.sparse.csr_array((0, len(self.features)))
         count = min(self.n_neighbors, len(self.features))
         neighbors, squared = _nearest(self._index, self.features, features, count, silent)
-        last = np.sqrt(squared[:, -1])
-        scales = np.where(last > 0, last, self.scales[neighbors[:, 0]])
-        weights = _weights(squared, scales, self.scales[neighbors])
+        weights = _weights(squared, self._scales_of(neighbors, squared), self.scales[neighbors])
         return _matrix(weights, neighbors, len(self.features))
 
+    def appended(self, features: FeatureArray) -> NeighborGraph:
+        """The graph with more images, (n_new, n_features), after those it has: they are joined to their nearest.
+
+        Costs what is new. Images that were there keep their neighbours and scales among each other, so after many
+        more images than there were a graph built anew is the better one.
+        """
+        if not len(features):
+            return self
+        n_old, n_new = len(self.features), len(features)
+        complete = np.concatenate([self.features, np.asarray(features, dtype=np.float32)])
+        index = self._index_with(features)
+        rows = np.arange(n_old, n_old + n_new)
+        count = min(self.n_neighbors, n_old + n_new - 1)
+        neighbors, squared = _nearest(index, complete, features, count, silent, rows)
+        scales = np.concatenate([self.scales, _scales(np.sqrt(squared[:, -1]))])
+        weights = _weights(squared, scales[rows], scales[neighbors])
+        joined = _matrix(weights, neighbors, n_old + n_new)
+        old = scipy.sparse.csr_array(self.affinity, copy=True)
+        old.resize(n_old, n_old + n_new)
+        directed = scipy.sparse.csr_array(scipy.sparse.vstack([old, joined]))
+        grown = NeighborGraph(complete, _symmetric(directed), scales, self.n_neighbors, self.recall)
+        grown.__dict__["_index"] = index  # what the cached property would make
+        return grown
+
     def save(self, folder: Path) -> None:
-        """Write the parts as .npy files under `folder`; the features are the caller's."""
+        """Write the parts as files under `folder`; the features are the caller's."""
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "weights.npy", self.affinity.data)
         np.save(folder / "neighbors.npy", self.affinity.indices)
         np.save(folder / "starts.npy", self.affinity.indptr)
         np.save(folder / "scales.npy", self.scales)
         np.save(folder / "n_neighbors.npy", np.array(self.n_neighbors))
+        np.save(folder / "recall.npy", np.array(self.recall))
+        if len(self.features) > EXACT_UP_TO:
+            import faiss  # slow to load
+
+            faiss.write_index(self._index, str(folder / INDEX_NAME))
 
     @classmethod
     def load(cls, folder: Path, features: FeatureArray) -> NeighborGraph:
@@ -64,74 +107,150 @@ class NeighborGraph:
         )
         shape = (len(features), len(features))
         affinity = scipy.sparse.csr_array((weights, neighbors, starts), shape=shape, copy=False)
-        return cls(features, affinity, scales, int(np.load(folder / "n_neighbors.npy", allow_pickle=False)))
+        n_neighbors = int(np.load(folder / "n_neighbors.npy", allow_pickle=False))
+        # Graphs of earlier versions were exact throughout and had neither file.
+        kept = folder / "recall.npy"
+        recall = float(np.load(kept, allow_pickle=False)) if kept.exists() else 1.0
+        index_file = folder / INDEX_NAME
+        return cls(features, affinity, scales, n_neighbors, recall, index_file if index_file.exists() else None)
 
     @cached_property
     def _index(self) -> Any:  # faiss ships no types
-        return _build_index(self.features)
+        if self.index_file is None:
+            return _build_index(self.features, self.n_neighbors)[0]
+        import faiss  # slow to load
+
+        faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
+        return faiss.read_index(str(self.index_file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+
+    def _index_with(self, features: FeatureArray) -> Any:  # faiss ships no types
+        """A copy of the index with more images in it."""
+        import faiss  # slow to load
+
+        # One that is memory-mapped can be read again, but not cloned.
+        index = faiss.clone_index(self._index) if self.index_file is None else faiss.read_index(str(self.index_file))
+        index.add(np.ascontiguousarray(features, dtype=np.float32))
+        return index
+
+    def _scales_of(self, neighbors: IntArray, squared: FloatArray) -> FloatArray:
+        """(n,) each new image's own scale; that of its copy in the pool where all its neighbours are copies."""
+        last = np.sqrt(squared[:, -1])
+        return np.where(last > 0, last, self.scales[neighbors[:, 0]])
 
 
 def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = silent) -> NeighborGraph:
     """(n_images, n_features) float32 -> its graph; the same features give the same graph, bit for bit.
 
     Copies (distance 0) have weight 1. An image whose neighbours are all copies takes the median scale of the others.
-    A pool of up to `n_neighbors` images is joined completely.
+    A pool of up to `n_neighbors` images is joined completely. Memory at its peak: about 4 KB an image beside the
+    features, 10 neighbours each.
     """
     n_images = len(features)
     count = min(n_neighbors, n_images - 1)
     if count < 1:
         empty = scipy.sparse.csr_array((n_images, n_images))
         return NeighborGraph(features, empty, np.ones(n_images), n_neighbors)
-    neighbors, squared = _nearest(_build_index(features), features, None, count, report)
+    index, recall = _build_index(features, count, report)
+    neighbors, squared = _nearest(index, features, features, count, report, np.arange(n_images))
     scales = _scales(np.sqrt(squared[:, -1]))
     weights = _weights(squared, scales, scales[neighbors])
-    directed = _matrix(weights, neighbors, n_images)
-    affinity = scipy.sparse.csr_array(directed.maximum(directed.T))
-    affinity.sort_indices()
-    return NeighborGraph(features, affinity, scales, n_neighbors)
+    affinity = _symmetric(_matrix(weights, neighbors, n_images))
+    graph = NeighborGraph(features, affinity, scales, n_neighbors, recall)
+    graph.__dict__["_index"] = index  # what the cached property would make
+    return graph
 
 
-def _build_index(features: FeatureArray) -> Any:  # faiss ships no types
+def _build_index(features: FeatureArray, count: int, report: Report = silent) -> tuple[Any, float]:  # Any: of faiss
+    """What finds neighbours, and its recall."""
     import faiss  # slow to load, and a graph from the cache does without until new images come
 
     faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
-    index = faiss.IndexFlatL2(features.shape[1])
-    index.add(np.ascontiguousarray(features, dtype=np.float32))
-    return index
+    points = np.ascontiguousarray(features, dtype=np.float32)
+    flat = faiss.IndexFlatL2(points.shape[1])
+    if len(points) <= EXACT_UP_TO:
+        flat.add(points)
+        return flat, 1.0
+    report("Parting the pool into cells", 0, len(points))
+    index = faiss.IndexIVFFlat(flat, points.shape[1], int(2 * np.sqrt(len(points))))
+    index.cp.max_points_per_centroid, index.cp.niter = POINTS_PER_CENTROID, TRAINING_TURNS
+    index.train(points[_sample(len(points), index.nlist * POINTS_PER_CENTROID)])
+    index.add(points)
+    return index, _widen(index, points, count)
+
+
+def _widen(index: Any, points: FeatureArray, count: int) -> float:  # Any: faiss ships no types
+    """Let the index look into so many cells that the sample finds enough of its neighbours; its recall."""
+    import faiss  # slow to load
+
+    rows = _sample(len(points), N_SAMPLED)
+    furthest = np.sort(faiss.knn(points[rows], points, count + 1)[0], axis=1)[:, -1:]
+    index.nprobe, recall = FIRST_CELLS, 0.0
+    while True:
+        # A neighbour as near as the last true one is a true one: copies have no order.
+        found = index.search(points[rows], count + 1)[0] <= furthest * (1 + 1e-5) + 1e-12
+        recall = float(np.clip((found.sum(axis=1) - 1) / count, 0, 1).mean())
+        if recall >= GOOD_RECALL or index.nprobe >= MOST_CELLS:
+            return recall
+        index.nprobe *= 2
+
+
+def _sample(n: int, size: int) -> IntArray:
+    """Rows spread over the pool, the same every time."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:size])
 
 
 def _nearest(
     index: Any,  # faiss ships no types
     pool: FeatureArray,
-    queries: FeatureArray | None,
+    queries: FeatureArray,
     count: int,
     report: Report,
+    own_rows: IntArray | None = None,
 ) -> tuple[IntArray, FloatArray]:
     """Rows of the `count` nearest and their squared distances, both (n_queries, count), nearest first.
 
-    Without `queries` the pool asks about itself, and no row is its own neighbour.
+    Where the queries are rows of the pool, `own_rows` says which: no row is its own neighbour.
     """
-    asked = pool if queries is None else queries
-    neighbors = np.empty((len(asked), count), dtype=np.int64)
-    squared = np.empty((len(asked), count))
-    for start in range(0, len(asked), QUERIES_PER_CHUNK):
+    neighbors = np.empty((len(queries), count), dtype=np.int64)
+    squared = np.empty((len(queries), count))
+    is_exact = not hasattr(index, "nprobe")
+    wanted = min(count + (SPARE if is_exact else SPARE_IN_CELLS), len(pool))
+    for start in range(0, len(queries), QUERIES_PER_CHUNK):
         chunk = slice(start, start + QUERIES_PER_CHUNK)
-        _, found = index.search(np.ascontiguousarray(asked[chunk], dtype=np.float32), min(count + SPARE, len(pool)))
-        distances = _squared_distances(asked[chunk], pool, found)
-        if queries is None:
-            own = np.arange(start, start + len(found))[:, None]
-            distances[found == own] = np.inf
+        asked = np.ascontiguousarray(queries[chunk], dtype=np.float32)
+        found = _found(index, asked, pool, wanted)
+        distances = _squared_distances(asked, pool, found, np.float64 if is_exact else np.float32)
+        if own_rows is not None:
+            distances[found == own_rows[chunk, None]] = np.inf
         order = np.lexsort((found, distances))[:, :count]
         neighbors[chunk] = np.take_along_axis(found, order, axis=1)
         squared[chunk] = np.take_along_axis(distances, order, axis=1)
-        report("Finding neighbours", min(chunk.stop, len(asked)), len(asked))
+        report("Finding neighbours", min(chunk.stop, len(queries)), len(queries))
     return neighbors, squared
 
 
-def _squared_distances(queries: FeatureArray, pool: FeatureArray, found: IntArray) -> FloatArray:
+def _found(index: Any, queries: FeatureArray, pool: FeatureArray, wanted: int) -> IntArray:  # Any: faiss
+    """(n_queries, wanted) rows as the index finds them; from all of the pool where its cells hold too few."""
+    import faiss  # slow to load
+
+    found: IntArray = index.search(queries, wanted)[1]
+    short = np.flatnonzero(found[:, -1] < 0)
+    if short.size:
+        found[short] = faiss.knn(queries[short], np.ascontiguousarray(pool, dtype=np.float32), wanted)[1]
+    return found
+
+
+def _squared_distances(queries: FeatureArray, pool: FeatureArray, found: IntArray, precision: type) -> FloatArray:
     """Exact where the index's are not: it subtracts squared lengths, so copies come out a little apart."""
-    differences = pool[found].astype(np.float64) - queries[:, None].astype(np.float64)
-    return np.asarray(np.einsum("nkd,nkd->nk", differences, differences))
+    differences: FloatArray = pool[found].astype(precision, copy=False) - queries[:, None].astype(precision, copy=False)
+    return np.asarray(np.einsum("nkd,nkd->nk", differences, differences), dtype=np.float64)
+
+
+def _symmetric(directed: SparseMatrix) -> SparseMatrix:
+    """The union of both directions."""
+    affinity = scipy.sparse.csr_array(directed.maximum(directed.T))
+    affinity.sort_indices()
+    return affinity
 
 
 def _scales(last: FloatArray) -> FloatArray:

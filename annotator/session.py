@@ -76,6 +76,23 @@ class Answered:
     event: Event | None
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How often answers were what the model had guessed, where people saw the guess and where they did not."""
+
+    n_shown: int
+    n_shown_agreed: int
+    n_hidden: int
+    n_hidden_agreed: int
+
+    @property
+    def gap(self) -> float | None:
+        """Share agreed where shown, minus where hidden: how much a guess on the screen sways people."""
+        if not self.n_shown or not self.n_hidden:
+            return None
+        return self.n_shown_agreed / self.n_shown - self.n_hidden_agreed / self.n_hidden
+
+
 class Session:
     """`label`, `skip`, `undo` and `advance` return nothing; the properties change nothing."""
 
@@ -110,6 +127,8 @@ class Session:
             return
         self._learner.learn(wait, through)
         self._offer()
+        if not self._open():
+            self._learner.learn(wait)  # nothing is left to ask: the last answers count as well
 
     def label(
         self, image_id: str, class_name: str, event_id: str | None = None, deciding: Deciding | None = None
@@ -213,7 +232,10 @@ class Session:
     @property
     def is_due(self) -> bool:
         """Whether `look_ahead` has something to do."""
-        return self._enough() is not None
+        if self._enough() is None:
+            return False
+        has_all_learned = self._learner.trained_through == self._store.head_seq
+        return bool(self.n_left) or not (self._open() or has_all_learned or not self.n_labels)
 
     @property
     def remaining(self) -> list[Card]:
@@ -289,6 +311,21 @@ class Session:
         for answered in self._answered([(question, standing.get(question.image_id)) for question in asked]):
             rounds.setdefault(answered.round, []).append(answered)
         return list(rounds.values())
+
+    @property
+    def agreement(self) -> Agreement:
+        """This annotator's labels against the guesses they were, or were not, shown; audit images are not counted."""
+        answered = {
+            event.question_id: event.class_id
+            for event in self._store.current()
+            if event.annotator_id == self.annotator.annotator_id and event.outcome == "label"
+        }
+        asked = [question for question in self._store.questions() if question.question_id in answered]
+        guessed = [question for question in asked if question.guess is not None and question.purpose == "train"]
+        agreed = [(question.guess_visible, answered[question.question_id] == question.guess) for question in guessed]
+        shown = [same for visible, same in agreed if visible]
+        hidden = [same for visible, same in agreed if not visible]
+        return Agreement(len(shown), sum(shown), len(hidden), sum(hidden))
 
     @property
     def recent(self) -> list[Answered]:

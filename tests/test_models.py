@@ -16,8 +16,9 @@ from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 
 from annotator.errors import ConfigError, ModelError
 from annotator.graph import NeighborGraph
+from annotator.models.equations import BoolArray
 from annotator.models.sklearn_graph import MAX_IMAGES, DenseLabelPropagation, DenseLabelSpreading
-from annotator.models.sparse_graph import BoolArray, SparseLabelPropagation, SparseLabelSpreading
+from annotator.models.sparse_graph import SparseLabelPropagation, SparseLabelSpreading
 from annotator.strategies.uncertainty import Entropy
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Model, Pool, SparseMatrix
 from tests.builders import tiny_dataset

@@ -645,3 +645,19 @@ def chosen(projects: Path, name: str, share: float) -> list[Question]:
     questions = [question for question in made.store.questions() if question.round > 1]
     made.close()
     return questions
+
+
+def test_the_gap_in_agreement_is_reported(projects: Path) -> None:
+    """Answers that follow what is seen, and not what is hidden, leave a gap of all there is."""
+    made = Project.create(projects / "swayed", replace(SMALL, hidden_share=0.5))
+    session = made.session("ada")
+    for _ in range(4):
+        session.advance()
+        for question in made.store.open_questions(session.annotator.annotator_id):
+            guess = question.guess if question.guess is not None else question.rank
+            session.label(question.image_id, str(guess if question.guess_visible else (guess + 1) % 10))
+    found = session.agreement
+    assert (found.n_shown_agreed, found.n_hidden_agreed) == (found.n_shown, 0)
+    assert found.n_shown + found.n_hidden == 18
+    assert found.gap == 1.0
+    made.close()

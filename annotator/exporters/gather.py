@@ -39,13 +39,20 @@ def _full_size(project: Project, row: int) -> Any:  # Any: a PIL image, as Datas
 def _answered_rows(project: Project) -> list[ExportRow]:
     asked = {question.question_id: question for question in project.store.questions()}
     people = {person.annotator_id: person.name for person in project.store.annotators()}
+    flags = project.store.flags()
     return [
-        _answered_row(project, event, asked[str(event.question_id)], people[str(event.annotator_id)])
+        _answered_row(
+            project,
+            event,
+            asked[str(event.question_id)],
+            people[str(event.annotator_id)],
+            flags.get((str(event.image_id), str(event.annotator_id)), ""),
+        )
         for event in project.store.current()
     ]
 
 
-def _answered_row(project: Project, event: Event, question: Question, annotator: str) -> ExportRow:
+def _answered_row(project: Project, event: Event, question: Question, annotator: str, comment: str) -> ExportRow:
     names = project.class_names
     return ExportRow(
         image_id=question.image_id,
@@ -64,6 +71,8 @@ def _answered_row(project: Project, event: Event, question: Question, annotator:
         probability=None,
         event_id=event.event_id,
         row=project.learner.row(question.image_id),
+        milliseconds=event.client_ms,
+        comment=comment,
     )
 
 

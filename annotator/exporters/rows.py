@@ -57,6 +57,10 @@ class ExportRow:
     event_id: str
     row: int
     """Row of the image in the project's dataset."""
+    milliseconds: int | None = None
+    """From when the person could decide until they did, as the browser measured it."""
+    comment: str = ""
+    """What the annotator flagged the image with."""
 
 
 COLUMNS = tuple(column.name for column in fields(ExportRow))

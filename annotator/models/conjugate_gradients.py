@@ -23,8 +23,8 @@ def solve(
     right: FloatArray,
     start: FloatArray,
     is_enough: Callable[[FloatArray, FloatArray], bool],
-) -> tuple[FloatArray, FloatArray]:
-    """The solution of matrix @ solution = right and what is left of `right`, both (n, n_columns).
+) -> tuple[FloatArray, FloatArray, int]:
+    """The solution of matrix @ solution = right, what is left of `right`, both (n, n_columns), and the steps it took.
 
     Ends when `is_enough(solution, residual)`, or when double precision can do no more; the residual that comes back
     is computed anew. Raises ModelError (MODEL_NOT_CONVERGED) after 5,000 iterations.
@@ -36,7 +36,7 @@ def solve(
     negligible = ROUNDING**2 * _column_products(right, right)
     for iteration in range(MAX_ITERATIONS):
         if (energy <= negligible).all() or (iteration % CHECK_EVERY == 0 and is_enough(solution, residual)):
-            return solution, right - matrix @ solution
+            return solution, right - matrix @ solution, iteration
         image = matrix @ direction
         step = _quotient(energy, _column_products(direction, image))
         solution += np.multiply(direction, step, out=scratch)

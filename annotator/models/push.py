@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from annotator.types import FloatArray, IntArray
 
 BLOCK = 64
-LANES = 4  # doubles in a vector register: the width of a row is a multiple of it
 OVER_RELAXATION = 1.3
 FALL = 0.5  # of the level from sweep to sweep
 HIGHEST = 1.0  # the first level, relative to the evidence
@@ -85,10 +84,8 @@ def _settle(
                         for edge in range(starts[row], starts[row + np.uint32(1)]):
                             other = np.uint32(neighbors[np.uint64(edge)])
                             weight = passed_on[np.uint64(edge)]
-                            for lane in range(0, width, LANES):
-                                for column in range(LANES):
-                                    place = np.uint32(lane + column)
-                                    residual[other, place] += weight * moving[place]
+                            for column in range(width):
+                                residual[other, column] += weight * moving[column]
                             active[other // np.uint32(BLOCK)] = 1
                 if residual[row, last] > tolerance * (max(evidence[row], 0.0) + floor):
                     active[block] = 1
@@ -119,14 +116,25 @@ def _publish(
                 probabilities[to, column] = max(solution[row, column], 0.0) / total if total > 0 else 0.0
 
 
-def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:  # Any: numba ships no types
+def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:  # Any: whatever the kernel takes
     """Machine code, kept beside the module or, where that is read-only, in the user's cache directory."""
-    settings = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    flags = {"reassoc", "contract", "nsz"}
     try:
-        return numba.njit(cache=True, **settings)(kernel)  # type: ignore[no-any-return]  # numba ships no types
+        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(kernel)
     except RuntimeError:  # no place to keep it: compiled anew in every process
-        return numba.njit(**settings)(kernel)  # type: ignore[no-any-return]  # numba ships no types
+        return numba.njit(nogil=True, error_model="numpy", fastmath=flags)(kernel)
 
 
 settle = _compiled(_settle)
 publish = _compiled(_publish)
+
+
+def compile_now() -> None:
+    """Compile both kernels, or read them from the cache, by solving a system of one row."""
+    one = np.zeros((1, 2))
+    settle(
+        np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0), one, one.copy(), np.zeros(1),
+        np.ones(1, dtype=np.uint8), np.zeros(1, dtype=np.uint8), 1e-2, 1.0, HIGHEST,
+    )  # fmt: skip
+    order = np.zeros(1, dtype=np.int64)
+    publish(one, np.ones(1), order, np.ones(1, dtype=np.uint8), np.zeros((1, 1)), np.zeros(1), 1)

@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from annotator.learner import Measured
+from annotator.ui.colours import class_colour
 
 WHOLE = alt.Axis(tickMinStep=1, format=",d")
 BAND, LINE, ACCENT = "#2a8bc8", "#2a8bc8", "#d55e00"
@@ -81,12 +82,14 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:
 
 
 def class_balance(counts: dict[str, int]) -> Any:
-    """Labels given per class."""
+    """Labels given per class, in order of creation, in the colours of the labeling surface."""
+    colours = alt.Scale(domain=list(counts), range=[class_colour(class_id) for class_id in range(len(counts))])
     frame = pd.DataFrame({"class": list(counts), "labels": list(counts.values())})
     return (
         alt.Chart(frame, height=max(120, 24 * len(counts)))
-        .mark_bar(color=BAND)
+        .mark_bar()
         .encode(
+            color=alt.Color("class:N", scale=colours, legend=None),
             x=alt.X("labels:Q", axis=WHOLE),
             y=alt.Y("class:N", sort=list(counts), title=None, axis=alt.Axis(labelOverlap=False)),
             tooltip=["class:N", "labels:Q"],

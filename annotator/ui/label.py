@@ -26,6 +26,7 @@ def render(project: Project) -> None:
     elif state.surface() == "form":
         form.render(project, session)
     else:
+        st.button("Run again", key="wake")  # out of sight: the surface presses it where a new server does not know it
         surface.render(project)
 
 

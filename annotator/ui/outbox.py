@@ -51,6 +51,11 @@ def receive(session: Session, value: object) -> dict[str, Result]:
     return results
 
 
+def keys(value: object) -> list[str]:
+    """The keys of all events that the outbox holds."""
+    return [str(entry.get("key", ""))[:LONGEST_ID] for entry in _events(value)]
+
+
 def rounds_shown(value: object) -> list[int]:
     """Rounds that have been on the screen since the outbox was sent last."""
     shown = value.get("shown") if isinstance(value, Mapping) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import base64
 
 import streamlit as st
 from PIL import Image
@@ -20,8 +20,9 @@ SMALL_IMAGE = 64
 def show(dataset: Dataset, row: int, side: int | None = None) -> None:
     """One image, at most `side` px on its longer side; its id is the alternative text."""
     encoded, size = _encoded(dataset, row, side)
-    kind: Literal["PNG", "JPEG"] = "PNG" if encoded.startswith(b"\x89PNG") else "JPEG"
-    st.image(encoded, width=size[0], output_format=kind, alt=visible(dataset.ids[row]))
+    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
+    inline = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"  # a file could be gone before it is asked
+    st.image(inline, width=size[0], alt=visible(dataset.ids[row]))
 
 
 def _encoded(dataset: Dataset, row: int, wanted: int | None) -> tuple[bytes, tuple[int, int]]:

@@ -42,6 +42,7 @@ def render(project: Project) -> None:
         st.caption("Mean entropy of the guesses for all unlabeled images.")
     if measured is not None and newest.headline is not None:
         _report(project, measured, newest.headline)
+    _agreement(session)
     st.markdown("#### What was asked")
     _rounds(project, session)
     st.caption(f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(project.store.head_seq, 'event')}.")
@@ -87,6 +88,20 @@ def _report(project: Project, measured: Mapping[str, Any], name: str) -> None:  
             f"Macro F1 {measured['macro_f1']:.3f}, weighted F1 {measured['weighted_f1']:.3f}, on {measured['n']:,} "
             f"{plain(MEASURED_ON[name])}."
         )
+
+
+def _agreement(session: Session) -> None:
+    """Whether a guess on the screen sways the answers; only where some were hidden."""
+    found = session.agreement
+    if found.gap is None:
+        return
+    shown, hidden = found.n_shown_agreed / found.n_shown, found.n_hidden_agreed / found.n_hidden
+    st.markdown("#### Agreement with the model's guess")
+    st.markdown(
+        f"{percent(shown)} where it was shown ({count(found.n_shown, 'image')}), {percent(hidden)} where it was hidden "
+        f"({count(found.n_hidden, 'image')}): a gap of {100 * found.gap:+.0f} points."
+    )
+    st.caption("A gap far above zero means that guesses sway the answers: hide more of them in the settings.")
 
 
 def _rounds(project: Project, session: Session) -> None:

@@ -14,6 +14,7 @@ import streamlit as st
 
 from annotator import images
 from annotator.class_keys import MOST_CLASSES, class_keys
+from annotator.errors import AnnotatorError
 from annotator.learner import MEASURED_ON
 from annotator.pages import Page, PageCard
 from annotator.project import Project
@@ -25,7 +26,7 @@ from annotator.ui.ahead import Ahead, ahead
 from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
-from annotator.ui.words import visible
+from annotator.ui.words import plain, visible
 
 CURVE_POINTS = 400
 LEAST_SIDE = 96
@@ -34,38 +35,51 @@ LEAST_SIDE = 96
 
 @st.fragment
 def render(project: Project) -> None:
-    """The surface and, while it waits, the choosing of the next batch."""
+    """The surface; where the store fails for a while, it stays as it is, and what is pressed waits in the browser."""
+    key = f"grid-{project.store.project_id}-{state.who()}"
+    try:
+        drawn = _drawn(project, key)
+    except AnnotatorError as error:
+        if f"{key}-drawn" not in st.session_state:
+            st.error(plain(str(error)), icon=":material/error:")
+            st.button("Try again", key="surface-again")
+            return
+        drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
+    st.session_state[f"{key}-drawn"] = drawn
+    component()(key=key, data=drawn, on_outbox_change=partial(_receive, project, key))
+
+
+def _drawn(project: Project, key: str) -> dict[str, Any]:  # Any: JSON
     session = state.session(project)
     planner = ahead(project.store.project_id)
     if not session.pages:
         with st.spinner("Choosing the first images …"):
-            session.look_ahead()
+            session.look_ahead(wait=False)
     _choose_ahead(project, session, planner)
-    component()(
-        key=_key(project, session),
-        data=payload(project, session, planner, _results(project, session)),
-        on_outbox_change=partial(_receive, project, session),
-    )
+    return payload(project, session, planner, _results(key))
 
 
-def _key(project: Project, session: Session) -> str:
-    return f"grid-{project.store.project_id}-{session.annotator.annotator_id}"
-
-
-def _receive(project: Project, session: Session) -> None:
+def _receive(project: Project, key: str) -> None:
     """Store what the browser has sent; what became of each event goes back with the next data."""
-    value = st.session_state[_key(project, session)].get("outbox")
-    st.session_state[f"{_key(project, session)}-results"] = outbox.receive(session, value)
-    session.shown(outbox.rounds_shown(value))
+    value = st.session_state[key].get("outbox")
+    try:
+        session = state.session(project)
+        st.session_state[f"{key}-results"] = outbox.receive(session, value)
+        session.shown(outbox.rounds_shown(value))
+    except AnnotatorError as error:
+        results = {event_key: {"status": "kept", "reason": str(error)} for event_key in outbox.keys(value)}
+        st.session_state[f"{key}-results"] = results | {
+            event_key: result for event_key, result in _results(key).items() if result["status"] != "kept"
+        }
 
 
-def _results(project: Project, session: Session) -> dict[str, outbox.Result]:
-    found: dict[str, outbox.Result] = st.session_state.get(f"{_key(project, session)}-results", {})
+def _results(key: str) -> dict[str, outbox.Result]:
+    found: dict[str, outbox.Result] = st.session_state.get(f"{key}-results", {})
     return found
 
 
 def _choose_ahead(project: Project, session: Session, planner: Ahead) -> None:
-    if session.is_due and session.n_left and not planner.is_busy:
+    if session.is_due and not planner.is_busy:
         planner.start(session, partial(_warm, project, session))
 
 
@@ -94,7 +108,7 @@ def payload(
         "title": "What are these?",
         "results": results,
         "pages": [_page(project, page) for page in pages],
-        "pending": n_left > 0 and session.is_due,
+        "pending": planner.is_busy or session.is_due,
         "finished": not is_open and n_left == 0,
         "status": {
             "saved": session.n_answered,

@@ -65,6 +65,11 @@ class Server:
         self.wait_until_healthy()
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """Everything the process has written."""
         return self._log_file.read_text()
@@ -140,5 +145,5 @@ def new_person(browser: Browser) -> Iterator[NewPerson]:
 
     yield make
     for person in people:
-        person.page.context.close()
+        person.leave()
     assert [problem for person in people for problem in person.problems] == []

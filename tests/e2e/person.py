@@ -74,6 +74,10 @@ class Person:
         with self._one_run():
             self.page.get_by_role("link", name=view, exact=True).locator("visible=true").click()
 
+    def leave(self) -> None:
+        """Close the tab."""
+        self.page.context.close()
+
     @contextmanager
     def offline(self) -> Iterator[None]:
         """While the server is gone the browser complains, and rightly so."""
@@ -100,6 +104,11 @@ class Person:
         return int(self.surface.get_attribute("data-saved") or 0)
 
     @property
+    def n_runs(self) -> int:
+        """How often the whole script has run for this tab."""
+        return self._n_runs
+
+    @property
     def round(self) -> int:
         return int(self.surface.get_attribute("data-round") or 0)
 
@@ -115,7 +124,7 @@ class Person:
         return tuple(int(part) for part in re.findall(r"\d+", colour))
 
     def card(self, image_id: str) -> Locator:
-        return self.page.locator(f".surface .card[data-image={json.dumps(image_id)}]")
+        return self.page.locator(f".surface .card[data-image={json.dumps(image_id, ensure_ascii=False)}]")
 
     def guess(self, image_id: str) -> str | None:
         """The class on the card's chip; None where no guess is shown."""
@@ -271,7 +280,7 @@ class Person:
         self.page.get_by_role("radio", name=form, exact=True).click()
         self.sees(form)
         self.button("Write the export").click()
-        self.button("Download").wait_for()
+        self.button("Download").wait_for(timeout=1000 * BACKGROUND_SECONDS)
         with self.page.expect_download() as started:
             self.button("Download").click()
         return Path(started.value.path())

@@ -31,6 +31,7 @@ def shows_the_digits(server: Server, new_person: NewPerson) -> None:
     assert all(image_id.startswith("digits/") for image_id in person.asked)
     assert (server.projects / "Digits" / "project.sqlite").exists()
     assert person.page.title() == "annotator"
+    person.leave()
 
 
 @pytest.mark.parametrize("way", FROM_THE_CHECKOUT)
@@ -81,6 +82,7 @@ def test_from_a_wheel_outside_the_checkout(
         person = new_person(server, color_scheme="dark")
         person.open()
         assert person.ground == (17, 24, 28)
+        person.leave()
 
 
 @pytest.mark.parametrize("wrong", ["port", "root"])

@@ -5,7 +5,7 @@ import { TOP } from "./keys.js";
 import { answerWords, cardLabel, guessWords, percent } from "./words.js";
 
 export class CardFace {
-  // `words` says what classes are called and which colours they have: {nameOf(id), colourOf(id), many}.
+  // `words` says what classes are called and which colour they have: {nameOf(id), colourOf(id), many}.
   constructor(card, id, place, of, words) {
     this.place = place;
     this.of = of;
@@ -17,8 +17,8 @@ export class CardFace {
     this.top = words.many ? topList() : null;
     const frame = element("span.frame", {}, this.image, element("span.check", { "aria-hidden": "true" }), this.flag);
     this.chip = element("span.chip", {}, words.many ? cap(1) : null, this.dot, this.name, this.share);
-    const attributes = { id, role: "option", "data-image": card.image, "data-cursor": "false", "aria-selected": "false" };
-    this.element = element("div.card", attributes, frame, this.chip, this.top);
+    const marks = { "data-image": card.image, "data-cursor": "false", "aria-selected": "false" };
+    this.element = element("div.card", { id, role: "option", ...marks }, frame, this.chip, this.top);
   }
 
   paint(view, words) {
@@ -52,6 +52,10 @@ export class CardFace {
     mark(this.element, "aria-selected", selected);
   }
 
+  get box() {
+    return this.element.getBoundingClientRect();
+  }
+
   // A short shake: nothing was done.
   refuse() {
     this.element.classList.remove("refused");
@@ -78,7 +82,8 @@ function cap(digit) {
 
 function paintTop(list, top, words) {
   [...list.children].forEach((row, at) => {
-    row.classList.toggle("empty", at + 1 >= top.length);
-    say(row.lastChild, at + 1 < top.length ? words.nameOf(top[at + 1]) : "");
+    const known = at + 1 < top.length;
+    row.classList.toggle("empty", !known);
+    say(row.lastChild, known ? words.nameOf(top[at + 1]) : "type to find a class");
   });
 }

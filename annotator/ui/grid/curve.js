@@ -60,10 +60,10 @@ function gridLines(scale) {
 function labelTicks(scale) {
   const ticks = Array.from({ length: Math.round(scale.end / scale.step) + 1 }, (_, at) => at * scale.step);
   const bottom = HEIGHT - PLOT.bottom;
-  const texts = ticks.map((n) => drawn("text", { x: scale.x(n), y: bottom + 15, "text-anchor": "middle" }, String(n)));
   const middle = (PLOT.left + WIDTH - PLOT.right) / 2;
-  return [...texts, drawn("text", { class: "axis", x: middle, y: HEIGHT - 4, "text-anchor": "middle" }, "labels"),
-    drawn("text", { class: "axis", x: PLOT.left + 5, y: PLOT.top + 11 }, "accuracy")];
+  const centred = (x, y, text) => drawn("text", { x, y, "text-anchor": "middle" }, text);
+  return [...ticks.map((n) => centred(scale.x(n), bottom + 15, n.toLocaleString("en"))),
+    centred(middle, HEIGHT - 4, "labels"), drawn("text", { x: PLOT.left + 5, y: PLOT.top + 11 }, "accuracy")];
 }
 
 function rule(scale, [n, text]) {

@@ -14,7 +14,7 @@ export class Finder {
     this.list = element("div.found", { role: "listbox", id: "found", "aria-label": "Classes" });
     this.element = element("div.finder", { hidden: true }, this.list, this.input);
     this.input.addEventListener("input", () => this.find());
-    this.input.addEventListener("blur", () => this.close());
+    this.input.addEventListener("blur", () => this.hide()); // the focus has gone elsewhere and stays there
     this.list.addEventListener("mousedown", (event) => event.preventDefault()); // the input keeps the focus
     this.list.addEventListener("click", (event) => this.clicked(event));
   }
@@ -34,21 +34,24 @@ export class Finder {
 
   close() {
     if (!this.isOpen) return;
-    this.element.hidden = true;
+    this.hide();
     this.onClose();
+  }
+
+  hide() {
+    this.element.hidden = true;
   }
 
   find() {
     this.found = rank(this.classes, this.top, this.input.value);
-    this.list.replaceChildren(...this.found.map((one, at) =>
-      element("div.option", { role: "option", id: `found-${at}` }, dot(one.colour), element("span.name", {}, one.name))));
-    if (!this.found.length) this.list.append(element("div.nothing", {}, "no class of this name"));
+    this.list.replaceChildren(...this.found.map(option));
     this.choose(0);
+    if (!this.found.length) this.list.append(element("div.nothing", {}, "no class of this name"));
   }
 
   choose(at) {
     this.at = Math.max(0, Math.min(this.found.length - 1, at));
-    [...this.list.children].forEach((option, place) => option.setAttribute("aria-selected", place === this.at));
+    [...this.list.children].forEach((child, place) => child.setAttribute("aria-selected", place === this.at));
     this.list.children[this.at]?.scrollIntoView({ block: "nearest" });
     this.input.setAttribute("aria-activedescendant", this.found.length ? `found-${this.at}` : "");
   }
@@ -65,8 +68,8 @@ export class Finder {
   }
 
   clicked(event) {
-    const option = event.target.closest(".option");
-    if (option) this.take(this.found[[...this.list.children].indexOf(option)]);
+    const chosen = event.target.closest(".option");
+    if (chosen) this.take(this.found[[...this.list.children].indexOf(chosen)]);
   }
 
   take(one) {
@@ -74,4 +77,9 @@ export class Finder {
     this.close();
     this.onChoose(one.id);
   }
+}
+
+function option(one, at) {
+  const attributes = { role: "option", id: `found-${at}` };
+  return element("div.option", attributes, dot(one.colour), element("span.name", {}, one.name));
 }

@@ -31,7 +31,8 @@ export class Frame {
     this.place = element("div.place");
     this.message = element("div.message", { role: "status" });
     this.classes = element("div.classes", { role: "group", "aria-label": "Classes" });
-    this.commands = element("div.commands", { role: "group", "aria-label": "Commands" }, ...COMMANDS.map(commandButton));
+    const group = { role: "group", "aria-label": "Commands" };
+    this.commands = element("div.commands", group, ...COMMANDS.map(commandButton));
     this.news = element("p.news");
     this.note = element("p.note");
     this.curve = element("figure.curve");
@@ -43,9 +44,9 @@ export class Frame {
     const state = element("div.state", {}, status, this.facts);
     const head = element("header.head", {}, this.title, this.why);
     const line = element("div.line", { "aria-hidden": "true" }, this.bar);
-    const pills = element("div.pills", {}, this.message, this.notice);
+    const pills = element("div.pills", {}, this.alert, this.message, this.notice);
     this.foot = element("div.foot", {}, pills, line, state, this.classes, this.commands);
-    const main = element("section.main", {}, head, this.alert, this.place, this.foot);
+    const main = element("section.main", {}, head, this.place, this.foot);
     this.side = element("aside.side", { "aria-label": "Progress" }, this.news, this.curve, this.note);
     this.columns = element("div.columns", {}, main, this.side);
     const surface = element("div.surface", { "data-ready": "false" }, this.columns);
@@ -115,16 +116,19 @@ export class Frame {
 function commandButton([command, label, key, title]) {
   const keys = key === null ? null : SHORTCUTS[key] ?? key;
   const attributes = { type: "button", title, "data-command": command, "aria-keyshortcuts": keys };
-  return element("button.command", attributes, label, key === null ? null : element("kbd", { "aria-hidden": "true" }, key));
+  return element("button.command", attributes, label, cap(key));
 }
 
-function classButton(one) {
-  const attributes = { type: "button", "data-class": one.name, "data-id": one.id, "aria-keyshortcuts": one.key };
-  const key = one.key ? element("kbd", { "aria-hidden": "true" }, one.key.toUpperCase()) : null;
-  return element("button.class", { ...attributes, title: one.name }, dot(one.colour), element("span.name", {}, one.name), key);
+function classButton({ id, name, key, colour }) {
+  const attributes = { type: "button", title: name, "data-class": name, "data-id": id, "aria-keyshortcuts": key };
+  return element("button.class", attributes, dot(colour), element("span.name", {}, name), cap(key?.toUpperCase()));
 }
 
-function findButton(count) {
-  const attributes = { type: "button", "data-command": "find", "aria-keyshortcuts": "/", title: `Search ${count} classes` };
-  return element("button.command.find", attributes, "Find a class", element("kbd", { "aria-hidden": "true" }, "/"));
+function findButton(n) {
+  const attributes = { type: "button", "data-command": "find", "aria-keyshortcuts": "/", title: `Search ${n} classes` };
+  return element("button.command.find", attributes, "Find a class", cap("/"));
+}
+
+function cap(key) {
+  return key ? element("kbd", { "aria-hidden": "true" }, key) : null;
 }

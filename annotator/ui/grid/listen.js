@@ -22,7 +22,7 @@ export class Listener {
 
   key(event) {
     const target = event.composedPath()[0];
-    const ours = this.root.contains(target);
+    const ours = target instanceof Node && this.root.contains(target);
     if (!ours && !isGround(document.activeElement)) return;
     if (pageIsBusy()) return;
     const overlay = this.surface.overlay;

@@ -41,19 +41,18 @@ export class Outbox {
     return entry;
   }
 
-  // Drop what was stored or refused. Returns the reasons: of what was refused, and of what is kept for later.
+  // Drop what was stored or refused. Returns the events stored, and the reasons for what was refused or kept for later.
   settle(results) {
-    const refused = [];
-    let kept = null;
+    const verdict = { stored: [], refused: [], kept: [] };
     this.events = this.events.filter((event) => {
       const result = results[event.key];
-      if (result?.status === "kept") kept = result.reason;
-      if (result?.status !== "stored" && result?.status !== "refused") return true;
-      if (result.status === "refused") refused.push(result.reason);
+      if (result === undefined || !(result.status in verdict)) return true;
+      verdict[result.status].push(result.status === "stored" ? event : result.reason);
+      if (result.status === "kept") return true;
       this.drop(event, result.status);
       return false;
     });
-    return { refused, kept };
+    return verdict;
   }
 
   // What is sent: everything, in order, without the running number.
@@ -130,4 +129,21 @@ export function pollDelay(pending, open, polls) {
 export function nextDelay({ unsaved, pending, open, tries, polls }) {
   const delays = [resendDelay(unsaved, tries), pollDelay(pending, open, polls)].filter((delay) => delay !== null);
   return delays.length ? Math.min(...delays) : null;
+}
+
+// The browser's storage, or null where it cannot be used.
+export function browserStorage() {
+  try {
+    const probe = "annotator:probe";
+    localStorage.setItem(probe, "");
+    localStorage.removeItem(probe);
+    return localStorage;
+  } catch {
+    return null;
+  }
+}
+
+// Twelve hexadecimal digits; unlike crypto.randomUUID also where the page is not served securely.
+export function randomId() {
+  return [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -2,7 +2,7 @@
 // differs; knows no keys and no server.
 
 import { CardFace } from "./cards.js";
-import { element } from "./dom.js";
+import { element, mark } from "./dom.js";
 import { fold } from "./events.js";
 import { count } from "./words.js";
 
@@ -20,7 +20,7 @@ export class Page {
     if (this.element) return;
     const of = this.cards.length;
     this.faces = this.cards.map((card, at) => new CardFace(card, `card-${this.round}-${at}`, at, of, words));
-    this.painted = this.cards.map(() => null);
+    this.painted = [];
     const label = `Batch ${this.round}, ${count(of, "image")}`;
     const attributes = { role: "listbox", "aria-multiselectable": "true", tabindex: "0", "aria-label": label };
     this.element = element("div.page", attributes, ...this.faces.map((face) => face.element));
@@ -34,24 +34,19 @@ export class Page {
     for (const face of this.faces) face.image.decode().catch(() => null); // a broken image shows its name instead
   }
 
-  get isCurrent() {
-    return this.shows(this.page);
-  }
-
   // Whether this page shows exactly these cards, in this order.
   shows(page) {
     return page.cards.length === this.cards.length && page.cards.every((card, place) => card.q === this.cards[place].q);
   }
 
-  // Newer data for the same cards. Where cards were exchanged, those that stayed are updated: none vanishes meanwhile.
-  update(page) {
+  // Newer data for the same cards. One that the server no longer sends stays, with what it has stored of it since.
+  update(page, stored, statesOf) {
     const newer = new Map(page.cards.map((card) => [card.q, card]));
-    this.page = page;
-    this.cards = this.cards.map((card) => newer.get(card.q) ?? card);
+    this.cards = this.cards.map((card) => newer.get(card.q) ?? fold(card, stored, statesOf(card.q)));
   }
 
-  fold(events, states) {
-    this.views = this.cards.map((card) => fold(card, events, states));
+  fold(events, statesOf) {
+    this.views = this.cards.map((card) => fold(card, events, statesOf(card.q)));
   }
 
   get open() {
@@ -65,13 +60,16 @@ export class Page {
   // Paint the cards whose view has changed. `words` is a new object whenever classes have changed.
   paint(words) {
     this.views.forEach((view, place) => {
-      const now = [view.head, view.answer, view.guess?.class, view.guess?.p, view.audit, view.flag, view.src, view.top];
-      const text = JSON.stringify(now);
-      const painted = this.painted[place];
-      if (painted?.text === text && painted.words === words) return;
-      this.painted[place] = { text, words };
+      if (this.painted[place]?.view === view && this.painted[place].words === words) return;
+      this.painted[place] = { view, words };
       this.faces[place].paint(view, words);
     });
+  }
+
+  // Tell a screen reader which card the cursor is on, if any.
+  point(face) {
+    if (face) mark(this.element, "aria-activedescendant", face.element.id);
+    else this.element?.removeAttribute("aria-activedescendant");
   }
 
   placeOf(node) {

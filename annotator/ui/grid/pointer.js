@@ -17,7 +17,9 @@ export class Pointer {
     stage.append(this.lasso);
     const listeners = { pointerdown: "down", pointermove: "move", pointerup: "up", pointercancel: "cancel",
       click: "click", contextmenu: "menu", pointerover: "over", pointerleave: "leave" };
-    for (const [name, method] of Object.entries(listeners)) stage.addEventListener(name, (event) => this[method](event));
+    for (const [name, method] of Object.entries(listeners)) {
+      stage.addEventListener(name, (event) => this[method](event));
+    }
   }
 
   down(event) {
@@ -25,11 +27,12 @@ export class Pointer {
     this.swallow = false;
     if (event.button !== 0 || !this.isOnPage(event)) return;
     this.from = { x: event.clientX, y: event.clientY, id: event.pointerId, touch: event.pointerType !== "mouse" };
-    if (this.from.touch) this.press = setTimeout(() => this.longPress(event.target), LONG_PRESS_MS);
+    const { target } = event; // once the event is over, it only names the whole component
+    if (this.from.touch) this.press = setTimeout(() => this.longPress(target), LONG_PRESS_MS);
   }
 
   longPress(target) {
-    this.from = null;
+    this.cancel();
     this.swallow = true;
     const place = this.page().placeOf(target);
     if (place >= 0) this.on.toggle(place);
@@ -50,7 +53,7 @@ export class Pointer {
     if (!this.boxes) {
       this.stage.setPointerCapture(this.from.id);
       this.ground = this.stage.getBoundingClientRect();
-      this.boxes = this.page().faces.map((face) => face.element.getBoundingClientRect());
+      this.boxes = this.page().faces.map((face) => face.box);
       this.lasso.hidden = false;
     }
     const [left, right] = [this.from.x, event.clientX].sort((a, b) => a - b);
@@ -70,6 +73,7 @@ export class Pointer {
 
   cancel() {
     clearTimeout(this.press);
+    this.press = null;
     this.from = null;
     this.boxes = null;
     this.lasso.hidden = true;

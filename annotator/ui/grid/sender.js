@@ -1,8 +1,11 @@
 // The sender: hands the outbox to Streamlit at once, again, and while a batch is being chosen. Knows no card.
 
 import { nextDelay } from "./outbox.js";
+import { wake } from "./wake.js";
 
 const AFTER_MOUNT_MS = 50;
+const SILENT_TRIES = 3;
+const SILENT_POLLS = 8;
 
 export class Sender {
   // `state` returns {pending, open} of this moment; `onTick` is called whenever something was sent by the clock.
@@ -53,9 +56,11 @@ export class Sender {
     this.setStateValue("outbox", { n: this.n, events: this.outbox.letter(), shown: [...this.carried] });
   }
 
+  // A server that was started anew knows nothing of this page until the whole script has run for it.
   again() {
     this.tries += 1;
     this.polls += 1;
+    if (this.tries >= SILENT_TRIES || this.polls >= SILENT_POLLS) wake();
     this.post();
     this.onTick();
   }

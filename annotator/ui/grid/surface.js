@@ -1,82 +1,102 @@
 // The labeling surface: one annotator's batches, one page at a time. Wires cards, keys, pointer, outbox and sender; the
 // rules themselves stand in their own files. Knows Streamlit only as a function that takes the outbox.
 
-import { curve } from "./curve.js";
+import { Batches } from "./batches.js";
+import { Buttons } from "./buttons.js";
 import { Comment } from "./comment.js";
-import { layout, lowestOpen, moved, neighbour, nextOpen, range } from "./cursor.js";
+import { lowestOpen, moved, neighbour, nextOpen, range } from "./cursor.js";
+import { Afloat } from "./afloat.js";
+import { curve } from "./curve.js";
 import { mark } from "./dom.js";
-import { answerEvent, apply, flagEvent, labelsOnTheirWay, newestAnswer, sameAnswer, undoEvent } from "./events.js";
+import { answerEvent, flagEvent, sameAnswer, undoEvent } from "./events.js";
 import { Finder } from "./finder.js";
 import { Frame } from "./frame.js";
 import { Help } from "./help.js";
 import { keyboardOf } from "./keys.js";
 import { Listener } from "./listen.js";
-import { Outbox } from "./outbox.js";
-import { Page } from "./pages.js";
+import { Outbox, browserStorage, randomId } from "./outbox.js";
 import { Pointer } from "./pointer.js";
+import { Room } from "./room.js";
 import { Sender } from "./sender.js";
-import { answerWords, count, guessWords, percent, whyLine } from "./words.js";
+import { classWords, count, viewWords, whyLine } from "./words.js";
 import { Preview, Zoom } from "./zoom.js";
 
 const LATE_MS = 3000;
 const WAIT_MS = 150;
 const ALERT_MS = 10000;
-const BOUNCE_MS = 50;
-const COLUMN_GAP_PX = 28;
-const HEAD_PX = 44;
-const BELOW_PX = 33;
-const BELOW_MANY_PX = 107;
-const OUTCOMES = { skip: "skip", unsure: "unsure", none: "none-of-these" };
 
 export class Surface {
   constructor(root, { project, annotator }) {
     this.root = root;
     this.owner = `${project}:${annotator}`;
-    this.outbox = new Outbox(project, annotator, random(), storage());
+    this.outbox = new Outbox(project, annotator, randomId(), browserStorage());
     this.sender = new Sender(this.outbox, () => this.demand, () => this.paintStatus());
-    this.states = new Map();
-    this.pages = new Map();
+    this.batches = new Batches(this.outbox);
     this.page = null;
     this.cursor = -1;
-    this.columns = 1;
     this.selected = new Set();
     this.looking = false;
+    this.keeping = null;
     this.buildParts();
     root.append(this.element);
   }
 
   buildParts() {
     const refocus = () => this.focus();
+    const page = () => this.page;
     this.frame = new Frame();
     this.element = this.frame.element;
+    this.room = new Room(this.frame, page, () => this.data.many);
     this.listener = new Listener(this, this.root);
+    this.afloat = new Afloat();
     this.zoom = new Zoom(refocus);
     this.help = new Help(refocus);
     this.preview = new Preview();
     this.finder = new Finder((id) => this.answer({ outcome: "label", class: id }, this.chosen), refocus);
     this.comment = new Comment((text) => this.flag(text), refocus);
-    this.pointer = new Pointer(this.frame.place, () => this.page, this.pointerHandlers());
     this.frame.place.append(this.comment.element);
     this.frame.foot.prepend(this.finder.element);
     this.element.append(this.zoom.element, this.help.element, this.preview.element);
-    const { foot } = this.frame;
-    foot.addEventListener("mousedown", (event) => this.keepFocus(event));
-    foot.addEventListener("click", (event) => this.clicked(event));
-    this.sizes = new ResizeObserver(() => this.arrange());
+    this.pointer = new Pointer(this.frame.place, page, this.pointerHandlers());
+    this.buttons = new Buttons(this.frame.foot, this.buttonHandlers());
+  }
+
+  pointerHandlers() {
+    return {
+      tap: (place) => this.tap(place),
+      toggle: (place) => this.toggle(place),
+      lasso: (places) => this.select(places),
+      ground: () => this.select([]),
+      hover: (place) => this.preview.show(this.page.views[place], this.page.faces[place].box),
+      leave: () => this.preview.hide(),
+    };
+  }
+
+  buttonHandlers() {
+    return {
+      answer: (answer) => this.answer(answer, this.chosen),
+      command: (name) => (name === "accept" ? this.accept(this.chosen) : this.perform({ do: name, text: "" })),
+      focus: () => this.overlay ?? this.focus(),
+    };
   }
 
   // ---- from Streamlit
 
   start(setStateValue) {
-    this.listener.start();
-    for (const part of [this.frame.columns, this.frame.foot]) this.sizes.observe(part);
     this.sender.start(setStateValue);
+    if (this.running) return;
+    this.running = true;
+    this.listener.start();
+    this.afloat.start();
+    this.room.start();
   }
 
   stop() {
+    this.running = false;
     this.listener.stop();
+    this.afloat.stop();
     this.sender.stop();
-    this.sizes.disconnect();
+    this.room.stop();
     this.frame.stop();
     this.preview.hide();
     clearTimeout(this.waitTimer);
@@ -85,10 +105,10 @@ export class Surface {
 
   receive(data) {
     const before = this.outbox.size;
-    const verdict = this.outbox.settle(data.results ?? {});
+    const verdict = this.outbox.settle(data.results);
     this.takeClasses(data);
     this.data = data;
-    this.takePages(data.pages);
+    this.batches.take(data.pages, verdict.stored, this.page?.round);
     this.settle();
     this.paint();
     this.paintSide();
@@ -103,12 +123,7 @@ export class Surface {
     if (text === this.classesText) return;
     this.classesText = text;
     if (this.words && this.words.many !== many) this.forgetPages();
-    const byId = new Map(classes.map((one) => [one.id, one]));
-    this.words = {
-      many,
-      nameOf: (id) => byId.get(id)?.name ?? names[id] ?? `class ${id}`,
-      colourOf: (id) => byId.get(id)?.colour ?? "var(--st-border-color)",
-    };
+    this.words = classWords(classes, names, many);
     this.keyboard = keyboardOf(classes, many);
     this.frame.buildClasses(classes, many);
   }
@@ -117,53 +132,36 @@ export class Surface {
   forgetPages() {
     this.page?.element.remove();
     this.page = null;
-    this.pages.clear();
-  }
-
-  takePages(pages) {
-    const rounds = new Set(pages.map((page) => page.round));
-    for (const round of this.pages.keys()) {
-      if (!rounds.has(round) && round !== this.page?.round) this.pages.delete(round);
-    }
-    for (const page of pages) this.takePage(page);
-    for (const page of this.pages.values()) page.fold(this.outbox.events, this.states);
-  }
-
-  takePage(page) {
-    const known = this.pages.get(page.round);
-    if (known && (known === this.page || known.shows(page))) known.update(page);
-    else this.pages.set(page.round, new Page(page));
+    this.batches.forget();
   }
 
   // After new data: stay where the person is, unless there is nothing left to do here.
   settle() {
     if (this.page?.openCount) {
       if (this.cursor < 0) this.moveTo(nextOpen(this.page.open, -1));
-      return;
+    } else if (!(this.page && this.looking) && !this.showLowest() && !this.page && this.batches.rounds.length) {
+      this.show(Math.max(...this.batches.rounds), -1);
     }
-    if (this.page && this.looking) return;
-    if (!this.showLowest() && !this.page && this.pages.size) this.show(Math.max(...this.pages.keys()), -1);
   }
 
   buildAhead() {
     const idle = window.requestIdleCallback ?? ((call) => setTimeout(call, 30));
     idle(() => {
-      for (const page of this.pages.values()) {
-        if (page !== this.page && page.openCount) page.prepare(this.words);
-      }
+      for (const page of this.batches.all) if (page !== this.page && page.openCount) page.prepare(this.words);
     });
   }
 
+  // What is kept for later is said once, until it has changed: the same reason comes with every sending.
   tellVerdict({ refused, kept }) {
     if (refused.length) {
       const more = refused.length > 1 ? ` (${count(refused.length, "answer")} in all)` : "";
       this.frame.warn(`Not stored: ${refused[0]}${more}`, ALERT_MS);
-    } else if (kept !== null) {
-      this.frame.warn(`Not stored yet, kept in this browser and sent again: ${kept}`);
-    } else if (this.keptBefore) {
+    } else if (kept.length && kept[0] !== this.keeping) {
+      this.frame.warn(`Not stored yet, kept in this browser and sent again: ${kept[0]}`);
+    } else if (!kept.length && this.keeping !== null) {
       this.frame.calm();
     }
-    this.keptBefore = kept !== null;
+    this.keeping = kept[0] ?? null;
   }
 
   // ---- what there is
@@ -189,29 +187,25 @@ export class Surface {
     return [...this.selected].sort((a, b) => a - b);
   }
 
-  get openRounds() {
-    return [...this.pages.values()].map((page) => [page.round, page.openCount]);
-  }
-
   get demand() {
-    const open = this.openRounds.reduce((sum, [, count]) => sum + count, 0);
-    return { pending: Boolean(this.data?.pending), open };
+    return { pending: this.data.pending, open: this.batches.openCount };
   }
 
   get isWaiting() {
-    return !this.data.finished && this.demand.open === 0;
+    return !this.data.finished && this.batches.openCount === 0;
   }
 
   // ---- commands
 
   perform(command) {
     this.preview.hide();
-    const places = command.all && this.selected.size ? this.inOrder : this.here;
+    const places = command.all ? this.chosen : this.here;
     const actions = {
       class: () => this.answer({ outcome: "label", class: command.class }, places),
       top: () => this.answerTop(command.place, places),
       outcome: () => this.answer({ outcome: command.outcome }, places),
       accept: () => this.accept(places),
+      "accept-rest": () => this.acceptRest(),
       undo: () => this.undo(),
       move: () => this.arrow(command.to, command.extend),
       page: () => this.look(command.by),
@@ -232,13 +226,13 @@ export class Surface {
   answerTop(rank, places) {
     const ids = this.view?.top ?? [];
     if (rank < ids.length) this.answer({ outcome: "label", class: ids[rank] }, places);
-    else this.refuse("no such name on this card");
+    else this.refuse("No such name on this card");
   }
 
   accept(places) {
     const guessed = places.filter((place) => this.page.views[place].guess !== null);
     if (guessed.length) this.give(guessed.map((place) => [place, this.guessAt(place)]));
-    else this.refuse("No guess to accept");
+    else if (places.length) this.refuse("No guess to accept");
   }
 
   acceptRest() {
@@ -255,6 +249,7 @@ export class Surface {
   // Store answers [[place, answer], ...]; one that says what stands already is left out.
   give(answers) {
     if (!answers.length) return;
+    this.finder.close();
     const ms = performance.now() - this.since;
     const wasOpen = this.page.openCount > 0;
     const news = answers.filter(([place, answer]) => !sameAnswer(this.page.views[place].answer, answer));
@@ -266,8 +261,7 @@ export class Surface {
   }
 
   record(place, event) {
-    const entry = this.outbox.add(event);
-    this.page.views[place] = apply(this.page.views[place], entry, this.states);
+    this.batches.record(this.page, place, event);
   }
 
   finish(changed) {
@@ -285,16 +279,14 @@ export class Surface {
   }
 
   undo() {
-    const all = [...this.pages.values()].flatMap((page) => page.views);
-    const card = newestAnswer(all);
-    if (card === null) {
+    const { newest } = this.batches;
+    if (newest === null) {
       this.frame.tell("Nothing to take back");
       return;
     }
-    const page = [...this.pages.values()].find((one) => one.views.includes(card));
-    const place = page.views.indexOf(card);
+    const [page, place] = newest;
     if (page !== this.page) this.show(page.round, place);
-    this.record(place, undoEvent(card));
+    this.record(place, undoEvent(page.views[place]));
     this.looking = false;
     this.select([]);
     this.moveTo(place);
@@ -302,9 +294,9 @@ export class Surface {
   }
 
   flag(text) {
-    const place = this.flagged;
-    if (!text || !this.page.views[place]) return;
-    this.record(place, flagEvent(this.page.views[place], text, random()));
+    const view = this.page?.views[this.flagging];
+    if (!text || !view) return;
+    this.record(this.flagging, flagEvent(view, text, randomId()));
     this.finish(1);
   }
 
@@ -312,7 +304,7 @@ export class Surface {
 
   arrow(to, extend) {
     if (!this.page) return;
-    const place = moved(this.cursor, to, this.page.faces.length, this.columns);
+    const place = moved(this.cursor, to, this.page.faces.length, this.room.columns);
     if (extend) {
       this.anchor = this.selected.size ? this.anchor : Math.max(0, this.cursor);
       this.select(range(this.anchor, place));
@@ -326,12 +318,9 @@ export class Surface {
     this.cursor = place;
     this.comment.close();
     const face = this.page?.faces[place];
-    if (!face) {
-      this.page?.element.removeAttribute("aria-activedescendant");
-      return;
-    }
+    this.page?.point(face);
+    if (!face) return;
     face.paintCursor(true);
-    mark(this.page.element, "aria-activedescendant", face.element.id);
     requestAnimationFrame(() => face.element.scrollIntoView({ block: "nearest" }));
     if (this.zoom.isOpen) this.showZoom();
   }
@@ -344,6 +333,12 @@ export class Surface {
     mark(this.element, "data-selected", wanted.size);
   }
 
+  tap(place) {
+    this.select([]);
+    this.moveTo(place);
+    this.focus();
+  }
+
   toggle(place) {
     const without = this.inOrder.filter((other) => other !== place);
     this.select(this.selected.has(place) ? without : [...without, place]);
@@ -351,37 +346,29 @@ export class Surface {
     this.moveTo(place);
   }
 
-  // The page before or after this one, to look at.
+  // The page before or after this one, to look at; none beyond the first that has open cards.
   look(by) {
-    const round = neighbour([...this.pages.keys()], this.page?.round ?? 0, by);
-    if (round === null) {
+    const round = neighbour(this.batches.rounds, this.page?.round ?? 0, by);
+    const lowest = lowestOpen(this.batches.open);
+    if (round === null || (by > 0 && lowest !== null && round > lowest)) {
       this.frame.tell(by < 0 ? "There is no batch before this one here" : "This is the newest batch");
       return;
     }
-    if (by > 0 && round > (lowestOpen(this.openRounds) ?? round)) return;
     this.show(round);
     this.looking = by < 0;
     this.paint();
   }
 
   showLowest() {
-    this.renewPage();
-    const round = lowestOpen(this.openRounds);
+    this.batches.renew();
+    const round = lowestOpen(this.batches.open);
     if (round === null) return false;
     this.show(round);
     return true;
   }
 
-  // Cards that were exchanged while their page was shown come in when it is left.
-  renewPage() {
-    if (!this.page || this.page.isCurrent) return;
-    const renewed = new Page(this.page.page);
-    renewed.fold(this.outbox.events, this.states);
-    this.pages.set(renewed.round, renewed);
-  }
-
   show(round, cursor = null) {
-    const page = this.pages.get(round);
+    const page = this.batches.get(round);
     const focused = this.root.activeElement === this.page?.element;
     this.select([]);
     this.moveTo(-1);
@@ -390,37 +377,19 @@ export class Surface {
     if (this.page) this.page.element.replaceWith(page.element);
     else this.frame.place.prepend(page.element);
     this.page = page;
+    this.room.turn();
     this.looking = false;
-    if (page.cards.length !== this.arranged) this.arrange();
-    this.arranged = page.cards.length;
     this.since = performance.now();
     this.sender.shown.add(round);
     this.moveTo(cursor ?? nextOpen(page.open, -1));
     if (focused) this.focus();
   }
 
-  // Lay the page out for the room there is, when it is shown and when the room changes; answers change nothing here.
-  arrange() {
-    if (!this.page) return;
-    const { columns, side, foot } = this.frame;
-    const beside = side.offsetTop === 0 || side.offsetLeft > 0 ? side.offsetWidth + COLUMN_GAP_PX : 0;
-    const footHeight = foot.offsetHeight;
-    const top = columns.getBoundingClientRect().top + document.documentElement.scrollTop;
-    const height = window.innerHeight - Math.min(Math.max(top, 0), 200) - footHeight - HEAD_PX;
-    const below = this.data.many ? BELOW_MANY_PX : BELOW_PX;
-    const room = { width: columns.clientWidth - beside, height, below };
-    const { columns: n, size } = layout(this.page.cards.length, room);
-    this.columns = n;
-    this.element.style.setProperty("--columns", n);
-    this.element.style.setProperty("--card", `${size}px`);
-    this.element.style.setProperty("--foot", `${footHeight}px`);
-  }
-
   focus() {
     this.page?.element.focus({ preventScroll: true });
   }
 
-  // ---- overlays
+  // ---- in front of the cards
 
   refuse(text) {
     this.page?.faces[this.cursor]?.refuse();
@@ -429,7 +398,7 @@ export class Surface {
 
   openComment() {
     if (!this.view) return;
-    this.flagged = this.cursor;
+    this.flagging = this.cursor;
     this.comment.show(this.page.faces[this.cursor].element, this.view.flag ?? "");
   }
 
@@ -443,59 +412,7 @@ export class Surface {
   }
 
   showZoom() {
-    const { view } = this;
-    const said = answerWords(view.answer, this.words.nameOf) ?? guessWords(view, this.words.nameOf);
-    const share = view.answer === null && view.guess ? ` ${percent(view.guess.p)}` : "";
-    this.zoom.show(view, `${view.image} · ${said}${share}`);
-  }
-
-  // ---- mouse and touch
-
-  pointerHandlers() {
-    return {
-      tap: (place) => {
-        this.select([]);
-        this.moveTo(place);
-        this.focus();
-      },
-      toggle: (place) => this.toggle(place),
-      lasso: (places) => this.select(places),
-      ground: () => this.select([]),
-      hover: (place) => this.preview.show(this.page.views[place], this.page.faces[place].element.getBoundingClientRect()),
-      leave: () => this.preview?.hide(),
-    };
-  }
-
-  // A button pressed with the mouse leaves the keyboard where it was: with the cards.
-  keepFocus(event) {
-    if (!event.target.closest("button")) return;
-    event.preventDefault();
-    if (!this.overlay) this.focus();
-  }
-
-  clicked(event) {
-    const button = event.target.closest("button");
-    if (!button || this.isBounce(event, button)) return;
-    if (button.dataset.id !== undefined) {
-      this.answer({ outcome: "label", class: Number(button.dataset.id) }, this.chosen);
-      return;
-    }
-    this.clickedCommand(button.dataset.command);
-  }
-
-  clickedCommand(command) {
-    if (command in OUTCOMES) this.answer({ outcome: OUTCOMES[command] }, this.chosen);
-    else if (command === "accept") this.accept(this.chosen);
-    else if (command === "accept-rest") this.acceptRest();
-    else if (command) this.perform({ do: command, text: "" });
-  }
-
-  // The second half of a double click is no second answer.
-  isBounce(event, button) {
-    const again = event.detail > 1 && button === this.button && event.timeStamp - this.clickedAt < BOUNCE_MS;
-    this.button = button;
-    this.clickedAt = event.timeStamp;
-    return again;
+    this.zoom.show(this.view, `${this.view.image} · ${viewWords(this.view, this.words.nameOf)}`);
   }
 
   // ---- painting
@@ -510,10 +427,10 @@ export class Surface {
   }
 
   paintHead() {
-    const pairs = [...this.pages.values()].flatMap((page) => page.cards.map((card, place) => [card, page.views[place]]));
-    const labels = this.data.status.labels + labelsOnTheirWay(pairs);
-    this.frame.paintHead(this.data.title, this.page ? whyLine(this.page.page, labels) : "", this.data.status);
+    const labels = this.data.status.labels + this.batches.labelsOnTheirWay;
+    const why = this.page ? whyLine(this.page.page, labels) : "";
     const all = this.page?.views.length ?? 0;
+    this.frame.paintHead(this.data.title, why, this.data.status);
     this.frame.paintLine(all - (this.page?.openCount ?? 0), all);
   }
 
@@ -525,23 +442,24 @@ export class Surface {
 
   paintMessage() {
     clearTimeout(this.waitTimer);
-    if (this.data.finished && this.demand.open === 0) {
-      this.frame.paintMessage("Finished: every image has been asked about.");
-    } else if (!this.isWaiting) {
-      this.frame.paintMessage("");
-    } else {
+    if (this.isWaiting) {
       this.waitTimer = setTimeout(() => this.frame.paintMessage("Choosing the next images …"), WAIT_MS);
+    } else {
+      this.frame.paintMessage(this.batches.openCount ? "" : "Finished: every image has been asked about.");
     }
   }
 
   paintMarks() {
-    mark(this.element, "data-round", this.page?.round ?? "");
-    mark(this.element, "data-open", this.page?.openCount ?? 0);
-    mark(this.element, "data-unsaved", this.outbox.size);
-    mark(this.element, "data-saved", this.data.status.saved);
-    mark(this.element, "data-waiting", this.isWaiting);
-    mark(this.element, "data-looking", this.looking);
-    mark(this.element, "data-many", this.data.many);
+    const marks = {
+      round: this.page?.round ?? "",
+      open: this.page?.openCount ?? 0,
+      unsaved: this.outbox.size,
+      saved: this.data.status.saved,
+      waiting: this.isWaiting,
+      looking: this.looking,
+      many: this.data.many,
+    };
+    for (const [name, value] of Object.entries(marks)) mark(this.element, `data-${name}`, value);
   }
 
   paintSide() {
@@ -550,21 +468,5 @@ export class Surface {
     if (text === this.curveText) return;
     this.curveText = text;
     this.frame.curve.replaceChildren(...curve(this.data.curve));
-  }
-}
-
-function random() {
-  return [...crypto.getRandomValues(new Uint8Array(6))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-// The browser's storage, or null where it cannot be used.
-function storage() {
-  try {
-    const probe = "annotator:probe";
-    localStorage.setItem(probe, "");
-    localStorage.removeItem(probe);
-    return localStorage;
-  } catch {
-    return null;
   }
 }

@@ -47,6 +47,19 @@ export function guessWords(card, nameOf) {
   return card.audit ? "audit: guess hidden" : "no guess yet";
 }
 
+// A card's answer, or else its guess with its probability.
+export function viewWords(card, nameOf) {
+  const share = card.guess ? ` ${percent(card.guess.p)}` : "";
+  return answerWords(card.answer, nameOf) ?? guessWords(card, nameOf) + share;
+}
+
+// What classes are called and which colour they have, by id; those no longer offered keep their name.
+export function classWords(classes, names, many) {
+  const byId = new Map(classes.map((one) => [one.id, one]));
+  const nameOf = (id) => byId.get(id)?.name ?? names[id] ?? `class ${id}`;
+  return { many, nameOf, colourOf: (id) => byId.get(id)?.colour ?? "var(--edge)" };
+}
+
 // A card in one sentence, for those who hear it.
 export function cardLabel(card, nameOf, place, of) {
   const answer = answerWords(card.answer, nameOf);

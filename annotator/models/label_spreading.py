@@ -1,0 +1,401 @@
+"""Label spreading and label propagation on a sparse neighbour graph, as scikit-learn estimators that can be updated.
+
+With W the graph's affinities, D its row sums, S = D^-1/2 W D^-1/2 and P = D^-1 W:
+
+- spreading solves (I - alpha S) F = Y, Y one-hot on labeled rows (Zhou et al., "Learning with Local and Global
+  Consistency", NIPS 2003): what scikit-learn's `LabelSpreading` converges to on the same W, up to a factor
+  that the normalised rows do not see;
+- propagation solves F = P F on unlabeled rows with F = Y on labeled ones (Zhu, Ghahramani & Lafferty,
+  "Semi-Supervised Learning Using Gaussian Fields and Harmonic Functions", ICML 2003).
+
+Probabilities are the rows of F divided by their sums, the evidence. A row that no label reaches (its connected
+component holds none) has evidence 0, and its probabilities are the class prior.
+
+**Two ways to solve.** Propagation, small pools and machines without numba: conjugate gradients from scratch, every
+time; the answer depends on the labels alone, bit for bit. Spreading on larger pools: a residual push in compiled code
+(push.py) that keeps the solution and its exact residual, so that an update costs what it moves, and any sequence of
+labels added, changed and taken back leaves the same bound on the error as a fresh fit.
+
+**Tolerance of the first way** (`tol`): every probability of every reached row is right to `tol`, however faint the
+row. Far from every label the rows of F are tiny, so a small residual says little about them; but the matrix has a
+non-negative inverse. So if h > 0 satisfies (I - alpha P) h >= 1, then in row i the absolute errors of F, summed over
+the classes, are at most
+
+    sqrt(d_i) * h_i * max_j sum_c |residual_jc| / sqrt(d_j)
+
+and the error of every probability in the row at most that over the row's sum. A row is settled once this is below
+`tol`. For spreading h = 1 / (1 - alpha) everywhere. Rows too faint to settle at double precision are solved again on
+their own, with the settled rows as their given boundary, and so on outwards.
+
+**Tolerance of the second way** (`push_tol`, t below) is relative to the evidence. With G = D^-1/2 F, g its row sums
+and f the floor (3 % of the pool's mean g, weighted by degree), every row's residual of (I - alpha P) G = D^-1/2 Y,
+summed over the classes, is at most t (g_i + f). What follows for probabilities, with M the largest g and
+K = (1 + ln(1/alpha) + ln((M + f) / f)) / ln(1/alpha):
+
+    error of every probability in row i  <=  e (1 + f / g_i),  e = t K / (1 - t K)  where t K < 1.
+
+Proof. x = g + f satisfies alpha P x <= x. The function v = x (L + ln((M + f) / x)), L = 1 + ln(1/alpha), is concave
+and increasing in x up to (M + f) / alpha, so by Jensen alpha (P v)_i <= alpha v(x_i / alpha) = v_i - ln(1/alpha) x_i,
+that is (I - alpha P) v >= ln(1/alpha) x. A residual of at most t' x in every row therefore leaves errors of at most
+t' v / ln(1/alpha) <= t' K x. The rule knows g to e only, so t' = t (1 + e); solve for e. Rows fainter than f are held
+to their f: there the answer may be rough, and `evidence_` says where. The bound is that of residuals which all push one
+way; alternating in sign as over-relaxation leaves them, they cancel. On Fashion-MNIST (60,000 images, HOG features,
+alpha 0.9, t = 0.01, 600 labels in 60 updates) the probabilities differ from a double-precision solve by 0.005 in the
+median row, 0.023 in 99 of 100 and 0.03 at most, and the accuracy by 0.0002.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, Self
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from annotator.graph import NeighborGraph, build_graph
+from annotator.models.conjugate_gradients import solve
+from annotator.models.diffusion import Diffusion, kernels
+from annotator.models.equations import BoolArray, read_equations
+from annotator.models.priors import class_prior, normalised
+from annotator.types import UNLABELED, FloatArray, IntArray, SparseMatrix
+
+MIN_TOL = 1e-9
+FAINTEST = 1e-200  # evidence below this would underflow soon: such a row counts as not reached
+AFRESH = 0.5
+"""Where more than this share of the labels is new or gone, an update starts from nothing."""
+
+Labels = NDArray[Any]  # Any: numbers, or objects
+
+
+class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """What both share: reading labels and graph, the prior of unreached rows, samples outside the pool."""
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 # Any: constraints; scikit-learn's own way
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "affinity": [StrOptions({"neighbors", "precomputed"})],
+        "tol": [Interval(Real, MIN_TOL, 1, closed="left")],
+        "unlabeled_label": "no_validation",  # type: ignore[dict-item]  # scikit-learn's own word for "anything"
+    }
+
+    def __init__(self, n_neighbors: int, affinity: str, tol: float, unlabeled_label: object) -> None:
+        self.n_neighbors = n_neighbors
+        self.affinity = affinity
+        self.tol = tol
+        self.unlabeled_label = unlabeled_label
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # scikit-learn ships no types
+    def fit(self, X: ArrayLike | SparseMatrix, y: ArrayLike) -> Self:  # noqa: N803 # scikit-learn's name
+        """X: (n, n_features), or with affinity="precomputed" (n, n) symmetric weights; y: (n,) with unlabeled ones.
+
+        Raises ValueError where nothing is labeled.
+        """
+        samples, labels = validate_data(self, X, y, accept_sparse=["csr"] if self._is_precomputed else False)
+        classes, codes = self._read_labels(labels)
+        self._graph: NeighborGraph | None = None
+        if not self._is_precomputed:
+            self._graph = build_graph(np.asarray(samples, dtype=np.float32), self.n_neighbors)
+        affinity = samples if self._graph is None else self._graph.affinity
+        self._equations = read_equations(_symmetric(affinity), self._alpha)
+        self.classes_, self._codes = classes, codes
+        self._start()
+        return self
+
+    def update(self, y: ArrayLike) -> Self:
+        """Labels (n,) of the same samples as now known: those added, changed or taken back since; as a fit would.
+
+        Afterwards `changed_` are the rows whose probabilities may have changed. Raises ValueError for another number
+        of labels, or where none is left.
+        """
+        check_is_fitted(self)
+        classes, codes = self._read_labels(np.asarray(y))
+        if len(codes) != len(self._codes):
+            raise ValueError(f"There are {len(self._codes)} samples, and {len(codes)} labels were given.")
+        before, self.classes_, self._codes = self.classes_, classes, codes
+        self._go_on(before)
+        return self
+
+    def predict_proba(self, X: ArrayLike | SparseMatrix) -> FloatArray:  # noqa: N803 # scikit-learn's name
+        """(n_new, n_features), or weights (n_new, n) to the pool -> (n_new, n_classes).
+
+        Each sample's neighbours vote with their probabilities, weighted by affinity; those that no label reaches do
+        not vote. Without any other neighbour the answer is the class prior.
+        """
+        check_is_fitted(self)
+        samples = validate_data(self, X, accept_sparse=["csr"] if self._is_precomputed else False, reset=False)
+        weights = samples if self._graph is None else self._graph.connect(np.asarray(samples, dtype=np.float32))
+        reached = self.evidence_ > 0
+        voters = self.label_distributions_
+        if not reached.all():
+            voters = np.where(reached[:, None], voters, 0.0)
+        return normalised(weights @ voters, self._prior)
+
+    def predict(self, X: ArrayLike | SparseMatrix) -> Labels:  # noqa: N803 # scikit-learn's name
+        """The likeliest class of each sample, as in `predict_proba`."""
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    @property
+    def transduction_(self) -> Labels:
+        """(n,) the likeliest class of each sample that was fitted."""
+        check_is_fitted(self)
+        return np.asarray(self.classes_[self.label_distributions_.argmax(axis=1)])
+
+    def warm_up(self) -> None:
+        """Compile what `update` may need, or read it from the cache; takes seconds the first time."""
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _go_on(self, before: Labels) -> None:
+        """Solve for the codes as they are now; `before` are the classes of the last time."""
+        raise NotImplementedError
+
+    @property
+    def _alpha(self) -> float:
+        raise NotImplementedError
+
+    @property
+    def _is_precomputed(self) -> bool:
+        return self.affinity == "precomputed"
+
+    @property
+    def _prior(self) -> FloatArray:
+        return class_prior(self._codes, len(self.classes_))
+
+    def _read_labels(self, y: Labels) -> tuple[Labels, IntArray]:
+        """The classes in order, and (n,) codes into them, -1 where unlabeled."""
+        comparable = y if y.dtype.kind in "biuf" else y.astype(object)
+        is_labeled = np.asarray(comparable != self.unlabeled_label)
+        check_classification_targets(y[is_labeled])
+        classes, found = np.unique(y[is_labeled], return_inverse=True)
+        if not classes.size:
+            raise ValueError(
+                f"No sample is labeled: every label is {self.unlabeled_label!r}, one class or more needed."
+            )
+        codes = np.full(len(y), UNLABELED, dtype=np.int64)
+        codes[is_labeled] = found
+        return classes, codes
+
+    def _store(self, solution: FloatArray, n_iter: int) -> None:
+        """Keep an answer from scratch, (n, n_classes) by place."""
+        places = self._equations.places
+        self.label_distributions_ = normalised(solution, self._prior)[places]
+        self.evidence_ = solution.sum(axis=1)[places]
+        self.changed_ = np.arange(len(places))
+        self.n_iter_ = n_iter
+
+    def _targets(self) -> FloatArray:
+        """(n, n_classes) one-hot by place, a row of zeros where unlabeled."""
+        codes = self._codes[self._equations.order]
+        return np.asarray(codes[:, None] == np.arange(len(self.classes_)), dtype=np.float64)
+
+
+class LabelSpreading(_GraphClassifier):
+    """Labels spread along the graph and fade with distance, labeled samples included: forgives wrong labels.
+
+    Parameters
+    ----------
+    n_neighbors : neighbours of each sample in the self-tuned graph (graph.py).
+    alpha : share of a row's answer that comes from its neighbours, above 0 and below 1.
+    affinity : "neighbors" = X are features; "precomputed" = X are weights, (n, n) symmetric with a zero diagonal.
+    tol : largest error of a probability where it is solved from scratch.
+    push_tol : residual relative to the evidence in pools of `push_from` samples and more; see the module.
+    push_from : smaller pools are solved from scratch at every update.
+    unlabeled_label : what stands in y for "no label".
+
+    Attributes
+    ----------
+    classes_, label_distributions_ (n, n_classes), transduction_ (n,), n_iter_ : as in scikit-learn.
+    evidence_ : (n,) how much label mass reached the row, 0 = none did.
+    changed_ : rows that the last fit or update wrote.
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 # Any: constraints; scikit-learn's own way
+        **_GraphClassifier._parameter_constraints,
+        "alpha": [Interval(Real, 0, 1, closed="neither")],
+        "push_tol": [Interval(Real, MIN_TOL, 1, closed="left")],
+        "push_from": [Interval(Integral, 0, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_neighbors: int = 10,
+        alpha: float = 0.9,
+        affinity: str = "neighbors",
+        tol: float = 1e-6,
+        push_tol: float = 0.01,
+        push_from: int = 5000,
+        unlabeled_label: object = UNLABELED,
+    ) -> None:
+        super().__init__(n_neighbors, affinity, tol, unlabeled_label)
+        self.alpha = alpha
+        self.push_tol = push_tol
+        self.push_from = push_from
+
+    def warm_up(self) -> None:
+        """Compile what `update` may need, or read it from the cache; takes seconds the first time."""
+        kernels()
+
+    @property
+    def _alpha(self) -> float:
+        return self.alpha
+
+    def _start(self) -> None:
+        self._diffusion: Diffusion | None = None
+        if len(self._codes) < self.push_from or kernels() is None:
+            self._store(*self._from_scratch())
+            return
+        self._diffusion = Diffusion(self._equations, len(self.classes_), self.push_tol)
+        self._push(self._codes)
+        self._publish_all()
+
+    def _go_on(self, before: Labels) -> None:
+        """Push on, over the classes of before and now together; classes without a label are dropped afterwards."""
+        if self._diffusion is None:
+            self._start()
+            return
+        union = np.union1d(before, self.classes_)
+        self._diffusion.rearrange(_positions(before, union))
+        now = np.append(np.searchsorted(union, self.classes_), UNLABELED)[self._codes]
+        if self._diffusion.n_changed(now[self._equations.order]) > AFRESH * (now != UNLABELED).sum():
+            self._start()
+            return
+        places = self._push(now)
+        self._diffusion.rearrange(_positions(union, self.classes_))
+        if np.array_equal(before, self.classes_):
+            self._publish(places)
+        else:
+            self._publish_all()
+
+    def _push(self, codes: IntArray) -> IntArray:
+        """Settle what the labels changed; the places that moved."""
+        assert self._diffusion is not None
+        places, self.n_iter_ = self._diffusion.change(codes[self._equations.order])
+        return places
+
+    def _publish_all(self) -> None:
+        self.label_distributions_ = np.zeros((len(self._codes), len(self.classes_)))
+        self.evidence_ = np.zeros(len(self._codes))
+        self._publish(np.arange(len(self._codes)))
+
+    def _publish(self, places: IntArray) -> None:
+        """Write the rows at these places, and the prior where nothing reaches."""
+        assert self._diffusion is not None
+        self._diffusion.publish(places, self.label_distributions_, self.evidence_)
+        written = self.evidence_ == 0
+        self.label_distributions_[written] = self._prior
+        written[self._equations.order[places]] = True
+        self.changed_ = np.flatnonzero(written)
+
+    def _from_scratch(self) -> tuple[FloatArray, int]:
+        """Solve from the labels outwards: each turn settles the rows that its precision can tell from nothing."""
+        equations, targets = self._equations, self._targets()
+        solution, n_iter = np.zeros_like(targets), 0
+        rows = np.flatnonzero(equations.reached_from(targets.sum(axis=1) > 0))
+        matrix = _block(equations.matrix, rows)
+        right = targets[rows]
+        while rows.size and (unit := right.max()) > FAINTEST:
+            roots = equations.roots[rows]
+            part, residual, steps = solve(matrix, right / unit, np.zeros_like(right), partial(self._all_settled, roots))
+            n_iter += steps
+            done = self._settled(roots, part, residual)
+            done |= not done.any()
+            part = np.maximum(part, 0) * unit
+            solution[rows[done]] = part[done]
+            outer = np.flatnonzero(~done)
+            right = right[outer] - matrix[outer][:, np.flatnonzero(done)] @ part[done]
+            matrix, rows = _block(matrix, outer), rows[outer]
+        return solution, max(n_iter, 1)
+
+    def _settled(self, roots: FloatArray, solution: FloatArray, residual: FloatArray) -> BoolArray:
+        """Rows whose probabilities are right to `tol`, by the module's bound with h = 1 / (1 - alpha)."""
+        error = roots * _largest_residual(roots, residual) / (1 - self.alpha)
+        return np.asarray(error <= self.tol * solution.sum(axis=1))
+
+    def _all_settled(self, roots: FloatArray, solution: FloatArray, residual: FloatArray) -> bool:
+        return bool(self._settled(roots, solution, residual).all())
+
+
+class LabelPropagation(_GraphClassifier):
+    """Labels stay as given, every other sample is the mean of its neighbours: trusts each label fully.
+
+    Parameters and attributes are those of `LabelSpreading`; it is always solved from scratch. `evidence_` is 1 on
+    every row that a label reaches: a harmonic row is a mean of labels, whatever the distance.
+    """
+
+    def __init__(
+        self,
+        n_neighbors: int = 10,
+        affinity: str = "neighbors",
+        tol: float = 1e-6,
+        unlabeled_label: object = UNLABELED,
+    ) -> None:
+        super().__init__(n_neighbors, affinity, tol, unlabeled_label)
+
+    @property
+    def _alpha(self) -> float:
+        return 1.0
+
+    def _start(self) -> None:
+        self._store(*self._from_scratch())
+
+    def _go_on(self, before: Labels) -> None:
+        self._start()
+
+    def _from_scratch(self) -> tuple[FloatArray, int]:
+        """Solve the unlabeled block for sqrt(d) F, with one column more for the bound's sqrt(d) h."""
+        equations, targets = self._equations, self._targets()
+        labeled = targets.sum(axis=1) > 0
+        free = np.flatnonzero(equations.reached_from(labeled) & ~labeled)
+        given = np.flatnonzero(labeled)
+        if not free.size:
+            return targets, 1
+        solution, roots = targets.copy(), equations.roots[free]
+        boundary = -equations.matrix[free][:, given] @ (equations.roots[given, None] * targets[given])
+        right = np.column_stack([boundary, roots])
+        guess = np.column_stack([np.zeros_like(boundary), roots])
+        scaled, _, n_iter = solve(_block(equations.matrix, free), right, guess, partial(self._is_settled, roots))
+        harmonic = np.maximum(scaled[:, :-1], 0) / roots[:, None]
+        solution[free] = harmonic / harmonic.sum(axis=1, keepdims=True)
+        return solution, max(n_iter, 1)
+
+    def _is_settled(self, roots: FloatArray, solution: FloatArray, residual: FloatArray) -> bool:
+        """The module's bound with twice the last column as h: (I - P) h >= 1 once its residual is below 1/2."""
+        if np.abs(residual[:, -1] / roots).max() > 0.5:
+            return False
+        reach = 2 * (solution[:, -1] / roots).max()
+        return bool(reach * _largest_residual(roots, residual[:, :-1]) <= self.tol)
+
+
+def _largest_residual(roots: FloatArray, residual: FloatArray) -> float:
+    """max_j sum_c |residual_jc| / sqrt(d_j)."""
+    return float((np.abs(residual).sum(axis=1) / roots).max())
+
+
+def _block(matrix: SparseMatrix, rows: IntArray) -> SparseMatrix:
+    """The square block of these rows; the matrix itself where that is all of it."""
+    return matrix if len(rows) == matrix.shape[0] else matrix[rows][:, rows]
+
+
+def _symmetric(affinity: ArrayLike | SparseMatrix) -> SparseMatrix:
+    """Weights as csr_array. Raises ValueError where they are no affinities of samples to each other."""
+    weights = scipy.sparse.csr_array(affinity, dtype=np.float64)
+    if weights.shape[0] != weights.shape[1]:
+        raise ValueError(f"A precomputed affinity is square, not {weights.shape[0]} x {weights.shape[1]}.")
+    if weights.nnz and (weights.data.min() < 0 or weights.diagonal().any() or abs(weights - weights.T).max() > 0):
+        raise ValueError("A precomputed affinity is symmetric, not negative, and has a zero diagonal.")
+    return weights
+
+
+def _positions(those: Labels, among: Labels) -> IntArray:
+    """For each class of `among` its position in `those`, -1 where it is not there; both sorted."""
+    if not len(those):
+        return np.full(len(among), -1)
+    nearest = np.minimum(np.searchsorted(those, among), len(those) - 1)
+    return np.where(those[nearest] == among, nearest, -1)

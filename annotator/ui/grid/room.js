@@ -1,0 +1,56 @@
+// How much room there is for the cards, and laying them out in it: when a page is shown or the room changes, never
+// because of an answer. Sizes are pixels; those of what stands around the images are the style sheet's.
+
+import { layout } from "./cursor.js";
+
+const WIDE_PX = 900;
+const BETWEEN_PX = 28;
+const HEAD_PX = 44;
+const TOP_PX = 200;
+const BELOW_PX = 33;
+const BELOW_MANY_PX = 107;
+
+export class Room {
+  // `page` returns the shown page or null, `many` whether each card names its most probable classes.
+  constructor(frame, page, many) {
+    this.frame = frame;
+    this.page = page;
+    this.many = many;
+    this.columns = 1;
+    this.observer = new ResizeObserver(() => requestAnimationFrame(() => this.arrange()));
+  }
+
+  start() {
+    for (const part of [this.frame.columns, this.frame.foot]) this.observer.observe(part);
+  }
+
+  stop() {
+    this.observer.disconnect();
+  }
+
+  arrange() {
+    const page = this.page();
+    if (page === null) return;
+    const { columns, size } = layout(page.cards.length, this.free);
+    const { style } = this.frame.element;
+    this.columns = columns;
+    this.arranged = page.cards.length;
+    style.setProperty("--columns", columns);
+    style.setProperty("--card", `${size}px`);
+    style.setProperty("--foot", `${this.frame.foot.offsetHeight}px`);
+  }
+
+  // Another page has come: one with as many cards needs no other layout.
+  turn() {
+    if (this.page().cards.length !== this.arranged) this.arrange();
+  }
+
+  get free() {
+    const { columns, side, foot } = this.frame;
+    const wide = columns.clientWidth;
+    const beside = wide >= WIDE_PX ? side.offsetWidth + BETWEEN_PX : 0;
+    const top = Math.min(Math.max(columns.getBoundingClientRect().top, 0), TOP_PX);
+    const height = window.innerHeight - top - HEAD_PX - foot.offsetHeight;
+    return { width: wide - beside, height, below: this.many() ? BELOW_MANY_PX : BELOW_PX };
+  }
+}
