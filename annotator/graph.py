@@ -1,6 +1,6 @@
 """Features to a symmetric nearest-neighbour affinity graph. Knows vectors only: no images, no labels.
 
-Up to 20,000 images neighbours are exact (every pair is compared). Above that they come from an inverted file: the pool
+Up to 10,000 images neighbours are exact (every pair is compared). Above that they come from an inverted file: the pool
 is parted into cells around 2 sqrt(n) centroids, and an image is compared with those in the nearest cells, in more of
 them until a sample of images finds 95 % of its true neighbours (Sivic & Zisserman, "Video Google", ICCV 2003; Johnson,
 Douze & Jegou, "Billion-scale similarity search with GPUs", 2017). What it found is the graph's `recall`.
@@ -23,7 +23,7 @@ import scipy.sparse
 
 from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMatrix, silent
 
-EXACT_UP_TO = 20_000
+EXACT_UP_TO = 10_000
 QUERIES_PER_CHUNK = 2048
 SPARE = 8  # neighbours looked up beyond those kept: equal distances are then settled by row, not by rounding
 SPARE_IN_CELLS = 2  # fewer where neighbours are not exact anyway: one is the image itself

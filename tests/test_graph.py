@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.errors import Cancelled
-from annotator.graph import MIN_WEIGHT, NeighborGraph, build_graph
+from annotator.graph import EXACT_UP_TO, GOOD_RECALL, MIN_WEIGHT, NeighborGraph, build_graph
 from annotator.types import FeatureArray, FloatArray
 
 
@@ -150,3 +150,105 @@ def test_progress_is_told_and_a_stop_is_heeded() -> None:
 
     with pytest.raises(Cancelled):
         build_graph(features(50), 4, stop)
+
+
+# ---- pools too large to compare every pair
+
+
+@pytest.fixture(scope="module")
+def large_points() -> FeatureArray:
+    """Just too many to be exact, in clusters as features are, with a few copies among them."""
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(40, 8))
+    points = (centers[rng.integers(0, 40, EXACT_UP_TO + 500)] + 0.3 * rng.normal(size=(EXACT_UP_TO + 500, 8))).astype(
+        np.float32
+    )
+    points[100:105] = points[7]
+    return points
+
+
+@pytest.fixture(scope="module")
+def large_graph(large_points: FeatureArray) -> NeighborGraph:
+    return build_graph(large_points, 10)
+
+
+def test_a_large_pool_finds_most_of_its_neighbours(large_points: FeatureArray, large_graph: NeighborGraph) -> None:
+    """The recall that the graph states is what brute force says of other rows, and high enough."""
+    rows = np.arange(0, len(large_points), 97)
+    found = 0
+    for row in rows:
+        squared = ((large_points - large_points[row]).astype(np.float64) ** 2).sum(axis=1)
+        squared[row] = np.inf
+        nearest = np.argsort(squared, kind="stable")[:10]
+        found += len(np.intersect1d(nearest, large_graph.affinity[[int(row)]].indices))
+    assert large_graph.recall >= GOOD_RECALL
+    assert found / (10 * len(rows)) > GOOD_RECALL - 0.03
+
+
+def test_a_large_pools_graph_is_of_the_same_kind(large_points: FeatureArray, large_graph: NeighborGraph) -> None:
+    """Symmetric, bounded, without a diagonal, copies at weight 1; built again it is the same, bit for bit."""
+    affinity = large_graph.affinity
+    assert (affinity != affinity.T).nnz == 0
+    assert not affinity.diagonal().any()
+    assert MIN_WEIGHT <= affinity.data.min() <= affinity.data.max() <= 1
+    assert np.diff(affinity.indptr).min() >= 10
+    assert affinity[100, 103] == 1.0
+    again = build_graph(large_points.copy(), 10).affinity
+    np.testing.assert_array_equal(again.indices, affinity.indices)
+    np.testing.assert_array_equal(again.data, affinity.data)
+
+
+def test_a_large_graph_from_the_cache_connects_without_building(
+    large_points: FeatureArray, large_graph: NeighborGraph, tmp_path: Path
+) -> None:
+    """What finds neighbours is kept beside the graph: the same weights for new images, and room for more."""
+    large_graph.save(tmp_path)
+    loaded = NeighborGraph.load(tmp_path, large_points)
+    assert loaded.recall == large_graph.recall
+    new = large_points[:50] + np.float32(0.01)
+    expected = large_graph.connect(new)
+    assert (loaded.connect(new) != expected).nnz == 0
+    assert (loaded.appended(new).affinity != large_graph.appended(new).affinity).nnz == 0
+
+
+def test_copies_beyond_counting_have_neighbours() -> None:
+    """More copies than any cell is made for: everybody still has neighbours, all at weight 1."""
+    points = np.ones((EXACT_UP_TO + 1, 2), dtype=np.float32)
+    graph = build_graph(points, 3)
+    assert np.diff(graph.affinity.indptr).min() >= 3
+    assert set(graph.affinity.data) == {1.0}
+    assert graph.recall == 1.0
+
+
+# ---- images that come later
+
+
+@pytest.mark.parametrize("n_old", [1, 4, 60])
+def test_images_can_be_appended(n_old: int) -> None:
+    """Nothing changes among those that were there; each new one is joined to its nearest of all, by the formula."""
+    points = features(n_old + 9, seed=3)
+    before = build_graph(points[:n_old], 5)
+    grown = before.appended(points[n_old:])
+    np.testing.assert_array_equal(grown.features, points)
+    assert (grown.affinity[:n_old][:, :n_old] != before.affinity).nnz == 0
+    assert (grown.affinity != grown.affinity.T).nnz == 0
+    assert not grown.affinity.diagonal().any()
+    exact = points.astype(np.float64)
+    for row in range(n_old, n_old + 9):
+        distances = np.linalg.norm(exact - exact[row], axis=1)
+        nearest = np.argsort(distances, kind="stable")[1 : min(5, n_old + 8) + 1]
+        assert set(nearest) <= set(grown.affinity[[row]].indices)
+        weights = np.exp(-(distances[nearest] ** 2) / (grown.scales[row] * grown.scales[nearest]))
+        np.testing.assert_allclose(grown.affinity[[row]].toarray()[0, nearest], np.maximum(weights, MIN_WEIGHT))
+
+
+def test_appending_may_go_on() -> None:
+    """Two by two as well as all at once, and nothing at all; new images connect to what came last."""
+    points = features(50, seed=4)
+    graph = build_graph(points[:40], 5)
+    assert graph.appended(features(0)) is graph
+    grown = graph
+    for start in range(40, 50, 2):
+        grown = grown.appended(points[start : start + 2])
+    assert grown.affinity.shape == (50, 50)
+    assert grown.connect(points[[49]])[0, 49] == 1.0

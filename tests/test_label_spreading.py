@@ -376,7 +376,7 @@ def test_an_update_costs_what_it_moves() -> None:
     ends = np.arange(n - 1)
     weights = scipy.sparse.coo_array((np.ones(n - 1), (ends, ends + 1)), shape=(n, n))
     weights = scipy.sparse.csr_array(weights + weights.T)
-    known = {row: row // 50 % 2 for row in range(0, n, 50)}
+    known = {row: row // 50 % 2 for row in [*range(0, n, 50), n - 1]}
     model = pushing(1e-3).fit(weights, labels_of(n, known))
     model.update(labels_of(n, {**known, 7: 1}))
     assert model.changed_.max() < 1000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -10,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,10 @@ from annotator.store import Store
 from tests.conftest import PhotoFolder
 from tests.e2e.conftest import ANNOTATOR_RUN, NewPerson, Server, running
 from tests.e2e.person import Person
+from tests.e2e.processes import command_of, has_tensorflow, started_by
 
 TRUTH = load_digits().target
-TRAINING = b"annotator.encoders.keras_autoencoder:train"
+TRAINING = "annotator.encoders.keras_autoencoder:train"
 WEIGHTS = "autoencoder.npz"
 TOO_SMALL = "A pool of 20 images is too small to train an autoencoder on"
 CURVE = "[data-testid=stVegaLiteChart] svg"
@@ -100,31 +101,9 @@ def is_asked_by(folder: Path, config_version: int) -> bool:
 # ---- what runs (Linux)
 
 
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def started_by(ancestor: int) -> list[int]:
-    """Every process that a process or one of its children started."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            pid = parent = int(folder.name)
-            while parent > 1 and parent != ancestor:
-                parent = parent_of(parent)
-            if parent == ancestor != pid:
-                found.append(pid)
-    return found
-
-
 def training(server: Server) -> list[int]:
     """The processes that train an encoder for this app."""
-    found = []
-    for pid in started_by(server.pid):
-        with contextlib.suppress(OSError):
-            if TRAINING in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-    return found
+    return [pid for pid in started_by(server.pid) if TRAINING in command_of(pid)]
 
 
 def weights_of(server: Server) -> list[Path]:
@@ -132,11 +111,7 @@ def weights_of(server: Server) -> list[Path]:
     return sorted((server.projects / CACHE).rglob(f"{WEIGHTS}*"))
 
 
-def has_tensorflow(pid: int) -> bool:
-    return "tensorflow" in Path(f"/proc/{pid}/maps").read_text()
-
-
-@contextlib.contextmanager
+@contextmanager
 def room_for(server: Server, n_bytes: int) -> Iterator[None]:
     """As a disk that is nearly full: no file of the app, or of what it starts, can become longer than this."""
     hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)[1]

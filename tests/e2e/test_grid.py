@@ -569,6 +569,20 @@ def test_shift_and_a_key_answer_the_selection_one_event_each(mounted: Mounted) -
     assert [event["id"] for event in mounted.events] == ["q1-0.0", "q1-1.0", "q1-2.0", "q1-2.0<"]
 
 
+def test_a_lasso_selects_what_it_touches(mounted: Mounted) -> None:
+    """A button then answers the selection; a click on a card only moves the cursor."""
+    mounted.give(asked(batch(1, 4)))
+    boxes = [card.bounding_box() for card in mounted.page.locator(".card").all()]
+    (x, y), (to_x, to_y) = [(box["x"] + box["width"] / 2, box["y"] + 20) for box in boxes[1:3] if box]
+    mounted.page.mouse.move(x, y)
+    mounted.page.mouse.down()
+    mounted.page.mouse.move(to_x, to_y + 9, steps=3)
+    mounted.page.mouse.up()
+    mounted.page.locator("button.class[data-class=coat]").click()
+    mounted.page.locator(".card").first.click()
+    assert mounted.cards == ["open:*", "label:coat", "label:coat", "open:"]
+
+
 def test_nothing_is_accepted_where_no_guess_is_shown(mounted: Mounted) -> None:
     """Enter on an audited card answers nothing, and "accept the rest" leaves it open."""
     page = batch(1, 2)

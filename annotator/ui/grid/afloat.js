@@ -1,6 +1,7 @@
 // While the server is gone Streamlit lays a dialog over the page and makes the rest inert. Labeling goes on meanwhile,
 // so the dialog is hidden and the page stays alive; what is unsaved is said in the status line. Knows no card.
 
+const APP = '[data-testid="stApp"]';
 const DIALOG = '[role="dialog"]';
 
 export class Afloat {
@@ -9,8 +10,9 @@ export class Afloat {
   }
 
   start() {
-    this.observer.observe(document.body, { childList: true, attributes: true, attributeFilter: ["inert"], subtree: false });
-    for (const part of document.body.children) this.observer.observe(part, { attributes: true, attributeFilter: ["inert"] });
+    const inert = { attributes: true, attributeFilter: ["inert"] };
+    this.observer.observe(document.body, { childList: true });
+    for (const part of document.body.children) this.observer.observe(part, inert);
     this.look();
   }
 
@@ -18,13 +20,22 @@ export class Afloat {
     this.observer.disconnect();
   }
 
+  // Whether an element has the focus only because it stood in the dialog that was hidden.
+  hides(element) {
+    return !isConnected() && element.closest(DIALOG) !== null;
+  }
+
   look() {
-    const app = document.querySelector('[data-testid="stApp"]');
-    if (!app || app.dataset.testConnectionState === "CONNECTED") return;
+    const app = document.querySelector(APP);
+    if (isConnected()) return;
     const parts = [...document.body.children];
     for (const part of parts) {
       if (!part.contains(app) && part.querySelector(DIALOG)) part.style.display = "none";
       if (part.contains(app) && part.inert) part.inert = false;
     }
   }
+}
+
+function isConnected() {
+  return (document.querySelector(APP)?.dataset.testConnectionState ?? "CONNECTED") === "CONNECTED";
 }

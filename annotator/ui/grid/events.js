@@ -1,8 +1,8 @@
 // Events: how they are made, and what they do to a card. Knows no page, no browser, no storage.
 //
 // A card's view is the server's card with the events of the outbox applied in order. What a card was before an answer
-// is remembered by that answer's id in the card's `states`, a `Map` that outlives the events, so that an undo brings it back:
-// a state is {answer, order, below}, `order` the running number of the answer made here, `below` the state it replaced.
+// is remembered by that answer's id in the card's `states`, a `Map` that outlives the events, so that an undo brings it
+// back: a state is {answer, order, below}, `order` the running number of an answer made here, `below` the one before.
 
 export const OPEN = { answer: null, order: null, below: null };
 

@@ -23,7 +23,7 @@ export class Listener {
   key(event) {
     const target = event.composedPath()[0];
     const ours = target instanceof Node && this.root.contains(target);
-    if (!ours && !isGround(document.activeElement)) return;
+    if (!ours && !isGround(document.activeElement) && !this.surface.afloat.hides(document.activeElement)) return;
     if (pageIsBusy()) return;
     const overlay = this.surface.overlay;
     if (overlay) this.overlaid(event, overlay);

@@ -4,6 +4,7 @@ import { nextDelay } from "./outbox.js";
 import { wake } from "./wake.js";
 
 const AFTER_MOUNT_MS = 50;
+const PATIENCE_MS = 400;
 const SILENT_TRIES = 3;
 const SILENT_POLLS = 8;
 
@@ -17,6 +18,9 @@ export class Sender {
     this.tries = 0;
     this.polls = 0;
     this.waitingFor = 0;
+    this.owed = false;
+    this.answered = true;
+    this.postedAt = 0;
     this.shown = new Set();
     this.carried = new Set();
   }
@@ -33,18 +37,28 @@ export class Sender {
     clearTimeout(this.timer);
   }
 
-  // A new event: everything goes out at once.
+  // A new event: everything goes out at once, or when the server has answered the last letter.
   send() {
     this.tries = 0;
-    this.post();
+    this.owed = true;
+    if (this.patience > 0) this.later(this.delay());
+    else this.post();
   }
 
   // Newer data came from the server, acknowledging `settled` events.
   heard(settled) {
     this.polls = 0;
+    this.answered = true;
     this.carried.clear();
     if (settled) this.tries = 0;
-    if (this.running) this.later(this.delay());
+    if (!this.running) return;
+    if (this.owed) this.post();
+    else this.later(this.delay());
+  }
+
+  // A letter interrupts the server in its work on the one before, and its answer would never come: how long to wait.
+  get patience() {
+    return this.answered ? 0 : Math.max(0, this.postedAt + PATIENCE_MS - performance.now());
   }
 
   // `shown` goes along until the server is heard of: a letter may be lost on its way.
@@ -52,6 +66,9 @@ export class Sender {
     for (const round of this.shown) this.carried.add(round);
     this.shown.clear();
     this.n = Math.max(this.n + 1, Date.now());
+    this.owed = false;
+    this.answered = false;
+    this.postedAt = performance.now();
     this.later(this.delay());
     this.setStateValue("outbox", { n: this.n, events: this.outbox.letter(), shown: [...this.carried] });
   }
@@ -66,6 +83,7 @@ export class Sender {
   }
 
   delay() {
+    if (this.owed) return this.patience;
     return nextDelay({ unsaved: this.outbox.size, tries: this.tries, polls: this.polls, ...this.state() });
   }
 
