@@ -42,8 +42,9 @@ class Diffusion:
         self._tolerance = tolerance
         self._floor = np.inf
         self._codes = np.full(n, UNLABELED, dtype=np.int64)
-        self._solution = np.zeros((n, n_classes + 1))
-        self._residual = np.zeros((n, n_classes + 1))
+        self._solution = np.zeros((n, n_classes))
+        self._residual = np.zeros((n, n_classes))
+        self._masses = np.zeros(n)
         self._sums = np.zeros(n)
         self._starts = equations.affinity.indptr.astype(np.int64)
         self._neighbors = equations.affinity.indices.astype(np.int32)
@@ -66,8 +67,8 @@ class Diffusion:
             active[:] = 1
         self._floor = floor
         sweeps = push.settle(
-            self._starts, self._neighbors, self._equations.passed_on, self._solution, self._residual, self._sums,
-            active, touched, self._tolerance, floor, push.HIGHEST,
+            self._starts, self._neighbors, self._equations.passed_on, self._solution, self._residual, self._masses,
+            self._sums, active, touched, self._tolerance, floor, push.HIGHEST,
         )  # fmt: skip
         if sweeps < 0:
             raise ModelError(
@@ -80,11 +81,11 @@ class Diffusion:
 
         A class that is left out takes its mass along: it must have no label.
         """
-        if np.array_equal(columns, np.arange(self._solution.shape[1] - 1)):
+        if np.array_equal(columns, np.arange(self._solution.shape[1])):
             return
         self._solution = _columns(self._solution, columns)
         self._residual = _columns(self._residual, columns)
-        self._sums = self._solution[:, :-1].sum(axis=1)
+        self._sums = self._solution.sum(axis=1)
         code_of = np.full(max(columns.max(initial=-1), self._codes.max(initial=-1)) + 2, UNLABELED)
         code_of[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
         self._codes = code_of[self._codes]  # the last entry stands for -1
@@ -100,8 +101,7 @@ class Diffusion:
         equations = self._equations
         touched = np.zeros(len(self._codes), dtype=np.uint8)
         touched[places] = 1
-        n_classes = probabilities.shape[1]
-        push.publish(self._solution, equations.roots, equations.order, touched, probabilities, evidence, n_classes)
+        push.publish(self._solution, equations.roots, equations.order, touched, probabilities, evidence)
 
     def _exchange(self, changed: IntArray, codes: IntArray) -> None:
         """Put what the labels change of the right-hand side into the residual."""
@@ -109,7 +109,7 @@ class Diffusion:
             places = changed[source[changed] != UNLABELED]
             amount = 1 / self._equations.roots[places]
             self._residual[places, source[places]] += sign * amount
-            self._residual[places, -1] += amount
+            self._masses[places] += amount
         self._codes[changed] = codes[changed]
 
     def _without_label(self, changed: IntArray) -> IntArray:
@@ -118,7 +118,7 @@ class Diffusion:
         lost = np.unique(components[changed[self._codes[changed] == UNLABELED]])
         lost = lost[~np.isin(lost, components[self._codes != UNLABELED])]
         places = np.flatnonzero(np.isin(components, lost)) if lost.size else lost
-        for array in (self._solution, self._residual, self._sums):
+        for array in (self._solution, self._residual, self._masses, self._sums):
             array[places] = 0
         return places
 
@@ -131,8 +131,7 @@ class Diffusion:
 
 
 def _columns(rows: FloatArray, columns: IntArray) -> FloatArray:
-    """(n, n_columns + 1) the chosen columns and the last one."""
-    chosen = np.zeros((len(rows), len(columns) + 1))
+    """(n, n_columns) the chosen columns, zeros where one is new."""
+    chosen = np.zeros((len(rows), len(columns)))
     chosen[:, np.flatnonzero(columns >= 0)] = rows[:, columns[columns >= 0]]
-    chosen[:, -1] = rows[:, -1]
     return chosen

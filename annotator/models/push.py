@@ -4,7 +4,7 @@ P = D^-1 W. A row holds a residual R = B - (I - alpha P) G; pushing row i adds o
 alpha omega R_i W_ij / d_j on to the residual of every neighbour j, so R is exact at every moment, to rounding
 (Andersen, Chung & Lang, "Local graph partitioning using PageRank vectors", FOCS 2006; omega > 1 is successive
 over-relaxation). Rows are taken in memory order, the largest first by a falling level; blocks of rows that nothing
-has changed are passed over, so a call costs what it moves and a look at one byte for every 64 rows.
+has changed are passed over, so a call costs what it moves and a look at one byte for every 16 rows.
 
 The kernels hold no lock on the interpreter, start no threads and share nothing: any number may run at once.
 """
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from annotator.types import FloatArray, IntArray
 
-BLOCK = 64
-OVER_RELAXATION = 1.3
-FALL = 0.5  # of the level from sweep to sweep
+BLOCK = 16
+OVER_RELAXATION = 1.4
+FALL = 0.7  # of the level from sweep to sweep
 HIGHEST = 1.0  # the first level, relative to the evidence
 MAX_SWEEPS = 10_000
 
@@ -35,6 +35,7 @@ def _settle(
     passed_on: FloatArray,
     solution: FloatArray,
     residual: FloatArray,
+    masses: FloatArray,
     evidence: FloatArray,
     active: Bytes,
     touched: Bytes,
@@ -44,13 +45,14 @@ def _settle(
 ) -> int:
     """Push until every row's residual, summed over columns, is at most tolerance * (its evidence + floor).
 
-    `solution` and `residual` (n, width), changed in place; the residual's last column bounds the sum of the others
-    from above. `evidence` (n,) are the sums of the solution's rows, `active` (n / 64,) the blocks to look at, `touched`
-    (n,) comes back as 1 where the solution has changed. Returns the number of sweeps, -1 when there were too many.
+    `solution` and `residual` (n, n_columns), changed in place as all of these are; `masses` (n,) bound the absolute
+    sums of the residual's rows from above, `evidence` (n,) are the sums of the solution's. `active` (n / 16,) are the
+    blocks to look at, `touched` (n,) becomes 1 where the solution changes. Returns the number of sweeps, -1 after too
+    many.
     """
-    n_rows, width = solution.shape
-    n_blocks, last = len(active), width - 1
-    moving = np.empty(width)
+    n_rows, n_columns = solution.shape
+    n_blocks = len(active)
+    moving = np.empty(n_columns)
     level = max(highest, tolerance)
     for sweep in range(MAX_SWEEPS):
         n_moved = 0
@@ -63,31 +65,32 @@ def _settle(
             for step in range(end - first):
                 row = np.uint32(first + step if sweep % 2 == 0 else end - 1 - step)
                 scale = max(evidence[row], 0.0) + floor
-                if residual[row, last] > level * scale:
+                if masses[row] > level * scale:
                     total = 0.0
-                    for column in range(last):
+                    for column in range(n_columns):
                         total += abs(residual[row, column])
-                    residual[row, last] = total
+                    masses[row] = total
                     if total > level * scale:
                         n_moved += 1
                         touched[row] = 1
                         gained = 0.0
-                        for column in range(last):
+                        for column in range(n_columns):
                             amount = OVER_RELAXATION * residual[row, column]
                             moving[column] = amount
                             gained += amount
                             solution[row, column] += amount
                             residual[row, column] -= amount
                         evidence[row] += gained
-                        moving[last] = OVER_RELAXATION * total
-                        residual[row, last] = abs(1 - OVER_RELAXATION) * total
+                        moved = OVER_RELAXATION * total
+                        masses[row] = abs(1 - OVER_RELAXATION) * total
                         for edge in range(starts[row], starts[row + np.uint32(1)]):
                             other = np.uint32(neighbors[np.uint64(edge)])
                             weight = passed_on[np.uint64(edge)]
-                            for column in range(width):
+                            for column in range(n_columns):
                                 residual[other, column] += weight * moving[column]
+                            masses[other] += weight * moved
                             active[other // np.uint32(BLOCK)] = 1
-                if residual[row, last] > tolerance * (max(evidence[row], 0.0) + floor):
+                if masses[row] > tolerance * (max(evidence[row], 0.0) + floor):
                     active[block] = 1
         if level <= tolerance and n_moved == 0:
             return sweep + 1
@@ -102,9 +105,9 @@ def _publish(
     touched: Bytes,
     probabilities: FloatArray,
     evidence: FloatArray,
-    n_columns: int,
 ) -> None:
     """Write rows that were touched as probabilities and evidence, in the dataset's order; 0 where there is no mass."""
+    n_columns = solution.shape[1]
     for row in range(len(touched)):
         if touched[row] != 0:
             total = 0.0
@@ -131,10 +134,7 @@ publish = _compiled(_publish)
 
 def compile_now() -> None:
     """Compile both kernels, or read them from the cache, by solving a system of one row."""
-    one = np.zeros((1, 2))
-    settle(
-        np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32), np.zeros(0), one, one.copy(), np.zeros(1),
-        np.ones(1, dtype=np.uint8), np.zeros(1, dtype=np.uint8), 1e-2, 1.0, HIGHEST,
-    )  # fmt: skip
-    order = np.zeros(1, dtype=np.int64)
-    publish(one, np.ones(1), order, np.ones(1, dtype=np.uint8), np.zeros((1, 1)), np.zeros(1), 1)
+    one, byte = np.zeros((1, 1)), np.zeros(1, dtype=np.uint8)
+    starts, neighbors = np.zeros(2, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    settle(starts, neighbors, np.zeros(0), one, one, one[0], one[0], byte, byte, 1e-2, 1.0, HIGHEST)
+    publish(one, one[0], np.zeros(1, dtype=np.int64), byte, one, one[0])

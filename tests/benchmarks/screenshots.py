@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from annotator.project import Project, presets
@@ -32,6 +34,7 @@ def make_projects(folder: Path) -> None:
     """The digits after eight rounds, and the tutorial's run played to its end."""
     for name, preset, who, rounds in (
         ("digits", "digits", "you", 8),
+        ("film", "digits", "you", 6),
         ("tutorial", "digits-reference", "oracle", 5),
     ):
         project = Project.create(folder / name, presets()[preset].config)
@@ -56,8 +59,39 @@ def take(browser: Browser, server: Server, name: str) -> None:
     context.close()
 
 
+def film(browser: Browser, server: Server) -> None:
+    """Two batches answered by keys, a picture after each key, as an animated GIF; the last key is taken back."""
+    page = browser.new_page(viewport={"width": 1080, "height": 640})
+    page.goto(f"{server.url}/?project=film")
+    _drawn(page, "label")
+    truth = dict(load_truth(server.projects / "film"))
+    frames = [page.screenshot()]
+    for number in range(20):
+        image_id = page.locator(".surface .card[data-cursor=true]").get_attribute("data-image")
+        page.keyboard.press("Backspace" if number == 19 else truth[str(image_id)])
+        page.wait_for_timeout(150)
+        page.locator(".surface[data-waiting=false]").wait_for()
+        frames.append(page.screenshot())
+    page.context.close()
+    shots = [Image.open(BytesIO(frame)).convert("RGB").resize((810, 480), Image.Resampling.LANCZOS) for frame in frames]
+    pictures = [shot.quantize(48, dither=Image.Dither.NONE) for shot in shots]
+    pace = [900, *[350] * (len(pictures) - 2), 1500]
+    pictures[0].save(
+        TARGET / "surface.gif", save_all=True, append_images=pictures[1:], duration=pace, loop=0, optimize=True
+    )
+
+
+def load_truth(folder: Path) -> list[tuple[str, str]]:
+    """(image id, class) of every image of the pool."""
+    project = Project(folder)
+    oracle = oracle_of(project)
+    known = [(image_id, str(oracle.answer(image_id))) for image_id in project.learner.dataset.ids]
+    project.close()
+    return known
+
+
 def _drawn(page: Page, view: str) -> None:
-    marker = {"label": ".st-key-grid img", "progress": "canvas"}
+    marker = {"label": ".surface[data-ready=true] .card", "progress": "canvas"}
     page.wait_for_selector(marker.get(view, "[data-testid=stButton]"))
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     page.wait_for_timeout(1500)  # charts draw after the script has run
@@ -76,10 +110,11 @@ def main() -> None:
         try:
             for name in SHOTS:
                 take(browser, server, name)
+            film(browser, server)
         finally:
             browser.close()
             server.stop()
-    print(json.dumps({"screenshots": sorted(SHOTS)}))
+    print(json.dumps({"screenshots": [*sorted(SHOTS), "surface"]}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tests.e2e.person import Person
 
 GRAVE = ("serious", "critical")
 STREAMLITS_OWN = {"color-contrast", "svg-img-alt"}
-"""Rules that Streamlit's widgets break by themselves (a chosen segment on dark ground, charts); a new one is looked at."""
+"""Rules that Streamlit's widgets break by themselves (a chosen segment on dark ground, a chart); look at a new one."""
 
 
 def broken(person: Person) -> tuple[list[str], set[str]]:
