@@ -25,6 +25,7 @@ _FIXED_BRANCHES = {(3, 44): 6, (3, 50): 7}
 _FAULTS = (
     ("readonly", "STORE_READONLY", "The label store {path} is read-only; give write permission and reload."),
     ("unable to open", "STORE_READONLY", "The label store {path} cannot be opened for writing; check its folder."),
+    ("disk i/o", "STORE_IO", "The disk refused {path}: no room, or a fault; nothing new was stored. Free some space."),
     ("is full", "STORE_FULL", "The disk with {path} is full; nothing new was stored. Free some space, then retry."),
     ("locked", "STORE_BUSY", "The label store {path} is busy with another writer; nothing was stored. Retry."),
     ("busy", "STORE_BUSY", "The label store {path} is busy with another writer; nothing was stored. Retry."),

@@ -6,6 +6,7 @@ running jobs are one plain object of the process, shared by every tab and by the
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -126,7 +127,15 @@ def _open(name: str) -> Project:
             project = Project(projects_folder() / name)
             project.learner.warm_up()
             projects[name] = project
+            _rest_what_stays()
         return projects[name]
+
+
+@cache
+def _rest_what_stays() -> None:
+    """Streamlit collects garbage after every run of the script; what is imported by now need not be looked at again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _first_preset() -> str | None:

@@ -183,7 +183,8 @@ def test_the_tutorials_run_is_scikit_learns_example(shared: Server, new_person: 
     person.start_demo("The tutorial's run")
     person.button("Play").click()
     person.button("Pause").wait_for()
-    person.button("Play").wait_for(timeout=60_000)
+    expect(person.page.get_by_role("button", name="Pause", exact=True)).to_have_count(0, timeout=120_000)
+    person.button("Play").wait_for()
     person.go_to("Progress")
     person.sees("Round 1")
     panel = person.page.get_by_test_id("stMain").inner_text().partition("What was asked")[2]

@@ -48,7 +48,7 @@ export class Preview {
     this.element.style.cssText = `left: ${left}px; top: ${top}px; width: ${size}px; height: ${size}px`;
     this.image.classList.toggle("pixelated", view.pixelated);
     this.image.src = view.full;
-    if (!this.element.matches(":popover-open")) this.element.showPopover();
+    if (this.element.isConnected && !this.element.matches(":popover-open")) this.element.showPopover();
   }
 
   hide() {
