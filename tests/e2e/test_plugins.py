@@ -21,13 +21,14 @@ CHOICES = [
     for name in registry.names(kind)
     if name != getattr(DEFAULT, kind)
 ]
-N_LABELS = 18
+N_LABELS, N_LEARNED = 18, 15
+"""Saved, and known to the model that picks the next batch: it is chosen when three cards are left."""
 TRUTH = load_digits().target
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What came of the same 18 labels."""
+    """What came of the same 18 labels: the batch after them, and the accuracy of the model that picked it."""
 
     asked: list[str]
     accuracy: float | None
@@ -51,8 +52,8 @@ def by_default(begun: Path) -> Seen:
     """What the third batch leads to where nobody chooses anything."""
     project = Project(shutil.copytree(begun, begun.with_name("default")))
     session = project.session("you")
-    answer_batch(session, oracle_of(project))
-    session.advance()
+    answer_batch(session, oracle_of(project), session.remaining[: N_LEARNED - 12])
+    session.look_ahead()
     project.close()
     return seen(project.folder)
 
@@ -60,7 +61,7 @@ def by_default(begun: Path) -> Seen:
 def seen(folder: Path) -> Seen:
     project = Project(folder)
     asked = [question.image_id for question in project.store.questions() if question.round == 4]
-    accuracy = next((point.accuracy for point in project.learner.history if point.n_labeled == N_LABELS), None)
+    accuracy = next((point.accuracy for point in project.learner.history if point.n_labeled == N_LEARNED), None)
     project.close()
     return Seen(asked, accuracy)
 
