@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -166,8 +167,18 @@ class Learner:
                 self._thread.start()
 
     def warm_up(self) -> None:
-        """Let a model that needs time to come up begin with that."""
+        """Begin in the background with what the first fit after a start would have to wait for."""
         getattr(self._model, "warm_up", lambda: None)()
+        if not getattr(self._model, "asynchronous", False):
+            threading.Thread(target=self._rehearse, name="rehearsal", daemon=True).start()
+
+    def _rehearse(self) -> None:
+        held_out, join = self.dataset.held_out, getattr(self._model, "join", None)
+        with self._fitting, suppress(AnnotatorError):
+            if held_out is not None and join is not None:
+                join(self.dataset, held_out.features)
+            if self._measured:
+                self._now()
 
     def use(self, model: Model, config_version: int) -> None:
         """Another model from the next fit on; until then the last prediction stands."""

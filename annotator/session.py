@@ -117,9 +117,9 @@ class Session:
         self._offer()
 
     def look_ahead(self, wait: bool = True) -> None:
-        """Choose the batch after the open one when only a third of that is left, so that nobody waits for it.
+        """Choose the batch after the open one when half of that is left, so that nobody waits for it.
 
-        The rule knows no clock: the model learns from the events up to the answer that left a third, however late this
+        The rule knows no clock: the model learns from the events up to the answer that left half, however late this
         is called. Nothing to do before that, or where the next batch is there already.
         """
         through = self._enough()
@@ -575,11 +575,11 @@ class Session:
 
 
 def enough_to_look_ahead(batch_size: int) -> int:
-    """After how many answers the next batch is chosen: when a third of the cards is left, at least three, is best.
+    """After how many answers the next batch is chosen: when half of the cards, at least three, are left.
 
     Later, and people who label fast would wait; sooner, and the model would know less than it could.
     """
-    return max(1, batch_size - max(3, batch_size // 3))
+    return max(1, batch_size - max(3, batch_size // 2))
 
 
 def _seconds_each(span: Sequence[tuple[str, str]]) -> float:

@@ -83,8 +83,8 @@ def play(
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
     figures are on the most trustworthy of the three, named by `measured_on`. None where nothing could be measured.
-    The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when a
-    third of the one before it is left, as for a person in the browser, who would not like to wait.
+    The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when
+    half of the one before it is left, as for a person in the browser, who would not like to wait.
     """
     session, oracle = project.session(annotator), oracle_of(project, error_rate)
     ask = session.look_ahead if lookahead else session.advance

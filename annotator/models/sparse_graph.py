@@ -22,7 +22,7 @@ class _GraphModel:
         self._dataset: Dataset | None = None
         self._fitted: Prediction | None = None
         self._prior = np.zeros(0)
-        self._joined: tuple[FeatureArray, SparseMatrix] | None = None
+        self._joined: tuple[Dataset, FeatureArray, SparseMatrix] | None = None
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities and evidence. Raises ModelError (MODEL_NOT_CONVERGED)."""
@@ -30,7 +30,7 @@ class _GraphModel:
         if (labels == UNLABELED).all():
             n_images = len(labels)
             self._fitted = Prediction(np.tile(self._prior, (n_images, 1)), np.zeros(n_images))
-            self._dataset, self._joined = None, None
+            self._dataset = None
         else:
             self._learn(dataset, labels)
             self._fitted = self._prediction(n_classes)
@@ -57,12 +57,16 @@ class _GraphModel:
         """Compile in the background what the first update would wait for."""
         threading.Thread(target=self._estimator.warm_up, name="compile", daemon=True).start()
 
+    def join(self, dataset: Dataset, features: FeatureArray) -> None:
+        """Look up the edges of a held-out set before the first fit has to wait for them."""
+        self._weights_to_pool(dataset, features)
+
     def _learn(self, dataset: Dataset, labels: IntArray) -> None:
         if self._dataset is dataset:
             self._estimator.update(labels)
         else:
             self._estimator.fit(dataset.graph.affinity, labels)
-            self._dataset, self._joined = dataset, None
+            self._dataset = dataset
 
     def _prediction(self, n_classes: int) -> Prediction:
         """The estimator's columns among all classes, as values of their own; the prior counts unseen classes too."""
@@ -86,9 +90,10 @@ class _GraphModel:
 
     def _weights_to_pool(self, dataset: Dataset, features: FeatureArray) -> SparseMatrix:
         """A held-out set asks after every fit: its edges are looked up once."""
-        if self._joined is None or self._joined[0] is not features:
-            self._joined = (features, dataset.graph.connect(features))
-        return self._joined[1]
+        joined = self._joined
+        if joined is None or joined[0] is not dataset or joined[1] is not features:
+            joined = self._joined = (dataset, features, dataset.graph.connect(features))
+        return joined[2]
 
 
 class SparseLabelSpreading(_GraphModel):

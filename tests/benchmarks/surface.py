@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from annotator.class_keys import class_keys
 from annotator.project import Config, Project
 from tests.conftest import find_chromium
 from tests.e2e.conftest import BROWSER_FLAGS, Server, running
@@ -34,7 +35,7 @@ from tests.e2e.proxy import proxy_to
 
 PACE_SECONDS = 0.12
 SLOW_SECONDS = 0.3
-N_PHOTOS, PHOTO_SIZE = 200, (1024, 768)
+N_PHOTOS, PHOTO_SIZE = 400, (1024, 768)
 CLOTHES = Config(
     name="clothes", source="fashion-mnist", source_parameters={"full": True}, strategy="margin", batch_size=12
 )
@@ -80,7 +81,7 @@ def figures(timed: dict[str, Any]) -> dict[str, float | None]:  # Any: JSON
 def by_keys(page: Page, folder: Path, n_labels: int) -> dict[str, Any]:  # Any: JSON
     """Press digits at the pace, wait until all is stored, compare with the store."""
     page.locator(".surface[data-ready=true] .card").first.wait_for()
-    before = len(stored(folder))
+    before = len(stored(folder)[0])
     started = time.perf_counter()
     for number in range(n_labels):
         time.sleep(max(0.0, started + number * PACE_SECONDS - time.perf_counter()))
@@ -88,11 +89,12 @@ def by_keys(page: Page, folder: Path, n_labels: int) -> dict[str, Any]:  # Any: 
     page.locator(".surface[data-unsaved='0'][data-waiting=false]").wait_for()
     minutes = (time.perf_counter() - started) / 60
     timed = page.evaluate("window.timed")
-    labels, pressed = stored(folder), dict(timed["pressed"])
+    labels, names = stored(folder)
+    pressed = {image: names[key] for image, key in timed["pressed"]}
     return {
         **figures(timed),
         "labels_per_minute": round((len(labels) - before) / minutes),
-        "wrong": sum(labels[image] != key for image, key in pressed.items() if image in labels),
+        "wrong": sum(labels[image] != name for image, name in pressed.items() if image in labels),
         "lost": sum(image not in labels for image in pressed),
         "idle": timed["idle"],
     }
@@ -122,12 +124,14 @@ def by_form(page: Page, n_labels: int) -> dict[str, Any]:  # Any: JSON
     return {**figures({"keys": clicks, "batches": batches}), "labels_per_minute": round(n_done / minutes)}
 
 
-def stored(folder: Path) -> dict[str, str]:
-    """image id -> class, read from the disk."""
+def stored(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """(image id -> class, read from the disk; key -> class)."""
     project = Project(folder)
     names, events = project.class_names, project.store.current()
+    keys = class_keys(names, project.config.class_keys)
     project.close()
-    return {str(event.image_id): names[event.class_id] for event in events if event.class_id is not None}
+    labels = {str(event.image_id): names[event.class_id] for event in events if event.class_id is not None}
+    return labels, {key: name for name, key in keys.items()}
 
 
 def photos(folder: Path) -> Path:

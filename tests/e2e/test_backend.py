@@ -275,7 +275,7 @@ def test_labels_find_no_room(server: Server, new_person: NewPerson) -> None:
         for image_id in asked[:12]:
             typed[image_id] = true_digit(image_id)
             person.answer(image_id, typed[image_id])
-        person.sees("Nothing was stored")
+        person.sees("nothing new was stored")
         stored = stored_labels(folder)
         assert stored.items() < typed.items()
     person.save()

@@ -4,7 +4,7 @@ import { nextDelay } from "./outbox.js";
 import { wake } from "./wake.js";
 
 const AFTER_MOUNT_MS = 50;
-const PATIENCE_MS = 400;
+const PATIENCE_MS = 1000;
 const SILENT_TRIES = 3;
 const SILENT_POLLS = 8;
 
@@ -84,7 +84,8 @@ export class Sender {
 
   delay() {
     if (this.owed) return this.patience;
-    return nextDelay({ unsaved: this.outbox.size, tries: this.tries, polls: this.polls, ...this.state() });
+    const due = nextDelay({ unsaved: this.outbox.size, tries: this.tries, polls: this.polls, ...this.state() });
+    return due === null ? null : Math.max(due, this.patience);
   }
 
   later(delay) {
