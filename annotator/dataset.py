@@ -21,7 +21,7 @@ from PIL import Image
 
 from annotator import images, registry
 from annotator.errors import AnnotatorError, SourceError
-from annotator.graph import NeighborGraph, build_graph
+from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ingest import Ingested, building, ingest, open_ingested
 from annotator.sources.arranged import arrange
 from annotator.types import Dataset, Encoder, HeldOut, ImageSource, IntArray, Report, SetAside, silent
@@ -131,6 +131,7 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
     made_from = asdict(recipe) | {
         "source": "",
         "source_parameters": "",
+        "graph_revision": REVISION,
         "encoder_revision": getattr(encoder_class, "revision", 1),
         "ids": pool.ids,
         "hashes": pool.hashes,

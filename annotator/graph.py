@@ -24,6 +24,8 @@ import scipy.sparse
 from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMatrix, silent
 
 EXACT_UP_TO = 10_000
+REVISION = 2
+"""Rises whenever the same features would give another graph."""
 QUERIES_PER_CHUNK = 2048
 SPARE = 8  # neighbours looked up beyond those kept: equal distances are then settled by row, not by rounding
 SPARE_IN_CELLS = 2  # fewer where neighbours are not exact anyway: one is the image itself

@@ -7,6 +7,7 @@ Test images influence nothing but the figure printed for them; audit images are 
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -196,9 +197,26 @@ class Learner:
             return fitted
         with self._fitting:
             if self._fitted is None:
-                labels = self._training_labels(self.trained_through)
-                self._fitted = _Fitted(labels, self._fit(labels, self._store.n_classes(self.trained_through)))
+                self._fitted = self._replayed()
             return self._fitted
+
+    def _replayed(self) -> _Fitted:
+        """The last fit once more. A model that goes on from its last answer takes every step again that led there."""
+        last = self._measured[-1] if self._measured else None
+        steps = [0 if last is None else last.trained_through]
+        goes_on = last is not None and getattr(self._model, "goes_on", False)
+        if last is not None and goes_on and last.config_version == self.config_version:
+            steps = [point.trained_through for point in self._measured if point.config_version == self.config_version]
+        elif goes_on:  # these labels were another model's: this one begins with the next fit
+            model, self._model = self._model, copy.deepcopy(self._model)
+            fitted = self._fitted_through(steps[-1])
+            self._model = model
+            return fitted
+        return [self._fitted_through(through) for through in steps][-1]
+
+    def _fitted_through(self, through: int) -> _Fitted:
+        labels = self._training_labels(through)
+        return _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
 
     def _learn(self, through: int | None) -> None:
         with self._fitting:

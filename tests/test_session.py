@@ -661,3 +661,25 @@ def test_the_gap_in_agreement_is_reported(projects: Path) -> None:
     assert found.n_shown + found.n_hidden == 18
     assert found.gap == 1.0
     made.close()
+
+
+def test_a_reopened_project_asks_what_it_would_have_asked(projects: Path) -> None:
+    """On a pool so large that the model goes on from its last answer, too: the steps are taken again, bit for bit."""
+    config = Config(name="large", source="fashion-mnist", strategy="margin", batch_size=6)
+    never_closed = Project.create(projects / "large", config)
+    ahead(never_closed, 4)
+    again = Project.create(projects / "again", config)
+    ahead(again, 3)
+    again.close()
+    reopened = Project(again.folder)
+    session, oracle = reopened.session("ada"), oracle_of(reopened)
+    answer_batch(session, oracle, session.remaining[:3])
+    session.look_ahead()
+    asked = [
+        [(question.image_id, question.score) for question in opened.store.questions() if question.round == 5]
+        for opened in (never_closed, reopened)
+    ]
+    assert len(asked[0]) == 6
+    assert asked[0] == asked[1]
+    never_closed.close()
+    reopened.close()

@@ -15,6 +15,9 @@ from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArr
 class _GraphModel:
     """An estimator that is updated for as long as the dataset is the same object; its columns become all classes."""
 
+    goes_on = True
+    """Large pools: an answer depends, within the tolerance, on the fits before it; see label_spreading.py."""
+
     def __init__(self, estimator: LabelSpreading | LabelPropagation, tolerance: float) -> None:
         if not MIN_TOL <= tolerance < 1:
             raise ConfigError(f"The tolerance must be at least {MIN_TOL} and below 1, not {tolerance}.")

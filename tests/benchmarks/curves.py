@@ -21,7 +21,10 @@ COMMON = ["--source", "fashion-mnist", "--full", "--batch-size", "10"]
 SYSTEMS = {
     "label spreading, margin": ["--encoder", "hog", "--model", "label-spreading", "--strategy", "margin"],
     "label spreading, entropy": ["--encoder", "hog", "--model", "label-spreading", "--strategy", "entropy"],
-    "encoder-classifier, margin": ["--encoder", "autoencoder", "--model", "encoder-classifier", "--strategy", "margin"],
+    "encoder-classifier, margin": [
+        *("--encoder", "autoencoder", "--encoder-parameter", "epochs=20"),
+        *("--model", "encoder-classifier", "--strategy", "margin"),
+    ],
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 SHOWN_AT = (10, 50, 100, 200, 500, 1000)
