@@ -22,7 +22,7 @@ SYSTEMS = {
     "label spreading, margin": ["--encoder", "hog", "--model", "label-spreading", "--strategy", "margin"],
     "label spreading, entropy": ["--encoder", "hog", "--model", "label-spreading", "--strategy", "entropy"],
     "encoder-classifier, margin": [
-        *("--encoder", "autoencoder", "--encoder-parameter", "epochs=20"),
+        *("--encoder", "autoencoder", "--encoder-parameter", "max_epochs=20"),
         *("--model", "encoder-classifier", "--strategy", "margin"),
     ],
 }
