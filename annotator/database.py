@@ -48,6 +48,7 @@ class Database:
         self.path = path
         self._wal = wal_is_safe(sqlite3.sqlite_version_info)
         self._engine = _engine(path, self._wal)
+        self._inode: int | None = None
 
     @property
     def note(self) -> str:
@@ -63,11 +64,17 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its first statement; leaving it commits."""
+        """A transaction that holds the write lock from its first statement; leaving it commits.
+
+        Raises StoreError (STORE_MISSING, STORE_REPLACED) where the file is not the one that was opened: an open
+        connection would go on writing to a file that nobody finds again.
+        """
+        self._check_file()
         with self._faults(), self._engine.connect() as plain:
             connection = plain.execution_options(immediate=True)
             with connection.begin():
                 yield connection
+        self._check_file()
 
     def upgrade(self) -> None:
         """Bring the schema to this version's. Raises StoreError for a store made by a newer version."""
@@ -93,6 +100,19 @@ class Database:
         """Give back every connection."""
         self._engine.dispose()
 
+    def _check_file(self) -> None:
+        try:
+            found = self.path.stat().st_ino
+        except OSError as error:
+            if self._inode is None:
+                return  # it is about to be made
+            raise StoreError(
+                f"The label store {self.path} is gone; nothing was stored. Put it back, then retry.", "STORE_MISSING"
+            ) from error
+        if self._inode not in (None, found):
+            raise StoreError(replaced(self.path), "STORE_REPLACED")
+        self._inode = found
+
     @contextmanager
     def _faults(self) -> Iterator[None]:
         """The database driver's errors as ours; after an I/O error no connection is trusted again."""
@@ -107,6 +127,11 @@ class Database:
                 if words in said:
                     raise StoreError(message.format(path=self.path), code) from error
             raise StoreError(f"The label store {self.path} failed: {error.orig}. Nothing was stored; retry.") from error
+
+
+def replaced(path: Path) -> str:
+    """What is said where another file, or an older state of it, stands in the store's place."""
+    return f"The label store {path} was replaced or restored while the app ran; nothing was stored. Restart the app."
 
 
 def _revision(connection: Connection) -> str | None:

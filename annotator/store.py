@@ -22,7 +22,7 @@ from sqlalchemy import Connection, and_, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from annotator import schema
-from annotator.database import Database
+from annotator.database import Database, replaced
 from annotator.errors import ConfigError, StoreError
 
 GENESIS = "0" * 64
@@ -570,6 +570,8 @@ class Store:
         """The next event of the chain; the only place that writes one."""
         table = schema.projects
         head = connection.execute(select(table.c.head_seq, table.c.head_hash).with_for_update()).one()
+        if head.head_seq < self._heads_seq:
+            raise StoreError(replaced(self.path), "STORE_REPLACED")
         row = (
             dict.fromkeys(_HASHED)
             | fields

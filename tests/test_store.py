@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -423,3 +424,40 @@ def test_an_event_is_what_was_stored(store: Store) -> None:
     assert isinstance(event, Event)
     assert store.events()[-1] == event
     assert event.client_ms == 420
+
+
+def test_a_file_put_in_its_place_is_not_written_to(store: Store) -> None:
+    """Another database under a running app: an answer is refused with what to do, and neither file is changed by it."""
+    ada = store.annotator("ada").annotator_id
+    asked = offered(store, ada)[0]
+    aside = store.path.with_suffix(".aside")
+    shutil.copy(store.path, aside)
+    os.replace(aside, store.path)
+    before = store.path.read_bytes()
+    with pytest.raises(StoreError) as refused:
+        store.answer(asked, ada, "label", 0)
+    assert refused.value.code == "STORE_REPLACED"
+    assert store.path.read_bytes() == before
+
+
+def test_an_older_state_put_back_is_not_written_to(store: Store) -> None:
+    """A backup copied over the open file: what was answered since is gone from it, so nothing is added to it."""
+    ada = store.annotator("ada").annotator_id
+    first, second, *_ = offered(store, ada)
+    backup = store.path.read_bytes()
+    store.answer(first, ada, "label", 0)
+    assert len(store.current()) == 1
+    store.path.write_bytes(backup)
+    with pytest.raises(StoreError) as refused:
+        store.answer(second, ada, "label", 0)
+    assert refused.value.code == "STORE_REPLACED"
+
+
+def test_a_file_that_is_gone_takes_no_answers(store: Store) -> None:
+    """Deleted under a running app: nothing is called stored that nobody could find again."""
+    ada = store.annotator("ada").annotator_id
+    asked = offered(store, ada)[0]
+    store.path.unlink()
+    with pytest.raises(StoreError) as refused:
+        store.answer(asked, ada, "label", 0)
+    assert refused.value.code == "STORE_MISSING"
