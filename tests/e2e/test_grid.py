@@ -458,7 +458,10 @@ class Mounted:
 
     @property
     def events(self) -> list[dict[str, Any]]:  # Any: the event's own values
-        """Those of the newest letter."""
+        """Those of the newest letter; one that waits for the answer to the last is waited for."""
+        self.page.wait_for_function(
+            "(letters.at(-1)?.events.length ?? 0) >= Number(root.querySelector('.surface').dataset.unsaved)"
+        )
         events: list[dict[str, Any]] = self.page.evaluate("letters.at(-1)?.events ?? []")  # Any: as above
         return events
 
