@@ -143,10 +143,10 @@ def test_a_model_and_its_parameters_are_used(simulated: Simulated) -> None:
 
 
 def test_an_oracle_that_errs_teaches_less(simulated: Simulated) -> None:
-    """At an error rate of 1 not one answer is the truth."""
+    """At an error rate of 1 not one answer is the truth, and the model is about as good as chance."""
     words = (*DIGITS, "--initial", "none", "--batch-size", "25")
     right, wrong = (simulated(*words, "--error-rate", rate)["final"]["accuracy_test"] for rate in ("0", "1"))
-    assert wrong < 0.1 < 0.5 < right
+    assert wrong < 0.25 < 0.5 < right
 
 
 def test_a_folder_of_class_folders_is_simulated(simulated: Simulated, photo_folder: PhotoFolder) -> None:
