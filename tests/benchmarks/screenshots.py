@@ -61,7 +61,7 @@ def take(browser: Browser, server: Server, name: str) -> None:
 
 def film(browser: Browser, server: Server) -> None:
     """Two batches answered by keys, a picture after each key, as an animated GIF; the last key is taken back."""
-    page = browser.new_page(viewport={"width": 1080, "height": 640})
+    page = browser.new_page(viewport={"width": 1280, "height": 650})
     page.goto(f"{server.url}/?project=film")
     _drawn(page, "label")
     truth = dict(load_truth(server.projects / "film"))
@@ -73,8 +73,8 @@ def film(browser: Browser, server: Server) -> None:
         page.locator(".surface[data-waiting=false]").wait_for()
         frames.append(page.screenshot())
     page.context.close()
-    shots = [Image.open(BytesIO(frame)).convert("RGB").resize((810, 480), Image.Resampling.LANCZOS) for frame in frames]
-    pictures = [shot.quantize(48, dither=Image.Dither.NONE) for shot in shots]
+    shots = [Image.open(BytesIO(frame)).convert("RGB").resize((880, 447), Image.Resampling.LANCZOS) for frame in frames]
+    pictures = [shot.quantize(96, dither=Image.Dither.NONE) for shot in shots]
     pace = [900, *[350] * (len(pictures) - 2), 1500]
     pictures[0].save(
         TARGET / "surface.gif", save_all=True, append_images=pictures[1:], duration=pace, loop=0, optimize=True

@@ -102,7 +102,7 @@ def measure(browser: Browser, runs: int, card: str | None) -> dict[str, float]:
                 command = [sys.executable, "-m", "annotator", "run", "--no-browser", "--port", str(port)]
                 command += ["--projects", folder, "--root", folder]
                 click = card if times is cold else None
-                seconds, peak = seconds_to_paint(browser, command, port, ".st-key-grid img >> nth=11", click)
+                seconds, peak = seconds_to_paint(browser, command, port, ".surface .card img >> nth=11", click)
                 times.append(seconds)
                 peaks.append(peak)
     return {"cold_s": statistics.median(cold), "warm_s": statistics.median(warm), "peak_mb": max(peaks)}
