@@ -36,8 +36,9 @@ def _head(project: Project, session: Session) -> None:
         _class_popover(project, session)
         _settings_popover(project, session)
         _play_button(project)
-    parts.set_aside(project)
-    _switch_panel(project)
+    with st.container():  # of fixed place: what comes and goes in it must not move the surface, which would begin anew
+        parts.set_aside(project)
+        _switch_panel(project)
 
 
 def _switch_panel(project: Project) -> None:

@@ -72,11 +72,13 @@ def _project() -> Project | None:
 
 
 def _notices() -> None:
-    for kind, message in state.notices():
-        if kind == "error":
-            st.error(plain(message), icon=":material/error:")
-        else:
-            st.toast(plain(message), icon=":material/check:")
+    """In a place of their own: what comes after them stays where it is."""
+    with st.container():
+        for kind, message in state.notices():
+            if kind == "error":
+                st.error(plain(message), icon=":material/error:")
+            else:
+                st.toast(plain(message), icon=":material/check:")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,9 @@ SETTLED = """frames => new Promise(done => setTimeout(() => {
 }, 40))"""
 """What was received is on the page: Streamlit holds elements back for 10 ms."""
 COMMANDS = {"skip": "Skip", "unsure": "Unsure", "none": "None", "✓": "Accept"}
-IDS = "cards => cards.map(card => card.dataset.image)"
+SAVED = ".surface[data-ready=true][data-unsaved='0'][data-waiting=false]"
+"""Nothing is on its way any more, and the next batch is there."""
+OPEN_IDS = "surface => [...surface.querySelectorAll('.card[data-state=open]')].map(card => card.dataset.image)"
 """All at one moment, as they stand on the screen."""
 ASKED_ELSEWHERE = re.compile(r"/\w+/_stcore/(health|host-config)$")
 """Under a view's own address Streamlit first looks for itself there, and is told 404."""
@@ -95,8 +97,7 @@ class Person:
     @property
     def asked(self) -> list[str]:
         """The ids of the open cards on the screen, in order."""
-        self.is_saved()
-        return [str(name) for name in self.page.locator(".surface .card[data-state=open]").evaluate_all(IDS)]
+        return [str(name) for name in self.page.locator(SAVED).evaluate(OPEN_IDS)]
 
     @property
     def n_saved(self) -> int:
@@ -203,7 +204,7 @@ class Person:
 
     def is_saved(self) -> None:
         """Nothing is on its way any more, and the next batch is there."""
-        self.page.locator(".surface[data-unsaved='0'][data-waiting=false]").wait_for()
+        self.page.locator(SAVED).wait_for()
 
     def choose(self, key: str, option: str) -> None:
         """An option of the select box with this key, typed and confirmed."""

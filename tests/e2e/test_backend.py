@@ -125,6 +125,22 @@ def room_for(server: Server, n_bytes: int) -> Iterator[None]:
 # ---- from one backend to the other
 
 
+def test_what_comes_and_goes_above_the_surface_does_not_move_it(shared: Server, new_person: NewPerson) -> None:
+    """An encoder on its way, ready, and said so: the image under the cursor stays the image under the cursor."""
+    folder = begun(shared.projects, "unmoved", Config(name="unmoved", encoder="pixels", limit=200, batch_size=6))
+    person = new_person(shared)
+    person.open("?project=unmoved")
+    third = person.asked[2]
+    person.key("ArrowRight", "ArrowRight")
+    person.surface.evaluate("surface => { surface.dataset.known = true }")
+    person.change_settings(encoder="autoencoder")
+    person.visible("Preparing the encoder autoencoder").wait_for()
+    person.waits_for(lambda: uses(folder, "autoencoder"))
+    person.sees("The encoder autoencoder is ready")
+    assert person.surface.get_attribute("data-known") == "true"
+    assert person.surface.locator("[data-cursor=true]").get_attribute("data-image") == third
+
+
 def test_encoder_and_model_are_switched_in_the_middle(shared: Server, new_person: NewPerson) -> None:
     """Labeling goes on while features are learned, the curve marks both changes, then the new model asks.
 
