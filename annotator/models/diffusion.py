@@ -7,15 +7,23 @@ from __future__ import annotations
 
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annotator.errors import ModelError
 from annotator.models.equations import Equations
 from annotator.types import UNLABELED, FloatArray, IntArray
 
+Bytes = NDArray[np.uint8]
+Rows = NDArray[np.floating[Any]]
 FAINT = 0.03
 """Evidence below this share of the pool's mean counts as faint: such rows are held to the tolerance of this share."""
+SINGLE_FROM = 1e-3
+"""From this tolerance on the residual is kept in single precision."""
+REFRESHED_AFTER = 1000
+"""Changes after which the residual is computed anew: until then rounding adds less than a thousandth of SINGLE_FROM."""
 
 
 @cache
@@ -24,114 +32,161 @@ def kernels() -> ModuleType | None:
     try:
         from annotator.models import push  # slow to import, and not every platform has it
 
-        push.compile_now()
+        push.compile_now(np.float32)
     except (ImportError, OSError, RuntimeError):
         return None
     return push
 
 
 class Diffusion:
-    """G with (I - alpha P) G = D^-1/2 Y for the labels given so far, and its exact residual.
+    """G with (I - alpha P) G = D^-1/2 Y for the labels given so far, and its residual.
 
-    Arrays are by place. Start without labels, then `change` them; every change costs what it moves.
+    Labels are by the graph's row, everything else by place; classes stand in sets of 16, (n_sets, n, 16). Start without
+    labels, then `change` them; every change costs what it moves.
     """
 
     def __init__(self, equations: Equations, n_classes: int, tolerance: float) -> None:
         n = len(equations.order)
+        kind = np.float32 if tolerance >= SINGLE_FROM else np.float64
         self._equations = equations
         self._tolerance = tolerance
         self._floor = np.inf
+        self._n_classes = n_classes
+        self._n_changes = 0
         self._codes = np.full(n, UNLABELED, dtype=np.int64)
-        self._solution = np.zeros((n, n_classes))
-        self._residual = np.zeros((n, n_classes))
-        self._masses = np.zeros(n)
+        self._solution: Rows = self._push.lanes(n_classes, n, np.float64)
+        self._residual: Rows = self._push.lanes(n_classes, n, kind)
         self._sums = np.zeros(n)
         self._starts = equations.affinity.indptr.astype(np.int64)
         self._neighbors = equations.affinity.indices.astype(np.int32)
+        self._passed_on = equations.passed_on.astype(kind)
 
-    def change(self, codes: IntArray) -> tuple[IntArray, int]:
-        """Labels (n,) by place as codes, -1 = unlabeled, at least one -> places that moved and the sweeps it took.
+    def change(self, codes: IntArray) -> tuple[Bytes, int]:
+        """Labels (n,) as codes, -1 = unlabeled, at least one -> 1 at the places (n,) that moved, and the sweeps it took.
 
         Raises ModelError (MODEL_NOT_CONVERGED) after 10,000 sweeps.
         """
-        push = kernels()
-        assert push is not None
-        active = np.zeros(-(-len(codes) // push.BLOCK), dtype=np.uint8)
+        rows = np.flatnonzero(codes != self._codes)
+        before, after, places = self._codes[rows], codes[rows], self._equations.places[rows]
+        self._codes[rows] = after
         touched = np.zeros(len(codes), dtype=np.uint8)
-        changed = np.flatnonzero(codes != self._codes)
-        self._exchange(changed, codes)
-        active[changed // push.BLOCK] = 1
-        touched[self._without_label(changed)] = 1
+        self._give(before, places, -1.0)
+        self._give(after, places, 1.0)
+        touched[self._without_label(places[after == UNLABELED])] = 1
         floor = self._faint()
-        if floor < self._floor:  # stricter than before: every row has to answer
-            active[:] = 1
+        everywhere = floor < self._floor  # stricter than before: every row has to answer
         self._floor = floor
-        sweeps = push.settle(
-            self._starts, self._neighbors, self._equations.passed_on, self._solution, self._residual, self._masses,
-            self._sums, active, touched, self._tolerance, floor, push.HIGHEST,
+        self._n_changes += 1
+        if self._n_changes % REFRESHED_AFTER == 0:
+            self._refresh()
+            everywhere = True
+        n_sweeps, active = 0, self._push.flags(len(codes))
+        for which in range(len(self._solution)):
+            moved = places[self._is_of(which, before) | self._is_of(which, after)]
+            active[moved // self._push.BLOCK] = 1
+            n_sweeps += self._settle(which, active, touched)
+        return touched, n_sweeps + self._hold(active, touched, everywhere)
+
+    def rearrange(self, classes: IntArray) -> None:
+        """Give the classes other codes: class k becomes what class `classes[k]` was, nothing where that is -1.
+
+        A class that is left out takes its mass along: it must have no label.
+        """
+        if np.array_equal(classes, np.arange(self._n_classes)):
+            return
+        self._n_classes = len(classes)
+        self._solution = self._chosen(self._solution, classes)
+        self._residual = self._chosen(self._residual, classes)
+        self._sums = self._solution.sum(axis=(0, 2))
+        code_of = np.full(max(classes.max(initial=-1), self._codes.max(initial=-1)) + 2, UNLABELED)
+        code_of[classes[classes >= 0]] = np.flatnonzero(classes >= 0)
+        self._codes = code_of[self._codes]  # the last entry stands for -1
+
+    def n_changed(self, codes: IntArray) -> int:
+        """How many labels (n,) differ from those given so far."""
+        return int((codes != self._codes).sum())
+
+    def publish(self, touched: Bytes, probabilities: FloatArray, evidence: FloatArray) -> None:
+        """Write the touched places' rows of `probabilities` (n, n_classes) and `evidence` (n,), by the graph's row."""
+        equations = self._equations
+        self._push.publish(self._solution, equations.roots, equations.order, touched, probabilities, evidence)
+
+    def _settle(self, which: int, active: Bytes, touched: Bytes) -> int:
+        sweeps = self._push.settle(
+            self._starts, self._neighbors, self._passed_on, self._solution[which], self._residual[which], self._sums,
+            active, touched, self._share, self._floor,
         )  # fmt: skip
         if sweeps < 0:
             raise ModelError(
                 "The labels did not come to rest on the graph. Use a smaller alpha.", "MODEL_NOT_CONVERGED"
             )
-        return np.flatnonzero(touched), int(sweeps)
+        return int(sweeps)
 
-    def rearrange(self, columns: IntArray) -> None:
-        """Give the classes other codes: column k becomes what column `columns[k]` was, nothing where that is -1.
+    def _hold(self, active: Bytes, touched: Bytes, everywhere: bool) -> int:
+        """Settle again where the residual has become too large for the evidence that other classes left."""
+        looked_at = np.ones_like(touched) if everywhere else touched
+        n_sweeps, is_held = 0, False
+        while not is_held:
+            is_held = True
+            for which, residual in enumerate(self._residual):
+                if self._push.recheck(residual, self._sums, looked_at, active, self._share, self._floor):
+                    n_sweeps += self._settle(which, active, touched)
+                    is_held = False
+        return n_sweeps
 
-        A class that is left out takes its mass along: it must have no label.
-        """
-        if np.array_equal(columns, np.arange(self._solution.shape[1])):
-            return
-        self._solution = _columns(self._solution, columns)
-        self._residual = _columns(self._residual, columns)
-        self._sums = self._solution.sum(axis=1)
-        code_of = np.full(max(columns.max(initial=-1), self._codes.max(initial=-1)) + 2, UNLABELED)
-        code_of[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-        self._codes = code_of[self._codes]  # the last entry stands for -1
-
-    def n_changed(self, codes: IntArray) -> int:
-        """How many labels differ from those given so far."""
-        return int((codes != self._codes).sum())
-
-    def publish(self, places: IntArray, probabilities: FloatArray, evidence: FloatArray) -> None:
-        """Write these places' rows of `probabilities` (n, n_classes) and `evidence` (n,), both by the graph's row."""
+    @property
+    def _push(self) -> ModuleType:
+        """The compiled code; nobody makes one of these without it."""
         push = kernels()
         assert push is not None
+        return push
+
+    @property
+    def _share(self) -> float:
+        """What each set of classes may have of the tolerance."""
+        return self._tolerance / len(self._solution)
+
+    def _is_of(self, which: int, codes: IntArray) -> NDArray[np.bool_]:
+        """Whether a class is one of this set."""
+        return np.asarray((codes != UNLABELED) & (codes // self._push.LANES == which))
+
+    def _give(self, codes: IntArray, places: IntArray, sign: float) -> None:
+        """Put the right-hand side of these labels into the residual, or take it out."""
+        given = codes != UNLABELED
+        sets, within = np.divmod(codes[given], self._push.LANES)
+        self._residual[sets, places[given], within] += sign / self._equations.roots[places[given]]
+
+    def _refresh(self) -> None:
+        """Compute the residual anew, without the rounding of the steps that led here."""
         equations = self._equations
-        touched = np.zeros(len(self._codes), dtype=np.uint8)
-        touched[places] = 1
-        push.publish(self._solution, equations.roots, equations.order, touched, probabilities, evidence)
+        scale = (equations.alpha / equations.roots**2)[:, None]
+        for solution, residual in zip(self._solution, self._residual, strict=True):
+            residual[:] = scale * (equations.affinity @ solution) - solution
+        labeled = np.flatnonzero(self._codes != UNLABELED)
+        self._give(self._codes[labeled], equations.places[labeled], 1.0)
 
-    def _exchange(self, changed: IntArray, codes: IntArray) -> None:
-        """Put what the labels change of the right-hand side into the residual."""
-        for source, sign in ((self._codes, -1.0), (codes, 1.0)):
-            places = changed[source[changed] != UNLABELED]
-            amount = 1 / self._equations.roots[places]
-            self._residual[places, source[places]] += sign * amount
-            self._masses[places] += amount
-        self._codes[changed] = codes[changed]
-
-    def _without_label(self, changed: IntArray) -> IntArray:
-        """Clear what is left in components that lost their last label: nothing reaches them, exactly."""
+    def _without_label(self, places: IntArray) -> IntArray:
+        """Clear components that lost their last label at one of these places: nothing reaches them, exactly."""
         components = self._equations.components
-        lost = np.unique(components[changed[self._codes[changed] == UNLABELED]])
-        lost = lost[~np.isin(lost, components[self._codes != UNLABELED])]
-        places = np.flatnonzero(np.isin(components, lost)) if lost.size else lost
-        for array in (self._solution, self._residual, self._masses, self._sums):
-            array[places] = 0
-        return places
+        lost = np.unique(components[places])
+        lost = lost[~np.isin(lost, components[self._equations.places[self._codes != UNLABELED]])]
+        cleared = np.flatnonzero(np.isin(components, lost)) if lost.size else lost
+        self._solution[:, cleared] = 0
+        self._residual[:, cleared] = 0
+        self._sums[cleared] = 0
+        return cleared
 
     def _faint(self) -> float:
         """FAINT of the mean of G, weighted by degree: (1 - alpha) sum_i d_i G_i = sum over labels of sqrt(d)."""
         equations = self._equations
-        given = equations.roots[self._codes != UNLABELED].sum()
-        whole = (1 - equations.alpha) * max(equations.degrees.sum(), 1.0)
-        return float(FAINT * given / whole)
+        given = equations.roots[equations.places[self._codes != UNLABELED]].sum()
+        return float(FAINT * given / ((1 - equations.alpha) * equations.total_degree))
 
-
-def _columns(rows: FloatArray, columns: IntArray) -> FloatArray:
-    """(n, n_columns) the chosen columns, zeros where one is new."""
-    chosen = np.zeros((len(rows), len(columns)))
-    chosen[:, np.flatnonzero(columns >= 0)] = rows[:, columns[columns >= 0]]
-    return chosen
+    def _chosen(self, rows: Rows, which: IntArray) -> Rows:
+        """The chosen classes in this order, zeros where one is new."""
+        chosen: Rows = self._push.lanes(len(which), rows.shape[1], rows.dtype.type)
+        for code, source in enumerate(which.tolist()):
+            if source >= 0:
+                (to_set, to), (from_set, taken) = divmod(code, self._push.LANES), divmod(source, self._push.LANES)
+                chosen[to_set, :, to] = rows[from_set, :, taken]
+        return chosen

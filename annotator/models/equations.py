@@ -39,6 +39,11 @@ class Equations:
         return np.sqrt(np.where(self.degrees > 0, self.degrees, 1.0))
 
     @cached_property
+    def total_degree(self) -> float:
+        """The sum of all degrees, 1 at least."""
+        return max(float(self.degrees.sum()), 1.0)
+
+    @cached_property
     def places(self) -> IntArray:
         """(n,) the place of each of the graph's rows."""
         places = np.empty_like(self.order)

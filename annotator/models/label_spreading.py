@@ -62,7 +62,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from annotator.graph import NeighborGraph, build_graph
 from annotator.models.conjugate_gradients import solve
-from annotator.models.diffusion import Diffusion, kernels
+from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
 from annotator.models.priors import class_prior, normalised
 from annotator.types import UNLABELED, FloatArray, IntArray, SparseMatrix
@@ -231,7 +231,7 @@ class LabelSpreading(_GraphClassifier):
         alpha: float = 0.9,
         affinity: str = "neighbors",
         tol: float = 1e-6,
-        push_tol: float = 0.01,
+        push_tol: float = 0.003,
         push_from: int = 5000,
         unlabeled_label: object = UNLABELED,
     ) -> None:
@@ -262,37 +262,40 @@ class LabelSpreading(_GraphClassifier):
         if self._diffusion is None:
             self._start()
             return
-        union = np.union1d(before, self.classes_)
-        self._diffusion.rearrange(_positions(before, union))
-        now = np.append(np.searchsorted(union, self.classes_), UNLABELED)[self._codes]
-        if self._diffusion.n_changed(now[self._equations.order]) > AFRESH * (now != UNLABELED).sum():
+        if np.array_equal(before, self.classes_):
+            union, now = before, self._codes
+        else:
+            union = np.union1d(before, self.classes_)
+            self._diffusion.rearrange(_positions(before, union))
+            now = np.append(np.searchsorted(union, self.classes_), UNLABELED)[self._codes]
+        if self._diffusion.n_changed(now) > AFRESH * (now != UNLABELED).sum():
             self._start()
             return
-        places = self._push(now)
-        self._diffusion.rearrange(_positions(union, self.classes_))
-        if np.array_equal(before, self.classes_):
-            self._publish(places)
+        touched = self._push(now)
+        if union is before:
+            self._publish(touched)
         else:
+            self._diffusion.rearrange(_positions(union, self.classes_))
             self._publish_all()
 
-    def _push(self, codes: IntArray) -> IntArray:
-        """Settle what the labels changed; the places that moved."""
+    def _push(self, codes: IntArray) -> Bytes:
+        """Settle what the labels changed; 1 at the places (n,) that moved."""
         assert self._diffusion is not None
-        places, self.n_iter_ = self._diffusion.change(codes[self._equations.order])
-        return places
+        touched, self.n_iter_ = self._diffusion.change(codes)
+        return touched
 
     def _publish_all(self) -> None:
         self.label_distributions_ = np.zeros((len(self._codes), len(self.classes_)))
         self.evidence_ = np.zeros(len(self._codes))
-        self._publish(np.arange(len(self._codes)))
+        self._publish(np.ones(len(self._codes), dtype=np.uint8))
 
-    def _publish(self, places: IntArray) -> None:
-        """Write the rows at these places, and the prior where nothing reaches."""
+    def _publish(self, touched: Bytes) -> None:
+        """Write the rows at the places that moved, and the prior where nothing reaches."""
         assert self._diffusion is not None
-        self._diffusion.publish(places, self.label_distributions_, self.evidence_)
+        self._diffusion.publish(touched, self.label_distributions_, self.evidence_)
         written = self.evidence_ == 0
         self.label_distributions_[written] = self._prior
-        written[self._equations.order[places]] = True
+        written[self._equations.order[touched != 0]] = True
         self.changed_ = np.flatnonzero(written)
 
     def _from_scratch(self) -> tuple[FloatArray, int]:
