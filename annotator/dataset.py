@@ -11,20 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from annotator import images, registry
+from annotator import images, npy, registry
 from annotator.errors import AnnotatorError, SourceError
 from annotator.graph import REVISION, NeighborGraph, build_graph
+from annotator.ids import StoredIds
 from annotator.ingest import Ingested, building, ingest, open_ingested
 from annotator.sources.arranged import arrange
-from annotator.types import Dataset, Encoder, HeldOut, ImageSource, IntArray, Report, SetAside, silent
+from annotator.types import Dataset, Encoder, HeldOut, ImageArray, ImageSource, IntArray, Report, SetAside, silent
+
+PIECE = 8192
+"""Images whose part of a dataset's version is text at the same time."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,17 @@ class Prepared:
     dataset: Dataset
     folder: Path
     class_names: tuple[str, ...]
-    hashes: tuple[str, ...]
+    hashes: ImageArray
+    """(n_images, 32) SHA-256 of each content."""
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
     n_ignored: int
+
+    @cached_property
+    def n_duplicates(self) -> int:
+        """How many images have the same content as one before them."""
+        group = self.dataset.group
+        return int((group != np.arange(len(group))).sum())
 
 
 def open_source(recipe: Recipe) -> ImageSource:
@@ -66,10 +78,11 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent) -> Prepared:
     source = open_source(recipe)
     pool = ingest(source, cache, report)
     held_out = ingest(source.held_out, cache, report) if source.held_out is not None else None
-    folder = cache / f"dataset-{_version(recipe, source, pool, held_out)[:24]}"
+    version = _version(recipe, source, pool, held_out)
+    folder = cache / f"dataset-{version[:24]}"
     if not (folder / "dataset.json").exists():
         with building(folder) as partial_folder:
-            _compute(recipe, source, pool, held_out, partial_folder, report)
+            _compute(recipe, source, pool, held_out, version, partial_folder, report)
     return open_prepared(folder, recipe)
 
 
@@ -82,13 +95,13 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
     """What `prepare` wrote, memory-mapped; the source itself is opened only for full-size pictures."""
     manifest = json.loads((folder / "dataset.json").read_text())
     pool = open_ingested(folder.parent / manifest["images"])
-    features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+    features = npy.load(folder / "features.npy")
     dataset = Dataset(
         ids=pool.ids,
         images=pool.views,
         features=features,
         graph=NeighborGraph.load(folder / "graph", features),
-        group=_groups(pool.hashes),
+        group=pool.group,
         version=manifest["version"],
         open_image=_opener(pool, recipe),
         truth=_saved_codes(folder / "truth.npy"),
@@ -100,23 +113,29 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
 
 
 def _compute(
-    recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None, folder: Path, report: Report
+    recipe: Recipe,
+    source: ImageSource,
+    pool: Ingested,
+    held_out: Ingested | None,
+    version: str,
+    folder: Path,
+    report: Report,
 ) -> None:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
     fitted = encoder.fit(pool.views, np.random.default_rng(recipe.seed), report)
     features = fitted.encode(pool.views, report)
-    np.save(folder / "features.npy", features)
+    npy.save(folder / "features.npy", features)
     (folder / "encoder").mkdir()
     fitted.save(folder / "encoder")
     (folder / "graph").mkdir()
     build_graph(features, recipe.n_neighbors, report).save(folder / "graph")
     if source.truth is not None:
-        np.save(folder / "truth.npy", source.truth[pool.source_rows])
+        npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
-        np.save(folder / "held_out.npy", fitted.encode(held_out.views, report))
-        np.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
+        npy.save(folder / "held_out.npy", fitted.encode(held_out.views, report))
+        npy.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
     manifest = {
-        "version": _version(recipe, source, pool, held_out),
+        "version": version,
         "encoder": fitted.version,
         "images": pool.folder.name,
         "held_out": held_out.folder.name if held_out else None,
@@ -134,12 +153,50 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
         "graph_revision": REVISION,
         "encoder_revision": getattr(encoder_class, "revision", 1),
         "ids": pool.ids,
-        "hashes": pool.hashes,
-        "held_out": held_out.hashes if held_out else None,
+        "hashes": _Hexadecimal(pool.hashes),
+        "held_out": _Hexadecimal(held_out.hashes) if held_out else None,
         "class_names": source.class_names,
-        "truth": None if source.truth is None else source.truth.tolist(),
+        "truth": source.truth,
     }
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for piece in _json_pieces(made_from):
+        digest.update(piece.encode())
+    return digest.hexdigest()
+
+
+class _Hexadecimal:
+    """Hashes (n, 32) as text."""
+
+    def __init__(self, hashes: ImageArray) -> None:
+        self._hashes = hashes
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __getitem__(self, rows: slice) -> list[str]:
+        text, size = self._hashes[rows].tobytes().hex(), 2 * self._hashes.shape[1]
+        return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def _json_pieces(values: dict[str, Any]) -> Iterator[str]:  # Any: JSON, and what has an element for each image
+    """`json.dumps(values, sort_keys=True)` piece by piece, a few thousand images at a time."""
+    for place, key in enumerate(sorted(values)):
+        yield f"{', ' if place else '{'}{json.dumps(key)}: "
+        value = values[key]
+        yield from (
+            _list_pieces(value)
+            if isinstance(value, StoredIds | _Hexadecimal | np.ndarray)
+            else [json.dumps(value, sort_keys=True)]
+        )
+    yield "}"
+
+
+def _list_pieces(value: StoredIds | _Hexadecimal | IntArray) -> Iterator[str]:
+    for start in range(0, len(value), PIECE):
+        part = value[start : start + PIECE]
+        listed = part.tolist() if isinstance(part, np.ndarray) else list(part)
+        yield ("[" if start == 0 else ", ") + json.dumps(listed)[1:-1]
+    yield "]" if len(value) else "[]"
 
 
 def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  # Any: JSON
@@ -147,18 +204,12 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
     if truth is None:
         return None
     ingested = open_ingested(folder.parent / manifest["held_out"])
-    features = np.load(folder / "held_out.npy", mmap_mode="r", allow_pickle=False)
+    features = npy.load(folder / "held_out.npy")
     return HeldOut(ingested.ids, ingested.views, features, truth)
 
 
 def _saved_codes(path: Path) -> IntArray | None:
-    return np.load(path, allow_pickle=False) if path.exists() else None
-
-
-def _groups(hashes: Sequence[str]) -> IntArray:
-    """For each row the first row with the same content."""
-    _, first, inverse = np.unique(np.asarray(hashes), return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
+    return npy.load(path) if path.exists() else None
 
 
 def _opener(pool: Ingested, recipe: Recipe) -> Callable[[int, int], Image.Image]:

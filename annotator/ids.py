@@ -19,6 +19,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator import npy
 from annotator.types import IntArray
 
 CHUNK = 8192
@@ -98,14 +99,13 @@ class StoredIds(Ids):
     def load(cls, folder: Path) -> StoredIds:
         """What `save` wrote, memory-mapped."""
         # As plain arrays, whose elements are several times faster to get at.
-        mapped = (np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in PARTS)
-        return cls(*map(np.asarray, mapped))
+        return cls(*(npy.load(folder / f"{part}.npy") for part in PARTS))
 
     def save(self, folder: Path) -> None:
         """Write the arrays into `folder`, which is made."""
         folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
-            np.save(folder / f"{part}.npy", getattr(self, f"_{part}"))
+            npy.save(folder / f"{part}.npy", getattr(self, f"_{part}"))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -3,6 +3,10 @@
 Files are decoded in two worker processes with a memory limit and a time limit: what crashes a decoder is set aside like
 any other bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
 a half-written one is never opened. Knows no features and no labels.
+
+    manifest.json       what is known of some images: those set aside, and why; flags
+    columns/            what is known of every image: ids, contents' hashes and groups, rows in the source
+    views.npy  thumbnails.bin  thumbnails.npy
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import shutil
 import threading
 import time
 import uuid
+from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -25,13 +30,15 @@ from functools import partial
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from annotator import images
+from annotator import images, npy
 from annotator.errors import AnnotatorError, ImageError, SourceError
+from annotator.ids import StoredIds
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, silent
 
 VIEW_SIDE = 64
@@ -39,7 +46,10 @@ VIEW_SIDE = 64
 THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
 LAYOUT = "3"
-"""Part of every key: raise it when what is written here changes."""
+"""Part of every key: raise it when what is written here changes and folders of before cannot be brought to it."""
+COLUMNS = "columns"
+"""The sub-folder of what is known of every image."""
+HASH_BYTES = 32
 N_WORKERS = 2
 CHUNK = 16
 CHUNK_BYTES = 32 << 20
@@ -63,9 +73,12 @@ class Ingested:
     """An opened folder of decoded images; rows are those that could be decoded, in the source's order."""
 
     folder: Path
-    ids: tuple[str, ...]
+    ids: StoredIds
     source_rows: IntArray
-    hashes: tuple[str, ...]
+    hashes: ImageArray
+    """(n_images, 32) SHA-256 of each content."""
+    group: IntArray
+    """(n_images,) the first row with the same content."""
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
     n_ignored: int
@@ -82,7 +95,7 @@ class Ingested:
 
     @property
     def _offsets(self) -> NDArray[np.int64]:
-        return np.load(self.folder / "thumbnails.npy", mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # npy of int64
+        return npy.load(self.folder / "thumbnails.npy")
 
 
 def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingested:
@@ -103,17 +116,66 @@ def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingeste
 def open_ingested(folder: Path) -> Ingested:
     """What `ingest` wrote, memory-mapped."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    views = np.load(folder / "views.npy", mmap_mode="r", allow_pickle=False)
+    columns = _upgraded(folder, manifest) if "ids" in manifest else _Columns.load(folder / COLUMNS)
     return Ingested(
         folder,
-        tuple(manifest["ids"]),
-        np.asarray(manifest["source_rows"], dtype=np.int64),
-        tuple(manifest["hashes"]),
+        columns.ids,
+        columns.source_rows,
+        columns.hashes,
+        columns.group,
         tuple(SetAside(**entry) for entry in manifest["set_aside"]),
         manifest["flags"],
         manifest["n_ignored"],
-        views,
+        npy.load(folder / "views.npy"),
     )
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What an opened folder knows of every image."""
+
+    ids: StoredIds
+    source_rows: IntArray
+    hashes: ImageArray
+    group: IntArray
+
+    @classmethod
+    def of(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> _Columns:
+        """`hashes` one behind the other."""
+        hashed = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASH_BYTES)
+        return cls(StoredIds.of(ids), source_rows, hashed, first_of_equal(hashed))
+
+    @classmethod
+    def of_manifest(cls, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
+        """Of an earlier version, whose manifest had an entry for each image."""
+        rows = np.asarray(manifest["source_rows"], dtype=np.int64)
+        return cls.of(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
+
+    @classmethod
+    def load(cls, folder: Path) -> _Columns:
+        """What `save` wrote, memory-mapped."""
+        columns = (npy.load(folder / f"{part}.npy") for part in ("source_rows", "hashes", "group"))
+        return cls(StoredIds.load(folder / "ids"), *columns)
+
+    def save(self, folder: Path) -> None:
+        """Write everything under `folder`."""
+        self.ids.save(folder / "ids")
+        npy.save(folder / "source_rows.npy", self.source_rows)
+        npy.save(folder / "hashes.npy", self.hashes)
+        npy.save(folder / "group.npy", self.group)
+
+
+def first_of_equal(hashes: ImageArray) -> IntArray:
+    """For each row the first row with the same content: (n_images, 32) -> (n_images,)."""
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    order = np.lexsort(words.T)  # equal ones stay in the order of their rows
+    starts = np.zeros(len(order), dtype=bool)
+    starts[:1] = True
+    for word in words.T:
+        starts[1:] |= np.diff(word[order]) != 0
+    group = np.empty(len(order), dtype=np.int64)
+    group[order] = order[starts][starts.cumsum() - 1]
+    return group
 
 
 class building:  # noqa: N801  # reads as a verb: with building(folder) as partial_folder
@@ -149,17 +211,18 @@ def _key(source: ImageSource) -> str:
 
 
 def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
-    np.save(folder / "views.npy", np.ascontiguousarray(array))
-    hashes = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in array]
-    _write_manifest(folder, list(source.ids), list(range(len(array))), hashes, list(source.set_aside), {})
+    npy.save(folder / "views.npy", np.ascontiguousarray(array))
+    hashes = bytearray()
+    for image in array:
+        hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
+    _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
+    _write_manifest(folder, list(source.set_aside), {})
 
 
 def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
-    """Stream decoded images to disk; nothing but ids, hashes and reasons stays in memory."""
+    """Stream decoded images to disk; a few bytes of each stay in memory, and the reasons of those set aside."""
     set_aside, flags = list(source.set_aside), {}
-    rows: list[int] = []
-    hashes: list[str] = []
-    offsets = [0]
+    rows, hashes, offsets = array("q"), bytearray(), array("q", [0])
     with (folder / "views.raw").open("wb") as views, (folder / "thumbnails.bin").open("wb") as thumbnails:
         for done, (row, decoded) in enumerate(_decoded(source)):
             report("Reading images", done, len(source.ids))
@@ -170,15 +233,16 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
             thumbnails.write(decoded.thumbnail)
             offsets.append(offsets[-1] + len(decoded.thumbnail))
             rows.append(row)
-            hashes.append(decoded.content_sha256)
+            hashes += bytes.fromhex(decoded.content_sha256)
             if decoded.flags:
                 flags[source.ids[row]] = ", ".join(decoded.flags)
     report("Reading images", len(source.ids), len(source.ids))
     if not rows:
         raise SourceError(_none_left(set_aside), "SRC_EMPTY")
-    np.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
+    npy.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
-    _write_manifest(folder, [source.ids[row] for row in rows], rows, hashes, set_aside, flags, _n_ignored(source))
+    _Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
+    _write_manifest(folder, set_aside, flags, _n_ignored(source))
 
 
 def _n_ignored(source: ImageSource) -> int:
@@ -193,29 +257,26 @@ def _none_left(set_aside: list[SetAside]) -> str:
 
 def _raw_to_npy(raw: Path, target: Path, shape: tuple[int, ...]) -> None:
     written = np.memmap(raw, dtype=np.uint8, mode="r", shape=shape)
-    np.save(target, written)
+    npy.save(target, written)
     del written
     raw.unlink()
 
 
-def _write_manifest(
-    folder: Path,
-    ids: list[str],
-    rows: list[int],
-    hashes: list[str],
-    set_aside: list[SetAside],
-    flags: dict[str, str],
-    n_ignored: int = 0,
-) -> None:
-    manifest = {
-        "ids": ids,
-        "source_rows": rows,
-        "hashes": hashes,
-        "set_aside": [asdict(entry) for entry in set_aside],
-        "n_ignored": n_ignored,
-        "flags": flags,
-    }
+def _write_manifest(folder: Path, set_aside: list[SetAside], flags: dict[str, str], n_ignored: int = 0) -> None:
+    manifest = {"set_aside": [asdict(entry) for entry in set_aside], "n_ignored": n_ignored, "flags": flags}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
+    """An earlier version's folder, brought to today's layout where it can be written."""
+    columns = _Columns.of_manifest(manifest)
+    with suppress(OSError, SourceError):
+        with building(folder / COLUMNS) as partial_folder:
+            columns.save(partial_folder)
+        draft = folder / f".{uuid.uuid4().hex[:8]}.json"
+        draft.write_text(json.dumps({key: manifest[key] for key in ("set_aside", "n_ignored", "flags")}))
+        draft.replace(folder / "manifest.json")
+    return columns
 
 
 # ---- decoding in worker processes

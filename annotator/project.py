@@ -8,6 +8,7 @@ projects/.cache/                    decoded images, features and graphs, shared 
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -232,7 +233,7 @@ class Project:
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
             prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
-        if list(prepared.dataset.ids) != list(self.prepared.dataset.ids):
+        if prepared.dataset.ids != self.prepared.dataset.ids:
             message = "The images have changed since the project was created; another encoder needs them as they were."
             raise SourceError(message, "SRC_CHANGED")
         return prepared
@@ -315,16 +316,11 @@ def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Pr
         store.seed(pairs, store.annotator(IMPORTER, "importer").annotator_id)
 
 
-def _records(prepared: Prepared) -> list[ImageRecord]:
-    pool = [
-        ImageRecord(image_id, row, content_hash, "ok", prepared.flags.get(image_id, ""))
-        for row, (image_id, content_hash) in enumerate(zip(prepared.dataset.ids, prepared.hashes, strict=True))
-    ]
-    aside = [
-        ImageRecord(entry.image_id, None, "", "set aside", f"{entry.code}: {entry.reason}")
-        for entry in prepared.set_aside
-    ]
-    return pool + aside
+def _records(prepared: Prepared) -> Iterator[ImageRecord]:
+    for row, (image_id, content) in enumerate(zip(prepared.dataset.ids, prepared.hashes, strict=True)):
+        yield ImageRecord(image_id, row, content.tobytes().hex(), "ok", prepared.flags.get(image_id, ""))
+    for entry in prepared.set_aside:
+        yield ImageRecord(entry.image_id, None, "", "set aside", f"{entry.code}: {entry.reason}")
 
 
 def _parse_initial(initial: str) -> tuple[str, int]:
@@ -381,9 +377,10 @@ def _audit_share(config: Config, prepared: Prepared) -> float:
 
 
 def _audit_rows(config: Config, prepared: Prepared, store: Store) -> IntArray:
-    row_of = {image_id: row for row, image_id in enumerate(prepared.dataset.ids)}
-    seeded = [row_of[image_id] for image_id, purpose in store.asked() if purpose == "seed"]
     share = _audit_share(config, prepared)
+    if not share:
+        return np.empty(0, dtype=np.int64)
+    seeded = [prepared.dataset.ids.index(image_id) for image_id, purpose in store.asked() if purpose == "seed"]
     return draw_audit(prepared.dataset, np.asarray(seeded, dtype=np.int64), share, config.audit_until, config.seed)
 
 
@@ -394,9 +391,9 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
     if known and (cache / known / "dataset.json").exists():
         return open_prepared(cache / known, config.recipe)
     prepared = prepare(config.recipe, cache, report)
-    stored = [record.image_id for record in store.images("ok")]
-    if list(prepared.dataset.ids) != stored:
-        changed = sorted(set(stored) ^ set(prepared.dataset.ids))
+    ids = prepared.dataset.ids
+    if store.n_images() != len(ids) or not all(map(operator.eq, store.image_ids(), ids)):
+        changed = sorted(set(store.image_ids()) ^ set(ids))
         raise SourceError(
             f"The images have changed since the project was created, and its cache is gone: {len(changed)} differ, "
             f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
@@ -462,8 +459,7 @@ def _too_small(error: AnnotatorError, encoder: str) -> str:
 def _summary(folder: Path) -> Summary:
     try:
         store = Store(folder / STORE_NAME)
-        n_labels = sum(event.outcome == "label" for event in store.current())
-        found = Summary(store.name, folder, len(store.images("ok")), n_labels, store.created_at)
+        found = Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at)
         store.close()
     except AnnotatorError as error:
         return Summary(folder.name, folder, 0, 0, "", str(error))

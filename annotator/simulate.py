@@ -15,7 +15,7 @@ from annotator.errors import ConfigError
 from annotator.learner import Measured
 from annotator.project import Config, Project
 from annotator.session import Card, Session, enough_to_look_ahead
-from annotator.types import UNLABELED, Report, silent
+from annotator.types import UNLABELED, IntArray, Report, silent
 
 
 class Oracle:
@@ -45,8 +45,30 @@ def oracle_of(project: Project, error_rate: float = 0.0) -> Oracle:
     truth, names = project.learner.truth, project.class_names
     if truth is None:
         raise ConfigError("This source does not know the truth, so no oracle can answer. Use class sub-folders.")
-    known = {project.learner.dataset.ids[row]: names[truth[row]] for row in np.flatnonzero(truth != UNLABELED).tolist()}
+    known = _KnownTruth(project.learner.dataset.ids, truth, names)
     return Oracle(known, names, error_rate, project.config.seed)
+
+
+class _KnownTruth(Mapping[str, str]):
+    """image id -> class name, of the images whose truth is known."""
+
+    def __init__(self, ids: Sequence[str], codes: IntArray, names: Sequence[str]) -> None:
+        self._ids, self._codes, self._names = ids, codes, names
+
+    def __getitem__(self, image_id: str) -> str:
+        try:
+            code = int(self._codes[self._ids.index(image_id)])
+        except ValueError:
+            raise KeyError(image_id) from None
+        if code == UNLABELED:
+            raise KeyError(image_id)
+        return self._names[code]
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._ids[row] for row in np.flatnonzero(self._codes != UNLABELED).tolist())
+
+    def __len__(self) -> int:
+        return int((self._codes != UNLABELED).sum())
 
 
 def answer_batch(session: Session, oracle: Oracle, cards: Sequence[Card] | None = None) -> None:

@@ -12,9 +12,10 @@ import hashlib
 import json
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from annotator.errors import ConfigError, StoreError
 
 GENESIS = "0" * 64
 PAYLOAD_VERSION = 1
+CHUNK = 10_000
+"""Images that are written or read at a time."""
 OUTCOMES = ("label", "skip", "unsure", "none-of-these")
 _HASHED = (
     "seq event_id kind annotator_id image_id class_id outcome question_id supersedes undoes client_ms payload"
@@ -246,10 +249,10 @@ class Store:
     def add_images(self, records: Iterable[ImageRecord]) -> None:
         """Register the pool and what was set aside; images that are known already stay as they are."""
         with self._database.writing() as connection:
-            known = {row.image_id for row in connection.execute(select(schema.images.c.image_id)).fetchall()}
-            fresh = [asdict(record) for record in records if record.image_id not in known]
-            if fresh:
-                connection.execute(insert(schema.images), [{"project_id": self.project_id, **row} for row in fresh])
+            known = set(connection.execute(select(schema.images.c.image_id).where(self._mine(schema.images))).scalars())
+            fresh = (self._image_row(record) for record in records if record.image_id not in known)
+            while rows := list(islice(fresh, CHUNK)):
+                connection.execute(insert(schema.images), rows)
 
     def images(self, status: str | None = None) -> list[ImageRecord]:
         """Every image in row order, those set aside last; or only those of one status."""
@@ -258,6 +261,19 @@ class Store:
         if status is not None:
             query = query.where(table.c.status == status)
         return [_made(ImageRecord, row) for row in self._rows(query)]
+
+    def image_ids(self) -> Iterator[str]:
+        """The ids of the pool in row order, some thousands read at a time."""
+        table = schema.images
+        in_order = select(table.c.row, table.c.image_id).where(self._mine(table)).order_by(table.c.row).limit(CHUNK)
+        after = -1
+        while rows := self._rows(in_order.where(table.c.row > after)):
+            yield from (row["image_id"] for row in rows)
+            after = rows[-1]["row"]
+
+    def n_images(self) -> int:
+        """How many images the pool has."""
+        return int(self._scalar(self._count(schema.images).where(schema.images.c.row.is_not(None))))
 
     def record_config(self, config: dict[str, Any], annotator_id: str | None = None) -> int:
         """Store a new configuration as an event; returns its version, counted from 1."""
@@ -509,6 +525,15 @@ class Store:
         standing = query.where(table.c.seq <= through, ~superseded.exists()).order_by(table.c.seq)
         return [_made(Event, row) for row in self._rows(standing)]
 
+    def n_labels(self) -> int:
+        """How many labels stand, of all annotators and of the import; counted where they are."""
+        table, later = schema.events, schema.events.alias("later")
+        superseded = select(later.c.seq).where(
+            later.c.project_id == table.c.project_id, later.c.supersedes == table.c.event_id
+        )
+        labels = self._count(table).where(table.c.image_id.is_not(None), table.c.outcome == "label")
+        return int(self._scalar(labels.where(~superseded.exists())))
+
     def heads(self, annotator_id: str, image_ids: Iterable[str]) -> dict[str, Event]:
         """image id -> the newest event of this annotator's chain for it, an undo included."""
         self._newest_heads()
@@ -597,6 +622,9 @@ class Store:
         values = {"project_id": self.project_id, "lease_slot": 0, "offered_at": now(), **row}
         connection.execute(insert(schema.questions).values(values))
         return str(row["question_id"])
+
+    def _image_row(self, record: ImageRecord) -> dict[str, Any]:  # Any: column values
+        return {"project_id": self.project_id, **vars(record)}
 
     def _event(self, connection: Connection, event_id: str) -> Event | None:
         query = self._of(schema.events).where(schema.events.c.event_id == event_id)

@@ -232,6 +232,7 @@ def test_any_sequence_of_moves_equals_a_plain_history(
         _apply(store, ada, move, history)
         latest = {image: (outcome, code) for image, outcome, code in history}
         assert standing(store) == latest
+        assert store.n_labels() == sum(outcome == "label" for outcome, _ in latest.values())
     assert store.damaged() == []
 
 
@@ -461,3 +462,23 @@ def test_a_file_that_is_gone_takes_no_answers(store: Store) -> None:
     with pytest.raises(StoreError) as refused:
         store.answer(asked, ada, "label", 0)
     assert refused.value.code == "STORE_MISSING"
+
+
+# ---- images
+
+
+def test_images_are_counted_and_named_in_row_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the pool alone, whatever the order they were added in, and across the ends of what is read at a time."""
+    monkeypatch.setattr("annotator.store.CHUNK", 4)
+    more = [ImageRecord("z.png", 11), ImageRecord("a.png", 10), ImageRecord("bad.png", None, "", "set aside", "torn")]
+    store.add_images(iter(more))
+    assert store.n_images() == 12
+    assert list(store.image_ids()) == [*(f"{row}.png" for row in range(10)), "a.png", "z.png"]
+    assert [record.image_id for record in store.images("ok")] == list(store.image_ids())
+
+
+def test_images_that_are_known_stay_as_they_are(store: Store) -> None:
+    """Added again with others, they are not touched."""
+    store.add_images([ImageRecord("3.png", 90, "other"), ImageRecord("new.png", 10, "new")])
+    assert [(record.row, record.content_sha256) for record in store.images()][3] == (3, "hash3")
+    assert store.n_images() == 11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,10 +40,11 @@ def _full_size(project: Project, row: int) -> Any:  # Any: a PIL image, as Datas
 def _answered_rows(project: Project) -> list[ExportRow]:
     asked = {question.question_id: question for question in project.store.questions()}
     people = {person.annotator_id: person.name for person in project.store.annotators()}
-    flags = project.store.flags()
+    flags, names = project.store.flags(), project.class_names
     return [
         _answered_row(
             project,
+            names,
             event,
             asked[str(event.question_id)],
             people[str(event.annotator_id)],
@@ -52,8 +54,9 @@ def _answered_rows(project: Project) -> list[ExportRow]:
     ]
 
 
-def _answered_row(project: Project, event: Event, question: Question, annotator: str, comment: str) -> ExportRow:
-    names = project.class_names
+def _answered_row(
+    project: Project, names: Sequence[str], event: Event, question: Question, annotator: str, comment: str
+) -> ExportRow:
     return ExportRow(
         image_id=question.image_id,
         class_name=None if event.class_id is None else names[event.class_id],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from annotator.errors import ConfigError
+from annotator.ids import ArrangedIds
 from annotator.types import ImageSource, IntArray
 
 MAX_SEED = 2**32 - 1
@@ -17,7 +18,7 @@ class Arranged:
     def __init__(self, source: ImageSource, rows: IntArray) -> None:
         self._source = source
         self._rows = rows
-        self.ids = tuple(source.ids[row] for row in rows)
+        self.ids = ArrangedIds(source.ids, rows)
         self.array = None if source.array is None else source.array[rows]
         self.class_names = source.class_names
         self.truth = None if source.truth is None else source.truth[rows]

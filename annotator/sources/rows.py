@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from annotator import images
+from annotator.ids import NumberedIds
 from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
 
 MAX_IMAGES = 2_000_000
@@ -34,7 +35,7 @@ class ArrayRows:
         Ids are NAME/00042 by `numbers` (n,), the images' places in the whole they were drawn from; 0, 1, 2, ...
         without.
         """
-        self.ids: Sequence[str] = tuple(f"{name}/{number:05d}" for number in _plain(numbers, len(array)))
+        self.ids: Sequence[str] = NumberedIds(name, len(array), numbers)
         self.array: ImageArray | None = array
         self.truth: IntArray | None = None if truth is None else truth.astype(np.int64)
         self.class_names = class_names
@@ -64,7 +65,3 @@ def name_codes(*codes: IntArray | None) -> tuple[tuple[str, ...], list[IntArray 
 
 def _renumbered(codes: IntArray, named: IntArray) -> IntArray:
     return np.where(codes == UNLABELED, UNLABELED, np.searchsorted(named, codes)).astype(np.int64)
-
-
-def _plain(numbers: IntArray | None, n_images: int) -> Sequence[int]:
-    return range(n_images) if numbers is None else numbers.tolist()

@@ -226,10 +226,12 @@ def _from_file(prepared: Prepared, recipe: Recipe, row: int, side: int) -> Image
     """The file's picture, both sides at least `side` px where it has them. Raises SourceError (SRC_...)."""
     image_id = prepared.dataset.ids[row]
     source = _source(json.dumps(asdict(recipe), sort_keys=True))
-    if image_id not in source.ids:
-        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING")
-    content = source.read(source.ids.index(image_id))
-    if hashlib.sha256(content).hexdigest() != prepared.hashes[row]:
+    try:
+        place = source.ids.index(image_id)
+    except ValueError:
+        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING") from None
+    content = source.read(place)
+    if hashlib.sha256(content).digest() != prepared.hashes[row].tobytes():
         raise SourceError(f"{image_id} has changed since the import. Put the first file back to see it.", "SRC_CHANGED")
     return images.decode(content, side).image
 

@@ -141,13 +141,12 @@ def set_aside(project: Project) -> None:
     if project.notice:
         st.info(plain(project.notice), icon=":material/info:")
     aside = project.prepared.set_aside
-    hashes = project.prepared.hashes
-    n_duplicates = len(hashes) - len(set(hashes))
+    n_images, n_duplicates = len(project.prepared.dataset), project.prepared.n_duplicates
     n_ignored = project.prepared.n_ignored
     if not aside and not n_duplicates and not n_ignored:
         return
-    total = len(hashes) + len(aside)
-    title = f"Imported {len(hashes):,} of {total:,} images, {len(aside):,} set aside"
+    total = n_images + len(aside)
+    title = f"Imported {n_images:,} of {total:,} images, {len(aside):,} set aside"
     if n_duplicates:
         title += f", {count(n_duplicates, 'duplicate')}"
     if n_ignored:
