@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.errors import AnnotatorError, ModelError
-from annotator.metrics import Scores, pool_entropy, score
+from annotator.metrics import Scores, row_entropy, score
 from annotator.store import Event, ModelRecord, Store
 from annotator.types import UNLABELED, Dataset, IntArray, Model, Prediction
 
@@ -138,8 +138,8 @@ class Learner:
 
     @property
     def labels(self) -> IntArray:
-        """(n_images,) class codes that the newest model was trained on, -1 elsewhere."""
-        return self._now().labels.copy()
+        """(n_images,) class codes that the newest model was trained on, -1 elsewhere; read-only."""
+        return self._now().labels
 
     @property
     def truth(self) -> IntArray | None:
@@ -261,6 +261,7 @@ class Learner:
         for image_id, code in consensus(self._store.current(through)).items():
             labels[self._row_of[image_id]] = code
         labels[self.audit_rows] = UNLABELED
+        labels.flags.writeable = False
         return labels
 
     def _as_record(self, measured: Measured) -> ModelRecord:
@@ -282,16 +283,18 @@ class Learner:
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,
             fit_seconds=seconds,
-            pool_entropy=pool_entropy(fitted.prediction.probabilities, np.flatnonzero(unlabeled)),
+            pool_entropy=float(fitted.prediction.figures.of(row_entropy)[unlabeled].mean())
+            if unlabeled.any()
+            else None,
             measures=json.loads(json.dumps({name: asdict(found) for name, found in scores.items()})),
         )
 
     def _scores(self, fitted: _Fitted, through: int) -> dict[str, Scores]:
         """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
-        codes = fitted.prediction.probabilities.argmax(axis=1)
+        codes = fitted.prediction.guesses
         found = {
             "test": self._on_test(),
-            "audit": self._on_audit(codes, self._store.current(through)),
+            "audit": self._on_audit(codes, through),
             "rest": self._on_rest(codes, fitted.labels == UNLABELED),
         }
         return {name: scores for name, scores in found.items() if scores is not None}
@@ -302,10 +305,10 @@ class Learner:
             return None
         return self._score(self._translated(held_out.truth), self._model.predict(held_out.features).argmax(axis=1))
 
-    def _on_audit(self, codes: IntArray, current: Sequence[Event]) -> Scores | None:
+    def _on_audit(self, codes: IntArray, through: int) -> Scores | None:
         if not len(self.audit_rows):
             return None
-        answers = consensus(current)
+        answers = consensus(self._store.current(through))
         truth = np.array([answers.get(self.dataset.ids[row], UNLABELED) for row in self.audit_rows], dtype=np.int64)
         return self._score(truth, codes[self.audit_rows])
 
@@ -378,4 +381,4 @@ def _measured(record: ModelRecord) -> Measured:
 def _changed(before: Prediction | None, after: Prediction) -> int | None:
     if before is None:
         return None
-    return int((before.probabilities.argmax(axis=1) != after.probabilities.argmax(axis=1)).sum())
+    return int((before.guesses != after.guesses).sum())

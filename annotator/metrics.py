@@ -132,14 +132,11 @@ def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = 10) ->
     return Calibration(sum(gaps) / len(truth) if len(truth) else None, bins)
 
 
-def pool_entropy(probabilities: FloatArray, rows: IntArray) -> float | None:
-    """Mean entropy in nats of the given rows of probabilities (n_images, n_classes); None without rows."""
-    if len(rows) == 0:
-        return None
-    chosen = probabilities[rows]
-    logs = np.log(chosen, out=np.zeros_like(chosen), where=chosen > 0)
-    # 0.0 - x: a pool without doubt has the entropy 0, not -0.
-    return float(0.0 - (chosen * logs).sum(axis=1).mean())
+def row_entropy(probabilities: FloatArray) -> FloatArray:
+    """(n, n_classes) -> (n,) the entropy of each row in nats."""
+    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    # 0.0 - x: a row without doubt has the entropy 0, not -0.
+    return np.asarray(0.0 - (probabilities * logs).sum(axis=1))
 
 
 def _per_class(counts: IntArray) -> tuple[ClassScores, ...]:

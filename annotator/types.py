@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.rowwise import RowFigures
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -159,6 +161,22 @@ class Prediction:
     embedding: FeatureArray | None = None
     members: tuple[FloatArray, ...] = ()
     """The parts of a vote, each (n_images, n_classes)."""
+    figures: RowFigures = field(default=None, repr=False)  # type: ignore[assignment]  # made below where none are given
+    """Figures of each row, computed once; a model that knows which rows it changed carries them on from fit to fit."""
+
+    def __post_init__(self) -> None:
+        if self.figures is None:
+            object.__setattr__(self, "figures", RowFigures(self.probabilities))
+
+    @property
+    def guesses(self) -> IntArray:
+        """(n_images,) the code of each image's likeliest class."""
+        return self.figures.of(likeliest)
+
+
+def likeliest(probabilities: FloatArray) -> IntArray:
+    """(n, n_classes) -> (n,) the column of each row's highest probability, the first of equals."""
+    return np.asarray(probabilities.argmax(axis=1))
 
 
 class Model(Protocol):

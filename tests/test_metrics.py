@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report, confusion_matrix
 
-from annotator.metrics import CalibrationBin, calibration, confusion, pool_entropy, score, wilson
+from annotator.metrics import CalibrationBin, calibration, confusion, row_entropy, score, wilson
 
 N_CLASSES = 5
 PAIRS = st.lists(st.tuples(st.integers(0, N_CLASSES - 1), st.integers(0, N_CLASSES - 1)), min_size=1, max_size=60)
@@ -125,9 +125,9 @@ def test_calibration_of_perfect_certainty_and_of_nothing() -> None:
     assert sum(one.n for one in empty.bins) == 0
 
 
-def test_pool_entropy_in_nats() -> None:
-    """Mean over the given rows alone: 0 for a sure row, ln 2 for an even pair, None for no row."""
-    probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8]])
-    assert pool_entropy(probabilities, codes(0)) == 0.0
-    assert pool_entropy(probabilities, codes(0, 1)) == pytest.approx(log(2) / 2)
-    assert pool_entropy(probabilities, codes()) is None
+def test_row_entropy_in_nats() -> None:
+    """0 for a sure row, ln 2 for an even pair, each row by itself."""
+    found = row_entropy(np.array([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8]]))
+    assert found[:2] == pytest.approx([0, log(2)])
+    assert found[2] == pytest.approx(-0.2 * log(0.2) - 0.8 * log(0.8))
+    assert str(found[0]) == "0.0"

@@ -62,7 +62,7 @@ class Diffusion:
         self._passed_on = equations.passed_on.astype(kind)
 
     def change(self, codes: IntArray) -> tuple[Bytes, int]:
-        """Labels (n,) as codes, -1 = unlabeled, at least one -> 1 at the places (n,) that moved, and the sweeps it took.
+        """Labels (n,) as codes, -1 = unlabeled, at least one -> 1 at the places (n,) that moved, and sweeps it took.
 
         Raises ModelError (MODEL_NOT_CONVERGED) after 10,000 sweeps.
         """

@@ -65,6 +65,7 @@ from annotator.models.conjugate_gradients import solve
 from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
 from annotator.models.priors import class_prior, normalised
+from annotator.rowwise import Renewed
 from annotator.types import UNLABELED, FloatArray, IntArray, SparseMatrix
 
 MIN_TOL = 1e-9
@@ -231,7 +232,7 @@ class LabelSpreading(_GraphClassifier):
         alpha: float = 0.9,
         affinity: str = "neighbors",
         tol: float = 1e-6,
-        push_tol: float = 0.003,
+        push_tol: float = 0.005,
         push_from: int = 5000,
         unlabeled_label: object = UNLABELED,
     ) -> None:
@@ -285,18 +286,23 @@ class LabelSpreading(_GraphClassifier):
         return touched
 
     def _publish_all(self) -> None:
-        self.label_distributions_ = np.zeros((len(self._codes), len(self.classes_)))
-        self.evidence_ = np.zeros(len(self._codes))
-        self._publish(np.ones(len(self._codes), dtype=np.uint8))
+        n = len(self._codes)
+        self._newest = np.zeros((n, len(self.classes_))), np.zeros(n)
+        self._values = Renewed(), Renewed()
+        self._publish(np.ones(n, dtype=np.uint8))
 
     def _publish(self, touched: Bytes) -> None:
         """Write the rows at the places that moved, and the prior where nothing reaches."""
         assert self._diffusion is not None
-        self._diffusion.publish(touched, self.label_distributions_, self.evidence_)
-        written = self.evidence_ == 0
-        self.label_distributions_[written] = self._prior
+        probabilities, evidence = self._newest
+        self._diffusion.publish(touched, probabilities, evidence)
+        written = evidence == 0
+        probabilities[written] = self._prior
         written[self._equations.order[touched != 0]] = True
         self.changed_ = np.flatnonzero(written)
+        self.label_distributions_, self.evidence_ = (
+            value.renewed(newest, self.changed_) for value, newest in zip(self._values, self._newest, strict=True)
+        )
 
     def _from_scratch(self) -> tuple[FloatArray, int]:
         """Solve from the labels outwards: each turn settles the rows that its precision can tell from nothing."""

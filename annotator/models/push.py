@@ -3,8 +3,9 @@
 P = D^-1 W. A row holds a residual R = B - (I - alpha P) G; pushing row i adds omega R_i to G_i and passes
 alpha omega R_i W_ij / d_j on to the residual of every neighbour j, so R is exact at every moment, to rounding
 (Andersen, Chung & Lang, "Local graph partitioning using PageRank vectors", FOCS 2006; omega > 1 is successive
-over-relaxation). Rows are taken in memory order, to and fro, the largest first by a falling level; blocks of rows that
-nothing has changed are passed over, so a call costs what it moves and a look at one word for every 128 rows.
+over-relaxation). Rows are taken in memory order, to and fro, by blocks of eight: all of a block where one of them is
+above a falling level, which processors do faster than asking of each row. Blocks that nothing has changed are passed
+over, so a call costs what it moves and a look at one word for every 64 rows.
 
 Sixteen classes are pushed together: in single precision their residuals are one line of the cache, and what a
 neighbour receives is one vector instruction (numba makes none of an array expression this short; see `_add_scaled`).
@@ -15,7 +16,7 @@ The kernels hold no lock on the interpreter, start no threads and share nothing:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numba
 import numpy as np
@@ -28,12 +29,12 @@ from annotator.types import FloatArray, IntArray
 
 LANES = 16
 """Classes that are pushed together."""
-BLOCK = 16
+BLOCK = 8
 GROUP = 8
 """Blocks whose bytes are looked at together."""
 OVER_RELAXATION = 1.4  # the best for alpha = 0.9: 2 / (1 + sqrt(1 - alpha**2))
-FALL = 0.5  # of the level from sweep to sweep
-HIGHEST = 1.0  # the first level, relative to the evidence
+FALL = 0.3  # of the level from sweep to sweep
+HIGHEST = 0.3  # the first level, relative to the evidence
 MAX_SWEEPS = 10_000
 PAGE = 64
 
@@ -59,8 +60,10 @@ def lanes(n_classes: int, n_rows: int, kind: type[np.floating[Any]]) -> AnyFloat
 
 # ---- vectors of LANES numbers; Any: numba's and LLVM's own types throughout
 
+_intrinsic = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", intrinsic)
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+
+@_intrinsic
 def _add_scaled(_: Any, to: Any, row: Any, scale: Any, moving: Any) -> Any:
     """to[row] += scale * moving[0], each (LANES,)."""
 
@@ -79,7 +82,7 @@ def _add_scaled(_: Any, to: Any, row: Any, scale: Any, moving: Any) -> Any:
     return types.void(to, row, scale, moving), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+@_intrinsic
 def _take_scaled(_: Any, moving: Any, scale: Any, source: Any, row: Any) -> Any:
     """moving[0] = scale * source[row], and source[row] -= moving[0]."""
 
@@ -96,7 +99,7 @@ def _take_scaled(_: Any, moving: Any, scale: Any, source: Any, row: Any) -> Any:
     return types.void(moving, scale, source, row), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+@_intrinsic
 def _size(_: Any, of: Any, row: Any) -> Any:
     """Sum of the absolute values of of[row]."""
 
@@ -109,7 +112,7 @@ def _size(_: Any, of: Any, row: Any) -> Any:
     return of.dtype(of, row), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+@_intrinsic
 def _total(_: Any, of: Any, row: Any) -> Any:
     """Sum of the values of of[row]."""
 
@@ -150,6 +153,39 @@ def _sum(builder: Any, vector: Any) -> Any:
 # ---- kernels
 
 
+def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:  # Any: whatever the kernel takes
+    """Machine code, kept beside the module or, where that is read-only, in the user's cache directory."""
+    flags = {"reassoc", "contract", "nsz"}
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(kernel)
+    except RuntimeError:  # no place to keep it: compiled anew in every process
+        return numba.njit(nogil=True, error_model="numpy", fastmath=flags)(kernel)
+
+
+def _push_row(
+    starts: NDArray[np.int64],
+    neighbors: NDArray[np.int32],
+    passed_on: AnyFloats,
+    solution: FloatArray,
+    residual: AnyFloats,
+    evidence: FloatArray,
+    active: Bytes,
+    moving: AnyFloats,
+    row: np.uint64,
+) -> None:
+    """Move a row's residual into its solution, and what follows from that into its neighbours' residuals."""
+    _take_scaled(moving, OVER_RELAXATION, residual, row)
+    _add_scaled(solution, row, 1.0, moving)
+    evidence[row] += _total(moving, np.uint64(0))
+    for edge in range(np.uint64(starts[row]), np.uint64(starts[row + np.uint64(1)])):
+        other = np.uint64(neighbors[edge])
+        _add_scaled(residual, other, passed_on[edge], moving)
+        active[other // np.uint64(BLOCK)] = 1
+
+
+_push = _compiled(_push_row)
+
+
 def _settle(
     starts: NDArray[np.int64],
     neighbors: NDArray[np.int32],
@@ -162,7 +198,7 @@ def _settle(
     tolerance: float,
     floor: float,
 ) -> int:
-    """Push a set of classes until every row's residual, summed over them, is at most tolerance * (its evidence + floor).
+    """Push a set of classes until each row's residual, summed over them, is at most tolerance * (its evidence + floor).
 
     `solution` and `residual` (n, 16) are those of the classes, changed in place as all of these are; `evidence` (n,) is
     the sum of every class's solution. `active` (see `flags`) are the blocks to look at, `touched` (n,) becomes 1 where
@@ -186,24 +222,17 @@ def _settle(
                     continue
                 active[block] = 0
                 first, end = block * BLOCK, min(n_rows, (block + 1) * BLOCK)
+                worst = 0.0
+                for row in range(np.uint64(first), np.uint64(end)):
+                    worst = max(worst, _size(residual, row) / (max(evidence[row], 0.0) + floor))
+                active[block] = worst > tolerance
+                if worst <= level:
+                    continue
+                n_moved += 1
                 for step in range(end - first):
-                    row = np.uint64(first + step if forward else end - 1 - step)
-                    size = _size(residual, row)
-                    scale = max(evidence[row], 0.0) + floor
-                    if size > level * scale:
-                        n_moved += 1
-                        touched[row] = 1
-                        _take_scaled(moving, OVER_RELAXATION, residual, row)
-                        _add_scaled(solution, row, 1.0, moving)
-                        evidence[row] += _total(moving, np.uint64(0))
-                        for edge in range(np.uint64(starts[row]), np.uint64(starts[row + np.uint64(1)])):
-                            other = np.uint64(neighbors[edge])
-                            _add_scaled(residual, other, passed_on[edge], moving)
-                            active[other // np.uint64(BLOCK)] = 1
-                        size *= abs(1 - OVER_RELAXATION)
-                        scale = max(evidence[row], 0.0) + floor
-                    if size > tolerance * scale:
-                        active[block] = 1
+                    pushed = np.uint64(first + step if forward else end - 1 - step)
+                    _push(starts, neighbors, passed_on, solution, residual, evidence, active, moving, pushed)
+                    touched[pushed] = 1
         if level <= tolerance and n_moved == 0:
             return sweep + 1
         level = max(tolerance, level * FALL)
@@ -242,15 +271,6 @@ def _publish(
             for code in range(n_classes):
                 mass = max(solution[code // LANES, row, code % LANES], 0.0)
                 probabilities[to, code] = mass / total if total > 0 else 0.0
-
-
-def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:  # Any: whatever the kernel takes
-    """Machine code, kept beside the module or, where that is read-only, in the user's cache directory."""
-    flags = {"reassoc", "contract", "nsz"}
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(kernel)
-    except RuntimeError:  # no place to keep it: compiled anew in every process
-        return numba.njit(nogil=True, error_model="numpy", fastmath=flags)(kernel)
 
 
 settle = _compiled(_settle)

@@ -73,14 +73,17 @@ class _GraphModel:
 
     def _prediction(self, n_classes: int) -> Prediction:
         """The estimator's columns among all classes, as values of their own; the prior counts unseen classes too."""
-        estimator = self._estimator
-        if len(estimator.classes_) == n_classes:
-            probabilities = estimator.label_distributions_.copy()
-        else:
+        estimator, before = self._estimator, self._fitted
+        if len(estimator.classes_) != n_classes:
             probabilities = np.zeros((len(estimator.evidence_), n_classes))
             probabilities[:, estimator.classes_] = estimator.label_distributions_
             probabilities[estimator.evidence_ == 0] = self._prior
-        return Prediction(probabilities, estimator.evidence_.copy())
+            return Prediction(probabilities, estimator.evidence_)
+        probabilities = estimator.label_distributions_
+        if before is None or before.probabilities.shape != probabilities.shape:
+            return Prediction(probabilities, estimator.evidence_)
+        figures = before.figures.after(probabilities, estimator.changed_)
+        return Prediction(probabilities, estimator.evidence_, figures=figures)
 
     @property
     def _voters(self) -> FloatArray:
