@@ -12,14 +12,17 @@ import hashlib
 import json
 import threading
 import uuid
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from annotator import schema
@@ -30,6 +33,8 @@ GENESIS = "0" * 64
 PAYLOAD_VERSION = 1
 CHUNK = 10_000
 """Images that are written or read at a time."""
+MOST_AT_ONCE = 500
+"""Ids named in one query."""
 OUTCOMES = ("label", "skip", "unsure", "none-of-these")
 _HASHED = (
     "seq event_id kind annotator_id image_id class_id outcome question_id supersedes undoes client_ms payload"
@@ -156,8 +161,8 @@ class Store:
         self.path = path
         self._database = Database(path)
         self._database.upgrade()
-        self._heads: dict[tuple[str, str], Event] = {}
-        self._heads_seq = 0
+        self._log = _Log()
+        self._asked = _Asked()
         self._catching_up = threading.Lock()
 
     @classmethod
@@ -225,9 +230,8 @@ class Store:
 
     def n_classes(self, through: int) -> int:
         """How many classes there were at that event."""
-        table = schema.events
-        added = and_(self._mine(table), table.c.kind == "class", table.c.seq <= through, table.c.event_id.like("%.add"))
-        return int(self._scalar(select(func.count()).select_from(table).where(added)))
+        with self._caught_up() as (log, _):
+            return bisect_right(log.class_seqs, through)
 
     def add_classes(self, names: Sequence[str], annotator_id: str | None = None) -> None:
         """Add classes in this order, each an event. Raises ConfigError for an empty or a double name."""
@@ -314,27 +318,21 @@ class Store:
     def open_questions(self, annotator_id: str) -> list[Question]:
         """What this annotator was asked and has not answered: reopened ones first, then by rank."""
         table = schema.questions
-        query = self._with_count().where(table.c.annotator_id == annotator_id, table.c.closed_at.is_(None))
-        return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
+        return self._questions(table.c.annotator_id == annotator_id, table.c.closed_at.is_(None))
 
     def questions_of(self, annotator_id: str, rounds: Sequence[int]) -> list[Question]:
         """What this annotator was asked in these rounds and was not withdrawn, by round and rank."""
         table = schema.questions
-        query = self._with_count().where(table.c.annotator_id == annotator_id, table.c.round.in_(rounds), _kept(table))
-        return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
+        return self._questions(table.c.annotator_id == annotator_id, table.c.round.in_(rounds), _kept(table))
 
     def question(self, question_id: str) -> Question | None:
         """One question, withdrawn or not; None where there is none of this id."""
-        rows = self._rows(self._with_count().where(schema.questions.c.question_id == question_id))
-        return _made(Question, rows[0]) if rows else None
+        return next(iter(self._questions(schema.questions.c.question_id == question_id)), None)
 
     def rounds_of(self, annotator_id: str) -> list[tuple[int, int]]:
         """(round, how many of its questions are open) of this annotator, ascending."""
-        table = schema.questions
-        n_open = func.count().filter(table.c.closed_at.is_(None))
-        mine = and_(self._mine(table), table.c.annotator_id == annotator_id, _kept(table), table.c.purpose != "seed")
-        query = select(table.c.round, n_open.label("n_open")).where(mine).group_by(table.c.round)
-        return [(int(row["round"]), int(row["n_open"])) for row in self._rows(query.order_by(table.c.round))]
+        with self._with_asked() as asked:
+            return asked.rounds_of(annotator_id)
 
     def first_answers(self, annotator_id: str, round_number: int) -> list[int]:
         """Seqs of the first answers to the questions of this round, ascending; an undo does not take them back."""
@@ -347,19 +345,17 @@ class Store:
     def questions(self) -> list[Question]:
         """Every question that was not withdrawn, by round and rank."""
         table = schema.questions
-        query = self._with_count().where(_kept(table))
-        return [_made(Question, row) for row in self._rows(query.order_by(table.c.round, table.c.rank))]
+        return self._questions(_kept(table))
 
     def asked(self) -> list[tuple[str, str]]:
         """(image id, purpose) of every question that was not withdrawn."""
-        table = schema.questions
-        query = select(table.c.image_id, table.c.purpose).where(self._mine(table), _kept(table))
-        return [(row["image_id"], row["purpose"]) for row in self._rows(query)]
+        with self._with_asked() as asked:
+            return [(place.image_id, place.purpose) for place in asked.all()]
 
     def last_round(self) -> int:
         """The highest round number that was asked and not withdrawn; 0 before the first."""
-        table = schema.questions
-        return int(self._scalar(select(func.max(table.c.round)).where(self._mine(table), _kept(table))) or 0)
+        with self._with_asked() as asked:
+            return asked.last_round
 
     def seed(self, answered: Sequence[tuple[Question, int]], annotator_id: str) -> None:
         """Store labels that were known from the start, each as a question and its answer, in one transaction."""
@@ -499,11 +495,8 @@ class Store:
 
     def flags(self) -> dict[tuple[str, str], str]:
         """(image id, annotator id) -> comment, of every flag that holds."""
-        table = schema.events
-        rows = self._rows(self._of(table).where(table.c.kind == "flag").order_by(table.c.seq))
-        said = [(row["annotator_id"], json.loads(row["payload"])) for row in rows]
-        newest = {(payload["image_id"], annotator_id): payload["comment"] for annotator_id, payload in said}
-        return {key: comment for key, comment in newest.items() if comment}
+        with self._caught_up() as (log, _):
+            return {key: comment for key, comment in log.comments.items() if comment}
 
     def event(self, event_id: str) -> Event | None:
         """One event of the log; None where there is none of this id."""
@@ -513,17 +506,10 @@ class Store:
     def current(self, through: int | None = None) -> list[Event]:
         """The standing answer of each (image, annotator), by seq; `through` looks back to that event.
 
-        Without `through` only what is new since the last call is read: the log is append-only.
+        Only what is new since the last call is read: the log is append-only.
         """
-        if through is None:
-            return [event for event in self._newest_heads() if event.outcome is not None]
-        table, later = schema.events, schema.events.alias("later")
-        superseded = select(later.c.seq).where(
-            later.c.project_id == table.c.project_id, later.c.supersedes == table.c.event_id, later.c.seq <= through
-        )
-        query = self._of(table).where(table.c.image_id.is_not(None), table.c.outcome.is_not(None))
-        standing = query.where(table.c.seq <= through, ~superseded.exists()).order_by(table.c.seq)
-        return [_made(Event, row) for row in self._rows(standing)]
+        with self._caught_up() as (log, _):
+            return log.standing(through)
 
     def n_labels(self) -> int:
         """How many labels stand, of all annotators and of the import; counted where they are."""
@@ -536,22 +522,9 @@ class Store:
 
     def heads(self, annotator_id: str, image_ids: Iterable[str]) -> dict[str, Event]:
         """image id -> the newest event of this annotator's chain for it, an undo included."""
-        self._newest_heads()
-        found = {image_id: self._heads.get((image_id, annotator_id)) for image_id in image_ids}
+        with self._caught_up() as (log, _):
+            found = {image_id: log.heads.get((image_id, annotator_id)) for image_id in image_ids}
         return {image_id: event for image_id, event in found.items() if event is not None}
-
-    def _newest_heads(self) -> list[Event]:
-        """The last event of each (image, annotator), by seq."""
-        table = schema.events
-        with self._catching_up:
-            new = self._of(table).where(table.c.image_id.is_not(None), table.c.seq > self._heads_seq)
-            for row in self._rows(new.order_by(table.c.seq)):
-                event: Event = _made(Event, row)
-                key = (str(event.image_id), str(event.annotator_id))
-                self._heads.pop(key, None)  # so that the order stays that of the seqs
-                self._heads[key] = event
-                self._heads_seq = event.seq
-            return list(self._heads.values())
 
     def events(self) -> list[Event]:
         """The whole log in order."""
@@ -595,7 +568,7 @@ class Store:
         """The next event of the chain; the only place that writes one."""
         table = schema.projects
         head = connection.execute(select(table.c.head_seq, table.c.head_hash).with_for_update()).one()
-        if head.head_seq < self._heads_seq:
+        if head.head_seq < self._log.seq:
             raise StoreError(replaced(self.path), "STORE_REPLACED")
         row = (
             dict.fromkeys(_HASHED)
@@ -632,11 +605,14 @@ class Store:
         return _made(Event, row) if row else None
 
     def _head(self, connection: Connection, image_id: str, annotator_id: str) -> Event | None:
-        """The newest event of the chain of this (image, annotator)."""
+        """The newest event of the chain of this (image, annotator), from its first on: each step is one look-up."""
         table = schema.events
-        query = self._of(table).where(table.c.image_id == image_id, table.c.annotator_id == annotator_id)
-        row = connection.execute(query.order_by(table.c.seq.desc()).limit(1)).mappings().one_or_none()
-        return _made(Event, row) if row else None
+        chain = and_(table.c.image_id == image_id, table.c.annotator_id == annotator_id)
+        head, query = None, self._of(table).where(chain, table.c.supersedes.is_(None))
+        while row := connection.execute(query).mappings().one_or_none():
+            head = _made(Event, row)
+            query = self._of(table).where(table.c.supersedes == head.event_id)
+        return head
 
     def _take_back(self, connection: Connection, head: Event) -> Event:
         """Undo the newest answer of this chain that still stands."""
@@ -704,15 +680,45 @@ class Store:
     def _count(self, table: Any) -> Any:  # Any: SQLAlchemy's table and select
         return select(func.count()).select_from(table).where(self._mine(table))
 
-    def _with_count(self) -> Any:  # Any: SQLAlchemy's select
-        """Questions, each with the number of events that answered it so far."""
-        table, event = schema.questions, schema.events
-        n_events = select(func.count()).where(
-            event.c.project_id == table.c.project_id,
-            event.c.question_id == table.c.question_id,
-            event.c.image_id == table.c.image_id,
-        )
-        return select(table, n_events.scalar_subquery().label("n_events")).where(self._mine(table))
+    def _questions(self, *conditions: Any) -> list[Question]:  # Any: SQLAlchemy's clauses
+        """Questions by round and rank, each with the number of events that answered it so far."""
+        table = schema.questions
+        query = self._of(table).where(*conditions).order_by(table.c.round, table.c.rank)
+        with self._caught_up() as (log, connection):
+            rows = connection.execute(query).mappings().fetchall()
+            return [_made(Question, row | {"n_events": log.n_events[row["question_id"]]}) for row in map(dict, rows)]
+
+    @contextmanager
+    def _caught_up(self) -> Iterator[tuple[_Log, Connection]]:
+        """The log in memory as it is on the disk at this moment, which lasts as long as the connection is held."""
+        table = schema.events
+        with self._catching_up, self._database.reading() as connection:
+            new = self._of(table).where(table.c.seq > self._log.seq).order_by(table.c.seq)
+            for row in connection.execute(new).mappings().fetchall():
+                self._log.add(_made(Event, row))
+            yield self._log, connection
+
+    @contextmanager
+    def _with_asked(self) -> Iterator[_Asked]:
+        """What was asked as it is on the disk at this moment.
+
+        Without an event a question can only be offered or, while it is open, withdrawn. So those that are open now,
+        and those that events speak of since the last time, are all that can be other than they were.
+        """
+        table = schema.questions
+        columns = [table.c.question_id, table.c.image_id, table.c.purpose, table.c.annotator_id, table.c.round]
+        places = select(*columns).where(self._mine(table))
+        answered = places.where(table.c.closed_by == "answer")
+        with self._caught_up() as (log, connection):
+            asked, open_now = self._asked, connection.execute(places.where(table.c.closed_at.is_(None))).fetchall()
+            changed = asked.see_open([_Place(*row) for row in open_now], log.questions_since(asked.seq))
+            if asked.seq == 0:
+                asked.see_answered(_Place(*row) for row in connection.execute(answered).fetchall())
+            for start in range(0, len(changed) if asked.seq else 0, MOST_AT_ONCE):
+                some = answered.where(table.c.question_id.in_(changed[start : start + MOST_AT_ONCE]))
+                asked.see_answered(_Place(*row) for row in connection.execute(some).fetchall())
+            asked.seq = log.seq
+            yield asked
 
     def _rows(self, query: Any) -> Sequence[Any]:  # Any: SQLAlchemy's select and row mappings
         with self._database.reading() as connection:
@@ -721,6 +727,116 @@ class Store:
     def _scalar(self, query: Any) -> Any:  # Any: SQLAlchemy's select and a column value
         with self._database.reading() as connection:
             return connection.execute(query).scalar()
+
+
+class _Log:
+    """The events read so far; knows no file."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        """Of the newest event."""
+        self.heads: dict[tuple[str, str], Event] = {}
+        """(image id, annotator id) -> the last event of the chain, by seq."""
+        self.n_events: Counter[str] = Counter()
+        """question id -> how many events answered it."""
+        self.class_seqs: list[int] = []
+        """Seqs at which a class was added."""
+        self.comments: dict[tuple[str, str], str] = {}
+        """(image id, annotator id) -> the newest comment, an empty one too."""
+        self._chained: list[tuple[Event, Event | None]] = []
+        """Each event on an image, with the head of its chain before it."""
+
+    def add(self, event: Event) -> None:
+        """The next event."""
+        self.seq = event.seq
+        if event.image_id is not None:
+            key = (event.image_id, str(event.annotator_id))
+            self._chained.append((event, self.heads.pop(key, None)))  # so that the order stays that of the seqs
+            self.heads[key] = event
+            self.n_events[str(event.question_id)] += 1
+        elif event.kind == "class" and event.event_id.endswith(".add"):
+            self.class_seqs.append(event.seq)
+        elif event.kind == "flag":
+            payload = json.loads(event.payload)
+            self.comments[payload["image_id"], str(event.annotator_id)] = payload["comment"]
+
+    def standing(self, through: int | None) -> list[Event]:
+        """The answers that stand, or stood at that event, by seq."""
+        first_later = len(self._chained) if through is None else self._place_after(through)
+        if first_later == len(self._chained):
+            return [event for event in self.heads.values() if event.outcome is not None]
+        heads: dict[tuple[str, str], Event | None] = dict(self.heads)
+        for event, before in reversed(self._chained[first_later:]):
+            heads[str(event.image_id), str(event.annotator_id)] = before
+        stood = (event for event in heads.values() if event is not None and event.outcome is not None)
+        return sorted(stood, key=lambda event: event.seq)
+
+    def questions_since(self, seq: int) -> list[str]:
+        """Ids of the questions that later events answer, or whose answers they change."""
+        return [str(event.question_id) for event, _ in self._chained[self._place_after(seq) :]]
+
+    def _place_after(self, seq: int) -> int:
+        return bisect_right(self._chained, seq, key=lambda chained: chained[0].seq)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where and to whom an image was asked."""
+
+    question_id: str
+    image_id: str
+    purpose: str
+    annotator_id: str
+    round: int
+
+
+class _Asked:
+    """The questions that were not withdrawn, as far as read; knows no file."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        """Of the newest event that is reckoned with."""
+        self._open: dict[str, _Place] = {}
+        self._answered: dict[str, _Place] = {}
+        self._n_answered: dict[str, Counter[int]] = {}
+        """annotator id -> round -> answered questions; seeds are in round 0."""
+
+    def all(self) -> list[_Place]:
+        """Every question, those with an answer first."""
+        return [*self._answered.values(), *self._open.values()]
+
+    @property
+    def last_round(self) -> int:
+        """The highest; 0 before the first."""
+        answered = (max(counts, default=0) for counts in self._n_answered.values())
+        return max([*answered, *(place.round for place in self._open.values())], default=0)
+
+    def rounds_of(self, annotator_id: str) -> list[tuple[int, int]]:
+        """(round, how many of its questions are open), ascending; without the seeds."""
+        n_open = Counter(place.round for place in self._open.values() if place.annotator_id == annotator_id)
+        rounds = {*self._n_answered.get(annotator_id, ()), *n_open} - {0}
+        return [(number, n_open[number]) for number in sorted(rounds)]
+
+    def see_open(self, places: Sequence[_Place], changed: Sequence[str]) -> list[str]:
+        """These are open now; which of those that were `changed` are not, and may have an answer."""
+        self._open = {place.question_id: place for place in places}
+        for question_id in [*changed, *self._open]:
+            self._forget(question_id)
+        return [question_id for question_id in dict.fromkeys(changed) if question_id not in self._open]
+
+    def see_answered(self, places: Iterable[_Place]) -> None:
+        """These have an answer."""
+        for place in places:
+            self._answered[place.question_id] = place
+            self._n_answered.setdefault(place.annotator_id, Counter())[place.round] += 1
+
+    def _forget(self, question_id: str) -> None:
+        place = self._answered.pop(question_id, None)
+        if place is not None:
+            counts = self._n_answered[place.annotator_id]
+            counts[place.round] -= 1
+            if not counts[place.round]:
+                del counts[place.round]
 
 
 def now() -> str:
@@ -749,7 +865,8 @@ def _deciding(deciding: Deciding | None) -> dict[str, Any]:  # Any: column value
 
 
 def _kept(table: Any) -> Any:  # Any: SQLAlchemy's table and clause
-    return (table.c.closed_by.is_(None)) | (table.c.closed_by != "withdrawn")
+    """As the index of places has it, word for word: with a parameter it would not be used."""
+    return (table.c.closed_by.is_(None)) | (table.c.closed_by != literal_column("'withdrawn'"))
 
 
 def _json(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,8 +12,12 @@ import sys
 import tempfile
 import textwrap
 import threading
+from collections import Counter
 from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -482,3 +487,101 @@ def test_images_that_are_known_stay_as_they_are(store: Store) -> None:
     store.add_images([ImageRecord("3.png", 90, "other"), ImageRecord("new.png", 10, "new")])
     assert [(record.row, record.content_sha256) for record in store.images()][3] == (3, "hash3")
     assert store.n_images() == 11
+
+
+# ---- what is kept in memory
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.sampled_from(["offer", "label", "label", "skip", "relabel", "undo", "withdraw", "late", "class", "flag"]),
+        st.integers(0, 1),
+        st.integers(0, 1),
+        st.integers(0, 30),
+    ),
+    max_size=40,
+)
+"""What is done, by whom, through which of two open stores, and with which of what there is."""
+
+
+@settings(max_examples=20, deadline=None)
+@given(moves=MOVES)
+def test_what_is_remembered_is_what_the_file_says(tmp_path_factory: pytest.TempPathFactory, moves: list[Any]) -> None:
+    """However two people answer, undo, relabel and withdraw through two open stores, each says what SQL finds."""
+    path = tmp_path_factory.mktemp("two") / "p" / "project.sqlite"
+    stores = [Store.create(path, "two", 0), Store(path)]
+    stores[0].add_classes(["a", "b"])
+    people = [stores[0].annotator(name).annotator_id for name in ("ada", "bob")]
+    stores[0].seed([(replace(question("seed.png", 0), purpose="seed"), 1)], people[0])
+    seen: list[Question] = []
+    for number, (move, person, place, pick) in enumerate(moves):
+        seen += stores[place].questions()
+        with suppress(StoreError):
+            _move(stores[place], move, people[person], pick, number, seen)
+        if pick % 3:
+            _compare_with_file(stores[place], people, path)
+    for opened in (*stores, Store(path)):
+        _compare_with_file(opened, people, path)
+        opened.close()
+
+
+def _move(store: Store, move: str, me: str, pick: int, number: int, seen: list[Question]) -> None:
+    waiting = store.open_questions(me)
+    mine = [event for event in store.current() if event.annotator_id == me]
+    if move == "offer":
+        images = [f"{(pick + step) % 9}.png" for step in range(3)]
+        known = {asked.image_id for asked in store.questions() if asked.annotator_id == me}
+        fresh = [image for image in images if image not in known]
+        round_number = store.last_round() + 1
+        store.offer([question(image, round_number, rank) for rank, image in enumerate(fresh, start=1)], me)
+    elif move in ("label", "skip") and waiting:
+        store.answer(waiting[pick % len(waiting)], me, move, pick % 2 if move == "label" else None)
+    elif move == "relabel" and mine:
+        store.relabel(mine[pick % len(mine)], "label", pick % 2)
+    elif move == "undo":
+        store.undo(me)
+    elif move == "withdraw":
+        store.withdraw(me)
+    elif move == "late" and seen:
+        store.answer(seen[pick % len(seen)], me, "label", pick % 2)
+    elif move == "class":
+        store.add_classes([f"class {number}"])
+    elif move == "flag" and seen:
+        store.flag(seen[pick % len(seen)], me, f"flag.{number}", "odd" if pick % 2 else "")
+
+
+def _compare_with_file(store: Store, people: list[str], path: Path) -> None:
+    """Everything that is kept in memory against the rows themselves."""
+    with closing(sqlite3.connect(path)) as file:
+        file.row_factory = sqlite3.Row
+        events = [dict(row) for row in file.execute("SELECT * FROM events ORDER BY seq")]
+        asked = [dict(row) for row in file.execute("SELECT * FROM questions WHERE closed_by IS NOT 'withdrawn'")]
+        every = [dict(row) for row in file.execute("SELECT * FROM questions")]
+    on_images = [event for event in events if event["image_id"] is not None]
+    for through in {0, *(event["seq"] for event in events[-12:]), len(events) + 1}:
+        until = [event for event in on_images if event["seq"] <= through]
+        superseded = {event["supersedes"] for event in until}
+        stood = [event for event in until if event["outcome"] and event["event_id"] not in superseded]
+        expected = [Event(**{key: event[key] for key in Event.__dataclass_fields__}) for event in stood]
+        assert store.current(through) == expected
+        added = (event for event in events if event["kind"] == "class" and event["seq"] <= through)
+        assert store.n_classes(through) == len(list(added))
+    assert store.current() == store.current(len(events))
+    assert sorted(store.asked()) == sorted((row["image_id"], row["purpose"]) for row in asked)
+    assert store.last_round() == max((row["round"] for row in asked), default=0)
+    for me in people:
+        mine = [row for row in asked if row["annotator_id"] == me and row["purpose"] != "seed"]
+        n_open = Counter(row["round"] for row in mine if row["closed_at"] is None)
+        assert store.rounds_of(me) == [(number, n_open[number]) for number in sorted({row["round"] for row in mine})]
+    n_events = Counter(event["question_id"] for event in on_images)
+    for row in every:
+        found = store.question(row["question_id"])
+        assert found is not None
+        assert (found.n_events, found.closed_by) == (n_events[row["question_id"]], row["closed_by"])
+    comments: dict[tuple[str, str], str] = {}
+    for event in events:
+        if event["kind"] == "flag":
+            said = json.loads(event["payload"])
+            comments[said["image_id"], event["annotator_id"]] = said["comment"]
+    assert store.flags() == {key: comment for key, comment in comments.items() if comment}
+    assert store.n_labels() == sum(event.outcome == "label" for event in store.current())
