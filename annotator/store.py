@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
 from annotator import schema
@@ -225,7 +226,7 @@ class Store:
 
     def classes(self) -> list[LabelClass]:
         """Every class by id, which is its code."""
-        rows = self._rows(self._of(schema.classes).order_by(schema.classes.c.class_id))
+        rows = self._rows(self._class_rows)
         return [LabelClass(row["class_id"], row["name"], row["retired_at"] is not None) for row in rows]
 
     def n_classes(self, through: int) -> int:
@@ -590,7 +591,7 @@ class Store:
         return event
 
     def _insert(self, connection: Connection, question: Question, annotator_id: str, **closed: str) -> str:
-        row = asdict(question) | {"annotator_id": annotator_id, "question_id": uuid.uuid4().hex, **closed}
+        row = vars(question) | {"annotator_id": annotator_id, "question_id": uuid.uuid4().hex, **closed}
         del row["n_events"]
         values = {"project_id": self.project_id, "lease_slot": 0, "offered_at": now(), **row}
         connection.execute(insert(schema.questions).values(values))
@@ -600,8 +601,7 @@ class Store:
         return {"project_id": self.project_id, **vars(record)}
 
     def _event(self, connection: Connection, event_id: str) -> Event | None:
-        query = self._of(schema.events).where(schema.events.c.event_id == event_id)
-        row = connection.execute(query).mappings().one_or_none()
+        row = connection.execute(self._event_row, {"event_id": event_id}).mappings().one_or_none()
         return _made(Event, row) if row else None
 
     def _head(self, connection: Connection, image_id: str, annotator_id: str) -> Event | None:
@@ -680,6 +680,35 @@ class Store:
     def _count(self, table: Any) -> Any:  # Any: SQLAlchemy's table and select
         return select(func.count()).select_from(table).where(self._mine(table))
 
+    # Made once: with every answer they are asked several times, and putting one together costs as much as running it.
+
+    @cached_property
+    def _class_rows(self) -> Any:  # Any: SQLAlchemy's select
+        return self._of(schema.classes).order_by(schema.classes.c.class_id)
+
+    @cached_property
+    def _event_row(self) -> Any:  # Any: SQLAlchemy's select
+        return self._of(schema.events).where(schema.events.c.event_id == bindparam("event_id"))
+
+    @cached_property
+    def _newer_events(self) -> Any:  # Any: SQLAlchemy's select
+        table = schema.events
+        return self._of(table).where(table.c.seq > bindparam("seq")).order_by(table.c.seq)
+
+    @cached_property
+    def _open_places(self) -> Any:  # Any: SQLAlchemy's select
+        return self._places.where(schema.questions.c.closed_at.is_(None))
+
+    @cached_property
+    def _answered_places(self) -> Any:  # Any: SQLAlchemy's select
+        return self._places.where(schema.questions.c.closed_by == "answer")
+
+    @cached_property
+    def _places(self) -> Any:  # Any: SQLAlchemy's select
+        table = schema.questions
+        columns = (table.c[name] for name in _Place.__dataclass_fields__)
+        return select(*columns).where(self._mine(table))
+
     def _questions(self, *conditions: Any) -> list[Question]:  # Any: SQLAlchemy's clauses
         """Questions by round and rank, each with the number of events that answered it so far."""
         table = schema.questions
@@ -691,10 +720,8 @@ class Store:
     @contextmanager
     def _caught_up(self) -> Iterator[tuple[_Log, Connection]]:
         """The log in memory as it is on the disk at this moment, which lasts as long as the connection is held."""
-        table = schema.events
         with self._catching_up, self._database.reading() as connection:
-            new = self._of(table).where(table.c.seq > self._log.seq).order_by(table.c.seq)
-            for row in connection.execute(new).mappings().fetchall():
+            for row in connection.execute(self._newer_events, {"seq": self._log.seq}).mappings().fetchall():
                 self._log.add(_made(Event, row))
             yield self._log, connection
 
@@ -705,18 +732,16 @@ class Store:
         Without an event a question can only be offered or, while it is open, withdrawn. So those that are open now,
         and those that events speak of since the last time, are all that can be other than they were.
         """
-        table = schema.questions
-        columns = [table.c.question_id, table.c.image_id, table.c.purpose, table.c.annotator_id, table.c.round]
-        places = select(*columns).where(self._mine(table))
-        answered = places.where(table.c.closed_by == "answer")
+        asked, table = self._asked, schema.questions
         with self._caught_up() as (log, connection):
-            asked, open_now = self._asked, connection.execute(places.where(table.c.closed_at.is_(None))).fetchall()
-            changed = asked.see_open([_Place(*row) for row in open_now], log.questions_since(asked.seq))
+            open_now = [_Place(*row) for row in connection.execute(self._open_places).fetchall()]
+            changed = asked.see_open(open_now, log.questions_since(asked.seq))
             if asked.seq == 0:
-                asked.see_answered(_Place(*row) for row in connection.execute(answered).fetchall())
+                asked.see_answered(_Place(*row) for row in connection.execute(self._answered_places).fetchall())
             for start in range(0, len(changed) if asked.seq else 0, MOST_AT_ONCE):
-                some = answered.where(table.c.question_id.in_(changed[start : start + MOST_AT_ONCE]))
-                asked.see_answered(_Place(*row) for row in connection.execute(some).fetchall())
+                some = table.c.question_id.in_(changed[start : start + MOST_AT_ONCE])
+                found = connection.execute(self._answered_places.where(some)).fetchall()
+                asked.see_answered(_Place(*row) for row in found)
             asked.seq = log.seq
             yield asked
 
