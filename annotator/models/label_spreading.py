@@ -232,7 +232,7 @@ class LabelSpreading(_GraphClassifier):
         alpha: float = 0.9,
         affinity: str = "neighbors",
         tol: float = 1e-6,
-        push_tol: float = 0.005,
+        push_tol: float = 0.01,
         push_from: int = 5000,
         unlabeled_label: object = UNLABELED,
     ) -> None:
