@@ -266,11 +266,9 @@ def _members(index: Any, cell: int) -> IntArray:  # Any: faiss ships no types
     import faiss  # slow to load
 
     size = index.invlists.list_size(cell)
-    return (
-        np.array(faiss.rev_swig_ptr(index.invlists.get_ids(cell), size), dtype=np.int64)
-        if size
-        else np.empty(0, dtype=np.int64)
-    )
+    if not size:
+        return np.empty(0, dtype=np.int64)
+    return np.array(faiss.rev_swig_ptr(index.invlists.get_ids(cell), size), dtype=np.int64)
 
 
 def _near_cells(
@@ -291,7 +289,7 @@ def _near_cells(
     is_at = order[cell_of[sample]][:, None, :] == cell_of[true][:, :, None]
     place = np.where(is_at.any(axis=2), is_at.argmax(axis=2), order.shape[1])
     recalls = np.array([(place < n_cells).mean() for n_cells in range(1, order.shape[1] + 1)])
-    enough = int(min(np.searchsorted(recalls, GOOD_RECALL), len(recalls) - 1))
+    enough = min(int(np.searchsorted(recalls, GOOD_RECALL)), len(recalls) - 1)
     return order, enough + 1, float(recalls[enough])
 
 

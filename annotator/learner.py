@@ -91,7 +91,6 @@ class Learner:
         self._store = store
         self._model = model
         self._truth_names = tuple(truth_names)
-        self._row_of = {image_id: row for row, image_id in enumerate(dataset.ids)}
         self._fitting = threading.RLock()
         self._swapping = threading.Lock()
         self._fitted: _Fitted | None = None
@@ -148,7 +147,7 @@ class Learner:
 
     def row(self, image_id: str) -> int:
         """Where an image is in the arrays."""
-        return self._row_of[image_id]
+        return self.dataset.ids.index(image_id)
 
     # ---- learning
 
@@ -259,7 +258,7 @@ class Learner:
         """(n_images,) the consensus of all annotators as codes, audit images left out."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
         for image_id, code in consensus(self._store.current(through)).items():
-            labels[self._row_of[image_id]] = code
+            labels[self.row(image_id)] = code
         labels[self.audit_rows] = UNLABELED
         labels.flags.writeable = False
         return labels
@@ -342,7 +341,7 @@ def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, see
     At most `until` rows and at most `share` of the pool; one row of each group of identical images, and none of the
     `seeded` rows, whose labels were known from the start: somebody chose those.
     """
-    distinct = np.flatnonzero(dataset.group == np.arange(len(dataset)))
+    distinct = np.flatnonzero(dataset.is_first)
     distinct = distinct[~np.isin(distinct, dataset.group[seeded])]
     size = min(until, int(np.ceil(share * len(distinct)))) if share > 0 else 0
     return np.random.default_rng([seed, 1]).permutation(distinct)[:size]

@@ -422,7 +422,7 @@ class Session:
     def _candidates(self, asked: set[int]) -> IntArray:
         """Rows nobody was asked about, one of each group of identical images, the audit slice left out."""
         dataset = self._learner.dataset
-        free = dataset.group == np.arange(len(dataset))
+        free = dataset.is_first.copy()
         free[dataset.group[list(asked)]] = False
         free[self._learner.audit_rows] = False
         return np.flatnonzero(free)

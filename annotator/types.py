@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -148,6 +149,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def is_first(self) -> NDArray[np.bool_]:
+        """(n_images,) whether no image before it has the same content; read-only."""
+        is_first: NDArray[np.bool_] = self.group == np.arange(len(self.group))
+        is_first.flags.writeable = False
+        return is_first
 
 
 @dataclass(frozen=True)
