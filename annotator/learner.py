@@ -91,6 +91,8 @@ class Learner:
         self._store = store
         self._model = model
         self._truth_names = tuple(truth_names)
+        self._rows: dict[str, int] = {}
+        """Rows that were looked up before: of images that were asked about, not of the pool."""
         self._fitting = threading.RLock()
         self._swapping = threading.Lock()
         self._fitted: _Fitted | None = None
@@ -147,7 +149,10 @@ class Learner:
 
     def row(self, image_id: str) -> int:
         """Where an image is in the arrays."""
-        return self.dataset.ids.index(image_id)
+        row = self._rows.get(image_id)
+        if row is None:
+            row = self._rows[image_id] = self.dataset.ids.index(image_id)
+        return row
 
     # ---- learning
 

@@ -312,8 +312,7 @@ class Store:
         with self._database.writing() as connection:
             held = self._held(connection)
             offered = [question for question in questions if question.image_id not in held]
-            for question in offered:
-                self._insert(connection, question, annotator_id)
+            self._insert(connection, offered, annotator_id)
         return self.open_questions(annotator_id)
 
     def open_questions(self, annotator_id: str) -> list[Question]:
@@ -362,7 +361,7 @@ class Store:
         """Store labels that were known from the start, each as a question and its answer, in one transaction."""
         with self._database.writing() as connection:
             for question, class_id in answered:
-                stored = self._insert(connection, question, annotator_id, closed_at=now(), closed_by="answer")
+                [stored] = self._insert(connection, [question], annotator_id, closed_at=now(), closed_by="answer")
                 self._append(
                     connection,
                     f"{stored}.0",
@@ -590,12 +589,17 @@ class Store:
         event: Event = _made(Event, row)
         return event
 
-    def _insert(self, connection: Connection, question: Question, annotator_id: str, **closed: str) -> str:
-        row = vars(question) | {"annotator_id": annotator_id, "question_id": uuid.uuid4().hex, **closed}
-        del row["n_events"]
-        values = {"project_id": self.project_id, "lease_slot": 0, "offered_at": now(), **row}
-        connection.execute(insert(schema.questions).values(values))
-        return str(row["question_id"])
+    def _insert(
+        self, connection: Connection, questions: Sequence[Question], annotator_id: str, **closed: str
+    ) -> list[str]:
+        """Store questions; their new ids."""
+        fixed = {"project_id": self.project_id, "annotator_id": annotator_id, "lease_slot": 0, "offered_at": now()}
+        rows = [vars(asked) | fixed | {"question_id": uuid.uuid4().hex, **closed} for asked in questions]
+        for row in rows:
+            del row["n_events"]
+        if rows:
+            connection.execute(insert(schema.questions), rows)
+        return [str(row["question_id"]) for row in rows]
 
     def _image_row(self, record: ImageRecord) -> dict[str, Any]:  # Any: column values
         return {"project_id": self.project_id, **vars(record)}
