@@ -13,6 +13,8 @@ import numpy as np
 from annotator.errors import ModelError
 from annotator.types import FloatArray, SparseMatrix
 
+MIN_TOL = 1e-9
+"""The smallest error that may be asked for: double precision can do no better everywhere."""
 CHECK_EVERY = 4
 MAX_ITERATIONS = 5_000
 ROUNDING = 1e-13  # a residual this much smaller than its right-hand side is made of rounding errors

@@ -61,14 +61,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from annotator.graph import NeighborGraph, build_graph
-from annotator.models.conjugate_gradients import solve
+from annotator.models.conjugate_gradients import MIN_TOL, solve
 from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
 from annotator.models.priors import class_prior, normalised
 from annotator.rowwise import Renewed
 from annotator.types import UNLABELED, FloatArray, IntArray, SparseMatrix
 
-MIN_TOL = 1e-9
 FAINTEST = 1e-200  # evidence below this would underflow soon: such a row counts as not reached
 AFRESH = 0.5
 """Where more than this share of the labels is new or gone, an update starts from nothing."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from annotator.errors import ConfigError, ModelError
-from annotator.models.label_spreading import MIN_TOL, LabelPropagation, LabelSpreading
+from annotator.models.conjugate_gradients import MIN_TOL
 from annotator.models.priors import class_prior, normalised
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction, SparseMatrix
+
+if TYPE_CHECKING:
+    from annotator.models.label_spreading import LabelPropagation, LabelSpreading
 
 
 class _GraphModel:
@@ -18,10 +23,13 @@ class _GraphModel:
     goes_on = True
     """Large pools: an answer depends, within the tolerance, on the fits before it; see label_spreading.py."""
 
-    def __init__(self, estimator: LabelSpreading | LabelPropagation, tolerance: float) -> None:
+    estimator_name = ""
+    """Of the class in label_spreading.py, which is imported when it is needed first: scikit-learn takes a second."""
+
+    def __init__(self, tolerance: float, **parameters: Any) -> None:  # Any: the estimator's
         if not MIN_TOL <= tolerance < 1:
             raise ConfigError(f"The tolerance must be at least {MIN_TOL} and below 1, not {tolerance}.")
-        self._estimator = estimator
+        self._parameters = {"affinity": "precomputed", "tol": tolerance, **parameters}
         self._dataset: Dataset | None = None
         self._fitted: Prediction | None = None
         self._prior = np.zeros(0)
@@ -51,14 +59,16 @@ class _GraphModel:
             return np.tile(self._prior, (len(features), 1))
         return normalised(self._weights_to_pool(self._dataset, features) @ self._voters, self._prior)
 
-    @property
-    def changed(self) -> IntArray:
-        """Rows whose probabilities the last fit may have changed, for whoever keeps figures of each row."""
-        return np.asarray(self._estimator.changed_)
+    @cached_property
+    def _estimator(self) -> LabelSpreading | LabelPropagation:
+        from annotator.models import label_spreading  # slow to import
+
+        made: LabelSpreading | LabelPropagation = getattr(label_spreading, self.estimator_name)(**self._parameters)
+        return made
 
     def warm_up(self) -> None:
-        """Compile in the background what the first update would wait for."""
-        threading.Thread(target=self._estimator.warm_up, name="compile", daemon=True).start()
+        """Import and compile in the background what the first fit would wait for."""
+        threading.Thread(target=lambda: self._estimator.warm_up(), name="compile", daemon=True).start()
 
     def join(self, dataset: Dataset, features: FeatureArray) -> None:
         """Look up the edges of a held-out set before the first fit has to wait for them."""
@@ -105,14 +115,18 @@ class _GraphModel:
 class SparseLabelSpreading(_GraphModel):
     """Labels spread along the graph and fade with distance, labeled images included: forgives wrong labels."""
 
+    estimator_name = "LabelSpreading"
+
     def __init__(self, alpha: float = 0.9, tolerance: float = 1e-6) -> None:
         if not 0 < alpha < 1:
             raise ConfigError(f"label-spreading.alpha must lie between 0 and 1, not {alpha}.")
-        super().__init__(LabelSpreading(alpha=alpha, affinity="precomputed", tol=tolerance), tolerance)
+        super().__init__(tolerance, alpha=alpha)
 
 
 class SparseLabelPropagation(_GraphModel):
     """Labels stay as given, every other image is the mean of its neighbours: trusts each label fully."""
 
+    estimator_name = "LabelPropagation"
+
     def __init__(self, tolerance: float = 1e-6) -> None:
-        super().__init__(LabelPropagation(affinity="precomputed", tol=tolerance), tolerance)
+        super().__init__(tolerance)
