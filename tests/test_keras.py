@@ -241,7 +241,7 @@ def test_a_lost_loss_history_loses_no_encoder(trained: Trained, tmp_path: Path) 
 
 
 def test_training_that_finds_no_room_leaves_nothing_to_load(trained: Trained, tmp_path: Path) -> None:
-    """The images fit, the weights do not. The error says what to do; what was written under the temporary name is no weight file."""
+    """The images fit, the weights do not: the error says what to do, and what was begun is no weight file."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))  # the child inherits it
     try:
