@@ -24,7 +24,7 @@ import scipy.sparse
 from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMatrix, silent
 
 EXACT_UP_TO = 10_000
-REVISION = 3
+REVISION = 2
 """Rises whenever the same features would give another graph."""
 QUERIES_PER_CHUNK = 2048
 SPARE = 8  # neighbours looked up beyond those kept: equal distances are then settled by row, not by rounding
@@ -153,10 +153,7 @@ def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = 
         empty = scipy.sparse.csr_array((n_images, n_images))
         return NeighborGraph(features, empty, np.ones(n_images), n_neighbors)
     index, recall = _build_index(features, count, report)
-    if hasattr(index, "nprobe"):
-        neighbors, squared, recall = _nearest_by_cell(index, features, count, report)
-    else:
-        neighbors, squared = _nearest(index, features, features, count, report, np.arange(n_images))
+    neighbors, squared = _nearest(index, features, features, count, report, np.arange(n_images))
     scales = _scales(np.sqrt(squared[:, -1]))
     weights = _weights(squared, scales, scales[neighbors])
     affinity = _symmetric(_matrix(weights, neighbors, n_images))
@@ -225,79 +222,13 @@ def _nearest(
         asked = np.ascontiguousarray(queries[chunk], dtype=np.float32)
         found = _found(index, asked, pool, wanted)
         distances = _squared_distances(asked, pool, found, np.float64 if is_exact else np.float32)
-        own = np.full(len(asked), -1) if own_rows is None else own_rows[chunk]
-        neighbors[chunk], squared[chunk] = _first(distances, found, count, own)
+        if own_rows is not None:
+            distances[found == own_rows[chunk, None]] = np.inf
+        order = np.lexsort((found, distances))[:, :count]
+        neighbors[chunk] = np.take_along_axis(found, order, axis=1)
+        squared[chunk] = np.take_along_axis(distances, order, axis=1)
         report("Finding neighbours", min(chunk.stop, len(queries)), len(queries))
     return neighbors, squared
-
-
-def _nearest_by_cell(
-    index: Any, points: FeatureArray, count: int, report: Report
-) -> tuple[IntArray, FloatArray, float]:  # Any: faiss ships no types
-    """As `_nearest` for every row of the pool, and the recall: all rows of a cell are compared with the same cells.
-
-    Those are the nearest to the cell's centroid, as many as give the sample `GOOD_RECALL`. A product of two blocks of
-    features is many times as fast as going through cells row by row.
-    """
-    import faiss  # slow to load
-
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    members = [_members(index, cell) for cell in range(index.nlist)]
-    order, n_cells, recall = _near_cells(index, points, members, count)
-    neighbors = np.empty((len(points), count), dtype=np.int64)
-    squared = np.empty((len(points), count))
-    n_done = 0
-    for cell, rows in enumerate(members):
-        if not len(rows):
-            continue
-        near = np.concatenate([members[other] for other in order[cell, :n_cells]])
-        wanted = count + SPARE_IN_CELLS
-        within = near if len(near) >= wanted else np.arange(len(points))
-        found = within[faiss.knn(points[rows], points[within], wanted)[1]]
-        distances = _squared_distances(points[rows], points, found, np.float32)
-        neighbors[rows], squared[rows] = _first(distances, found, count, rows)
-        n_done += len(rows)
-        report("Finding neighbours", n_done, len(points))
-    return neighbors, squared, recall
-
-
-def _members(index: Any, cell: int) -> IntArray:  # Any: faiss ships no types
-    """The rows in this cell, ascending."""
-    import faiss  # slow to load
-
-    size = index.invlists.list_size(cell)
-    if not size:
-        return np.empty(0, dtype=np.int64)
-    return np.array(faiss.rev_swig_ptr(index.invlists.get_ids(cell), size), dtype=np.int64)
-
-
-def _near_cells(
-    index: Any, points: FeatureArray, members: list[IntArray], count: int
-) -> tuple[IntArray, int, float]:  # Any: faiss ships no types
-    """(n_cells, most) cells by distance from each, the cell itself first; how many of them are enough; the recall."""
-    import faiss  # slow to load
-
-    centroids = index.quantizer.reconstruct_n(0, index.nlist)
-    squared, order = faiss.knn(centroids, centroids, min(MOST_CELLS, index.nlist))
-    squared[order == np.arange(index.nlist)[:, None]] = -1  # a cell comes first even where it has a twin
-    order = np.take_along_axis(order, np.argsort(squared, axis=1, kind="stable"), axis=1)
-    cell_of = np.empty(len(points), dtype=np.int64)
-    for cell, rows in enumerate(members):
-        cell_of[rows] = cell
-    sample = _sample(len(points), N_SAMPLED)
-    true = faiss.knn(points[sample], points, count + 1)[1][:, 1:]
-    is_at = order[cell_of[sample]][:, None, :] == cell_of[true][:, :, None]
-    place = np.where(is_at.any(axis=2), is_at.argmax(axis=2), order.shape[1])
-    recalls = np.array([(place < n_cells).mean() for n_cells in range(1, order.shape[1] + 1)])
-    enough = min(int(np.searchsorted(recalls, GOOD_RECALL)), len(recalls) - 1)
-    return order, enough + 1, float(recalls[enough])
-
-
-def _first(distances: FloatArray, found: IntArray, count: int, own_rows: IntArray) -> tuple[IntArray, FloatArray]:
-    """The `count` nearest of those found, no row its own neighbour; equal distances by row."""
-    distances[found == own_rows[:, None]] = np.inf
-    order = np.lexsort((found, distances))[:, :count]
-    return np.take_along_axis(found, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
 def _found(index: Any, queries: FeatureArray, pool: FeatureArray, wanted: int) -> IntArray:  # Any: faiss

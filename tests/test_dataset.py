@@ -19,7 +19,7 @@ from annotator.ingest import first_of_equal
 from annotator.project import Config, Project
 from annotator.simulate import answer_batch, oracle_of
 
-PINNED = "deb4f17806131cdf69c6b03466750e87eca9c53eec7eebb19a136a9e2fe3554d"
+PINNED = "e6631780b14b06b3c4d6445e78f27885e17eca4f58fc66ec97284cc7616117af"
 """The version of `recipe` as projects have it on their disks."""
 
 
