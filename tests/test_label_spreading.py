@@ -179,6 +179,52 @@ def test_a_thousand_updates_do_not_drift() -> None:
     np.testing.assert_allclose(model.label_distributions_, expected, atol=1e-4)
 
 
+def test_a_label_of_each_class_is_no_reason_to_warn() -> None:
+    """Labeling begins with few labels of many classes; warnings are errors here."""
+    spreading().fit(blobs(500)[0], labels_of(500, {row: row for row in range(12)}))
+
+
+@pytest.mark.parametrize("n_classes", [3, 40])
+@pytest.mark.parametrize("refreshed_after", [10_000, 7])
+def test_the_tolerance_that_ships_is_held_in_single_precision(
+    n_classes: int, refreshed_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through additions, changes and undos: the residual, computed in double precision, is within its bound.
+
+    Up to 16 classes, and in several sets; with the residual kept, and with it computed anew now and then.
+    """
+    monkeypatch.setattr(diffusion, "REFRESHED_AFTER", refreshed_after)
+    weights, _ = blobs(500)
+    rng = np.random.default_rng(n_classes)
+    labels = labels_of(500, {row: row % n_classes for row in range(n_classes)})
+    model = spreading(push_from=0).fit(weights, labels)
+    for turn in range(60):
+        rows = rng.integers(n_classes, 500, 4)
+        labels = labels.copy()
+        labels[rows] = rng.integers(0, n_classes, 4) if turn % 3 else -1
+        model.update(labels)
+        excess = _residual(model, labels) / (model.push_tol * _scale(model))
+        assert excess.max() <= 1 + 1e-4
+
+
+def _residual(model: LabelSpreading, labels: IntArray) -> FloatArray:
+    """(n,) sum over classes of |B - (I - alpha P) G|, by place."""
+    solved, equations = model._diffusion, model._equations
+    assert solved is not None
+    solution = np.concatenate(list(solved._solution), axis=1)[:, : len(model.classes_)]
+    codes = labels[equations.order]
+    targets = (codes[:, None] == model.classes_) / equations.roots[:, None]
+    spread = model.alpha * (equations.affinity @ solution) / equations.roots[:, None] ** 2
+    return np.asarray(np.abs(targets - solution + spread).sum(axis=1))
+
+
+def _scale(model: LabelSpreading) -> FloatArray:
+    """(n,) what residuals are relative to, by place: the evidence and the floor."""
+    solved = model._diffusion
+    assert solved is not None
+    return np.maximum(sum(part.sum(axis=1) for part in solved._solution), 0) + solved._floor
+
+
 @pytest.mark.parametrize("measure", [margin, entropy])
 def test_twenty_rounds_of_digits_ask_what_a_double_precision_solve_asks(
     measure: Callable[[FloatArray], FloatArray],

@@ -174,7 +174,8 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """The classes in order, and (n,) codes into them, -1 where unlabeled."""
         comparable = y if y.dtype.kind in "biuf" else y.astype(object)
         is_labeled = np.asarray(comparable != self.unlabeled_label)
-        check_classification_targets(y[is_labeled])
+        # Twice each: it warns of many classes among few samples, which is how labeling begins.
+        check_classification_targets(np.repeat(y[is_labeled], 2))
         classes, found = np.unique(y[is_labeled], return_inverse=True)
         if not classes.size:
             raise ValueError(
