@@ -543,7 +543,10 @@ def _move(store: Store, move: str, me: str, pick: int, number: int, seen: list[Q
     elif move == "withdraw":
         store.withdraw(me)
     elif move == "late" and seen:
-        store.answer(seen[pick % len(seen)], me, "label", pick % 2)
+        late = seen[pick % len(seen)]
+        taken = {(asked.round, asked.rank): asked.question_id for asked in store.questions()}
+        if taken.get((late.round, late.rank), late.question_id) == late.question_id:  # else nothing can be stored
+            store.answer(late, me, "label", pick % 2)
     elif move == "class":
         store.add_classes([f"class {number}"])
     elif move == "flag" and seen:
