@@ -428,7 +428,7 @@ class Store:
                 class_id=class_id,
                 **_deciding(deciding),
             )
-            self._close(connection, question.question_id)
+            self._close(connection, question)
         return event
 
     def relabel(
@@ -653,11 +653,16 @@ class Store:
         """What held before the event that is being undone."""
         return self._event(connection, undone.supersedes) if undone.supersedes else None
 
-    def _close(self, connection: Connection, question_id: str) -> None:
+    def _close(self, connection: Connection, question: Question) -> None:
+        """It is answered; one that was withdrawn goes behind the batch that may have taken its place."""
         table = schema.questions
-        connection.execute(
-            update(table).where(table.c.question_id == question_id).values(closed_at=now(), closed_by="answer")
-        )
+        values: dict[str, Any] = {"closed_at": now(), "closed_by": "answer"}  # Any: column values
+        this = table.c.question_id == question.question_id
+        if connection.execute(select(table.c.closed_by).where(this)).scalar() == "withdrawn":
+            live = and_(self._mine(table), table.c.round == question.round, _kept(table))
+            last = connection.execute(select(func.max(table.c.rank)).where(live)).scalar()
+            values["rank"] = max(question.rank, 1 + (last or 0))
+        connection.execute(update(table).where(this).values(values))
 
     def _reopen(self, connection: Connection, question_id: str) -> None:
         """Ask again, unless somebody else holds the image by now."""

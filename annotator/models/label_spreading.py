@@ -38,12 +38,15 @@ Proof. x = g + f satisfies alpha P x <= x. The function v = x (L + ln((M + f) / 
 and increasing in x up to (M + f) / alpha, so by Jensen alpha (P v)_i <= alpha v(x_i / alpha) = v_i - ln(1/alpha) x_i,
 that is (I - alpha P) v >= ln(1/alpha) x. A residual of at most t' x in every row therefore leaves errors of at most
 t' v / ln(1/alpha) <= t' K x. The rule knows g to e only, so t' = t (1 + e); solve for e. Rows fainter than f are held
-to their f: there the answer may be rough, and `evidence_` says where. The bound is that of residuals which all push one
-way; alternating in sign as over-relaxation leaves them, they cancel. Measured on Fashion-MNIST (60,000 images, HOG
-features, alpha 0.9, t = 0.01, 600 labels in 60 updates, each batch chosen by margin) the probabilities differ from a
-double-precision solve by 0.01 in the median row, 0.05 in 99 of 100 and 0.27 at most, and the accuracy by 0.002 at
-most. So a large pool's batch is one of many equally good ones: its ten images of least margin are not those of the
-exact solve, whose margins lie closer together than t. A smaller t costs time in proportion to ln(1/t).
+to their f: there the answer may be rough, and `evidence_` says where. From 1e-3 on the residual is kept in single
+precision, whose rounding is far below it, and computed anew after every thousand updates.
+
+The bound is that of residuals which all push one way; in fact they differ in sign and fade. Measured on Fashion-MNIST
+(60,000 images, HOG features, alpha 0.9, t = 0.01, 1,010 labels in 101 updates, each batch chosen by margin) the
+probabilities differ from a solve to 1e-6 by 0.005 in the median row and by 0.025 in 99 of 100, the accuracy by 0.0002.
+A large pool's batch is nevertheless one of many equally good ones: of its hundred images of least margin 31 are among
+those of the exact solve, of its ten none, for their margins lie closer together than t. A smaller t costs time in
+proportion to ln(1/t).
 """
 
 from __future__ import annotations
