@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from annotator import npy
 from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMatrix, silent
 
 EXACT_UP_TO = 10_000
@@ -89,12 +90,12 @@ class NeighborGraph:
     def save(self, folder: Path) -> None:
         """Write the parts as files under `folder`; the features are the caller's."""
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "weights.npy", self.affinity.data)
-        np.save(folder / "neighbors.npy", self.affinity.indices)
-        np.save(folder / "starts.npy", self.affinity.indptr)
-        np.save(folder / "scales.npy", self.scales)
-        np.save(folder / "n_neighbors.npy", np.array(self.n_neighbors))
-        np.save(folder / "recall.npy", np.array(self.recall))
+        npy.save(folder / "weights.npy", self.affinity.data)
+        npy.save(folder / "neighbors.npy", self.affinity.indices)
+        npy.save(folder / "starts.npy", self.affinity.indptr)
+        npy.save(folder / "scales.npy", self.scales)
+        npy.save(folder / "n_neighbors.npy", np.array(self.n_neighbors))
+        npy.save(folder / "recall.npy", np.array(self.recall))
         if len(self.features) > EXACT_UP_TO:
             import faiss  # slow to load
 
