@@ -254,6 +254,7 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     """What became images of the pool, and what did not, with the reasons."""
     n_images, aside = len(project.learner.dataset), project.store.images("set aside")
     print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside")
+    print(project.learner.dataset.graph.note)
     for record in aside:
         print(f"  {record.image_id!r}: {record.reason}")
     if project.notice:

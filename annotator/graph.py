@@ -54,6 +54,12 @@ class NeighborGraph:
     index_file: Path | None = None
     """Where the inverted file of a loaded graph lies."""
 
+    @property
+    def note(self) -> str:
+        """How neighbours were found and how many of them, in a few words for people."""
+        how = "exact" if self.recall == 1 else f"{100 * self.recall:.1f} % of the true ones found on a sample"
+        return f"{self.n_neighbors} neighbours of each image, {how}"
+
     def connect(self, features: FeatureArray) -> SparseMatrix:
         """Weights of new images' nearest in the pool: (n, n_features) -> (n, n_images) csr_array float64."""
         if not len(features):

@@ -117,6 +117,10 @@ class Graph(Protocol):
     def affinity(self) -> SparseMatrix:
         """(n_images, n_images) csr_array: symmetric, non-negative, zero diagonal."""
 
+    @property
+    def note(self) -> str:
+        """How neighbours were found and how many of them, in a few words for people."""
+
     def connect(self, features: FeatureArray) -> SparseMatrix:
         """Affinities of new images to the pool by the same weights, (n_new, n_images)."""
 

@@ -94,7 +94,8 @@ def test_each_round_is_a_line_and_an_entry(run: Run, tmp_path: Path) -> None:
     ended = run("simulate", *DIGITS, "--initial", "first:10", "--json", tmp_path / "rounds.json")
     lines = ended.out.splitlines()
     assert lines[0] == "imported 60 of 60 images, 0 set aside"
-    assert [line.split()[0] for line in lines[1:]] == ["round", "1", "2", "end"]
+    assert lines[1] == "10 neighbours of each image, exact"
+    assert [line.split()[0] for line in lines[2:]] == ["round", "1", "2", "end"]
     report = json.loads((tmp_path / "rounds.json").read_text())
     assert [(row["round"], row["n_labeled"]) for row in report["rounds"]] == [(1, 10), (2, 15)]
     assert report["final"]["n_labeled"] == 20

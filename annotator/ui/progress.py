@@ -45,7 +45,10 @@ def render(project: Project) -> None:
     _agreement(session)
     st.markdown("#### What was asked")
     _rounds(project, session)
-    st.caption(f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(project.store.head_seq, 'event')}.")
+    st.caption(
+        f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(project.store.head_seq, 'event')}. "
+        f"The graph: {plain(project.learner.dataset.graph.note)}."
+    )
 
 
 def _totals(session: Session) -> None:

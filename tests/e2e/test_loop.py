@@ -187,6 +187,7 @@ def test_the_tutorials_run_is_scikit_learns_example(shared: Server, new_person: 
     person.button("Play").wait_for()
     person.go_to("Progress")
     person.sees("Round 1")
+    person.sees("10 neighbours of each image, exact")
     panel = person.page.get_by_test_id("stMain").inner_text().partition("What was asked")[2]
     shown = re.findall(r"^(\d) → (\d)( ✗)?$", panel, re.MULTILINE)
     expected = [
