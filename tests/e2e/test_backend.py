@@ -33,7 +33,7 @@ CURVE = "[data-testid=stVegaLiteChart] svg"
 
 def begun(projects: Path, name: str, config: Config | None = None) -> Path:
     """A project with two rounds answered and a third one open."""
-    project = Project.create(projects / name, config or Config(name=name, encoder="pixels", batch_size=6))
+    project = Project.create(projects / name, config or Config(name=name, encoder="pixels", limit=400, batch_size=6))
     session = project.session("you")
     for _ in range(2):
         session.advance()
