@@ -46,6 +46,7 @@ QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
 JOBS = ".jobs"
 LEFTOVER_SECONDS = 24 * 3600
+PAINTED_SECONDS = 2.0
 _OPENING = threading.Lock()
 
 
@@ -125,10 +126,17 @@ def _open(name: str) -> Project:
     with opened().lock:
         if name not in projects:
             project = Project(projects_folder() / name)
-            project.learner.warm_up()
             projects[name] = project
+            _soon(project.learner.warm_up)
             _rest_what_stays()
         return projects[name]
+
+
+def _soon(work: Callable[[], None]) -> None:
+    """In a thread, once the first page has been drawn: imports at the same time would hold it up for seconds."""
+    timer = threading.Timer(PAINTED_SECONDS, work)
+    timer.daemon = True
+    timer.start()
 
 
 @cache
