@@ -46,7 +46,7 @@ QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
 JOBS = ".jobs"
 LEFTOVER_SECONDS = 24 * 3600
-PAINTED_SECONDS = 2.0
+PAINTED_SECONDS = 1.0
 _OPENING = threading.Lock()
 
 
