@@ -104,8 +104,6 @@ def mean_curve(runs: list[dict[str, Json]]) -> list[tuple[int, float]]:
 
 def draw(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
     """The curves as an SVG that reads on light and dark ground; labels on a logarithmic axis, accuracy from 40 %."""
-    import math
-
     width, height, left, right, top, bottom = 720, 400, 50, 700, 20, 350
     most = max(labels for curve in curves.values() for labels, _ in curve)
 
