@@ -306,16 +306,9 @@ def _format_of(path: Path) -> str:
 
 
 def _find(name: str, projects: Path) -> Path:
-    from annotator.project import STORE_NAME, list_projects
+    from annotator.project import find_project
 
-    if (Path(name) / STORE_NAME).exists():
-        return Path(name)
-    found = list_projects(projects)
-    for summary in found:
-        if name in (summary.name, summary.folder.name):
-            return summary.folder
-    known = ", ".join(summary.folder.name for summary in found) or "none"
-    raise ConfigError(f"No project {name!r} under {projects}. There are: {known}.")
+    return find_project(projects, name)
 
 
 def _print_overview(projects: Path) -> None:

@@ -1,8 +1,8 @@
 """Paths and file names made of untrusted text. Nothing else may build a path from a name somebody typed or sent.
 
 `safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
-symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `assets` is the
-package's own folder.
+symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `expanded` is
+the one reading of "~". `assets` is the package's own folder.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ def safe_join(root: Path, *parts: str) -> Path:
             "SRC_ESCAPES_ROOT",
         )
     return Path(joined)
+
+
+def expanded(path: str) -> Path:
+    """A path as a person typed it: "~" alone and "~/..." lie in their home.
+
+    Any other name that begins with "~" is a name: "~old" is no other user's home.
+    """
+    return Path(os.path.expanduser(path) if re.match(r"~($|/|\\)", path) else path)
 
 
 def inside(root: Path, path: Path) -> bool:
