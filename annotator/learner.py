@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import AnnotatorError, ModelError
+from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.metrics import Scores, row_entropy, score
 from annotator.store import Event, ModelRecord, Store
 from annotator.types import UNLABELED, Dataset, IntArray, Model, Prediction
@@ -148,11 +148,18 @@ class Learner:
         return None if self.dataset.truth is None else self._translated(self.dataset.truth)
 
     def row(self, image_id: str) -> int:
-        """Where an image is in the arrays."""
+        """Where an image is in the arrays. Raises StoreError (STORE_DAMAGED) where the pool has none of this id."""
         row = self._rows.get(image_id)
         if row is None:
-            row = self._rows[image_id] = self.dataset.ids.index(image_id)
+            row = self._rows[image_id] = self._looked_up(image_id)
         return row
+
+    def _looked_up(self, image_id: str) -> int:
+        try:
+            return self.dataset.ids.index(image_id)
+        except ValueError as error:
+            message = f"The label store speaks of {image_id!r}, which is not in the pool. `annotator verify` says more."
+            raise StoreError(message, "STORE_DAMAGED") from error
 
     # ---- learning
 

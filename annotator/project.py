@@ -134,6 +134,11 @@ class Project:
     def __init__(self, folder: Path, report: Report = silent) -> None:
         self.folder = folder
         self.store = Store(folder / STORE_NAME)
+        self.damage = self.store.damage
+        """What is wrong with the store, see annotator/verify.py; empty when all is well.
+
+        A damaged project takes no answers and no other settings; it shows and exports what it has.
+        """
         self.config_version, values = self.store.config()
         self.config = Config.from_json(values)
         self.prepared = _reopen(folder, self.config, self.store, report)

@@ -104,6 +104,7 @@ def _download(written: dict[str, Any]) -> None:  # Any: JSON
                 on_click="ignore",
                 key="download-manifest",
             )
+        parts.damage(manifest["provenance"]["damage"])
         st.code(exporter.load_line(path.name), language="python", wrap_lines=True)
         if manifest["failed"]:
             st.warning(f"{count(len(manifest['failed']), 'image')} could not be written; the manifest says why.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -13,6 +13,7 @@ from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.ui import pictures
 from annotator.ui.words import count, duration, plain, visible
+from annotator.verify import ADVICE
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
@@ -29,6 +30,13 @@ def has_batch(session: Session) -> bool:
         st.button("Try again", key="retry")
         return False
     return True
+
+
+def damage(found: Sequence[str]) -> None:
+    """What is wrong with a project that does not say what was stored, and what to do; nothing where all is well."""
+    if found:
+        said = "\n".join(f"- {plain(sentence)}" for sentence in found)
+        st.error(f"**This project is not as it was left.**\n\n{said}\n\n{plain(ADVICE)}", icon=":material/error:")
 
 
 def facts(session: Session) -> str:
