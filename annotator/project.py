@@ -240,7 +240,8 @@ class Project:
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
             prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
-        if prepared.dataset.ids != self.prepared.dataset.ids:
+        before = self.prepared
+        if prepared.dataset.ids != before.dataset.ids or not np.array_equal(prepared.hashes, before.hashes):
             message = "The images have changed since the project was created; another encoder needs them as they were."
             raise SourceError(message, "SRC_CHANGED")
         return prepared
@@ -439,8 +440,25 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
             f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
             "SRC_CHANGED",
         )
+    _check_contents(prepared, store)
     _point_to(folder, config, prepared, str(_note(folder).get("notice", "")))
     return prepared
+
+
+def _check_contents(prepared: Prepared, store: Store) -> None:
+    """Refuse another picture under the id of one that was labeled."""
+    labeled = {record.image_id: record.content_sha256 for record in store.images("ok")}
+    changed = [
+        image_id
+        for image_id, content in zip(prepared.dataset.ids, prepared.hashes, strict=True)
+        if labeled[image_id] not in ("", content.tobytes().hex())
+    ]
+    if changed:
+        raise SourceError(
+            f"{len(changed)} images have changed since they were labeled, and the project's cache is gone; for example "
+            f"{changed[:3]}. Put the first files back; the labels are safe.",
+            "SRC_CHANGED",
+        )
 
 
 def _point_to(folder: Path, config: Config, prepared: Prepared, notice: str = "") -> None:
