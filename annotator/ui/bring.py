@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from annotator import registry
+from annotator.class_names import distinct_names
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import safe_join, slug
 from annotator.project import Config
@@ -154,9 +155,10 @@ def _create(
 def _looked_at(path: Path, root: Path) -> Chosen:
     source = _source_of(path)
     if source == "folder":
-        return Chosen(path, root, source, class_folders(str(path), str(root)))
+        return Chosen(path, root, source, distinct_names(class_folders(str(path), str(root))))
     options = _array_options() if source == "arrays" else {}
-    return Chosen(path, root, source, _class_names(source, str(path), str(root), _stamp(path), **options), options)
+    names = _class_names(source, str(path), str(root), _stamp(path), **options)
+    return Chosen(path, root, source, distinct_names(names), options)
 
 
 def _source_of(path: Path) -> str:
