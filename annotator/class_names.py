@@ -52,3 +52,10 @@ def checked_class_names(names: Sequence[str], taken: Sequence[str] = (), own: Co
             )
         stored.append(name)
     return stored[len(taken) :]
+
+
+def _asked(name: str, alike: str) -> str:
+    return (
+        f"{name!r} differs from the class {alike!r} in case alone. Is it the same? Then use {alike!r}. "
+        "If it is another class, give it a name that people can tell apart."
+    )

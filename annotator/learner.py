@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.class_names import equal_name, code_by_name
+from annotator.class_names import code_by_name, equal_name
 from annotator.errors import AnnotatorError, ModelError
 from annotator.metrics import Scores, row_entropy, score
 from annotator.store import Event, ModelRecord, Store
@@ -347,9 +347,10 @@ def dropped_labels(source_codes: IntArray, source_names: Sequence[str], class_na
     if not lost:
         return ""
     n_lost, more = sum(lost.values()), f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    images = f"{n_lost:,} image{'s' * (n_lost != 1)}"
     return (
-        f"The known label{'s' * (n_lost != 1)} of {n_lost:,} image{'s' * (n_lost != 1)} cannot be used: the project has "
-        f"no class {', '.join(map(repr, list(lost)[:NAMED]))}{more}. Create a project with these classes to use them."
+        f"Known labels cannot be used for {images}: the project has no class "
+        f"{', '.join(map(repr, list(lost)[:NAMED]))}{more}. Create a project with these classes to use them."
     )
 
 

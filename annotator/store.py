@@ -29,7 +29,7 @@ from sqlalchemy.exc import IntegrityError
 from annotator import schema
 from annotator.class_names import checked_class_names
 from annotator.database import Database, replaced
-from annotator.errors import ConfigError, StoreError
+from annotator.errors import StoreError
 
 GENESIS = "0" * 64
 PAYLOAD_VERSION = 1

@@ -74,7 +74,7 @@ def test_labels_without_a_class_are_counted_and_told(projects: Path, tmp_path: P
     config = arrays(tmp_path, ["cat", "dog", "elm", "elm"] * 2)
     project = Project.create(projects / "p", Config(**{**vars(config), "classes": ("cat", "birch")}))
     assert labels_of(project) == ["cat", None, None, None] * 2
-    assert project.dropped_labels.startswith("The known labels of 6 images cannot be used")
+    assert project.dropped_labels.startswith("Known labels cannot be used for 6 images")
     assert "no class 'dog', 'elm'." in project.dropped_labels
     project.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 import streamlit as st
 
 from annotator import registry
-from annotator.class_names import distinct_names
+from annotator.class_names import checked_class_names, distinct_names
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import safe_join, slug
 from annotator.project import Config
@@ -130,7 +130,8 @@ def _plug_in(kind: str) -> str:
 def _create(
     create: Callable[[Config], None], chosen: Chosen, use: str, classes: str, choices: dict[str, str], batch_size: int
 ) -> None:
-    names = tuple(name for name in (line.strip() for line in classes.splitlines()) if name)
+    typed = [line for line in classes.splitlines() if line.strip()]
+    names = tuple(checked_class_names(typed, own=chosen.class_names))
     parameters = {"path": str(chosen.path), "root": str(chosen.root), **chosen.parameters}
     if chosen.by_folder:
         parameters["classes_from_folders"] = use != IGNORE
