@@ -289,8 +289,8 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     print(project.learner.dataset.graph.note)
     for record in aside:
         print(f"  {record.image_id!r}: {record.reason}")
-    if project.notice:
-        print(project.notice)
+    for said in filter(None, (project.notice, project.dropped_labels)):
+        print(said)
 
 
 def _row_line(row: dict[str, Any]) -> str:  # Any: JSON

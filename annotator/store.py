@@ -16,7 +16,7 @@ import threading
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column
 from sqlalchemy.exc import IntegrityError
 
 from annotator import schema, verify
+from annotator.class_names import checked_class_names
 from annotator.database import Database, replaced
 from annotator.errors import ConfigError, StoreError
 from annotator.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
@@ -277,14 +278,14 @@ class Store:
         with self._caught_up() as (log, _):
             return bisect_right(log.class_seqs, through)
 
-    def add_classes(self, names: Sequence[str], annotator_id: str | None = None) -> None:
+    def add_classes(self, names: Sequence[str], annotator_id: str | None = None, own: Collection[str] = ()) -> None:
         """Add classes in this order, each an event.
 
-        Raises ConfigError for an empty or a double name, and for more than `MOST_CLASSES` (CLASS_TOO_MANY).
+        Raises ConfigError as `checked_class_names` does, and for more than `MOST_CLASSES` (CLASS_TOO_MANY).
         """
         with self._database.writing() as connection:
             taken = [row.name for row in connection.execute(self._of(schema.classes)).fetchall()]
-            added = list(enumerate(checked_class_names(names, taken), start=len(taken)))
+            added = list(enumerate(checked_class_names(names, taken, own), start=len(taken)))
             _check_number_of_classes(len(taken) + len(added))
             if not added:
                 return
@@ -962,19 +963,6 @@ class _Asked:
 def now() -> str:
     """This moment as ISO 8601 in UTC, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def checked_class_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """Names stripped of outer blanks. Raises ConfigError for an empty name, and for one that stands twice."""
-    seen, checked = {name.casefold() for name in taken}, []
-    for name in (name.strip(" \t\r\n") if name.strip() else "" for name in names):
-        if not name:
-            raise ConfigError("A class needs a name; remove the empty one.", "CLASS_EMPTY")
-        if name.casefold() in seen:
-            raise ConfigError(f"The class {name!r} stands twice; name each class once.", "CLASS_DUPLICATE")
-        seen.add(name.casefold())
-        checked.append(name)
-    return checked
 
 
 def _check_number_of_classes(n_classes: int) -> None:

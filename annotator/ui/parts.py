@@ -146,8 +146,8 @@ def _guess_and_answer(image: Answered) -> str:
 
 def set_aside(project: Project) -> None:
     """What the import could not use, and why; before it, a word on the features where they are not those asked for."""
-    if project.notice:
-        st.info(plain(project.notice), icon=":material/info:")
+    for said in filter(None, (project.notice, project.dropped_labels)):
+        st.info(plain(said), icon=":material/info:")
     aside = project.prepared.set_aside
     n_images, n_duplicates = len(project.prepared.dataset), project.prepared.n_duplicates
     n_ignored = project.prepared.n_ignored
