@@ -596,7 +596,7 @@ class Store:
 
     def record_model(self, record: ModelRecord) -> None:
         """Store what a fit was trained on and what was measured; a version that is known stays."""
-        values = asdict(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
+        values = vars(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
         with self._database.writing() as connection:
             known = select(schema.models.c.version).where(schema.models.c.version == record.version)
             if connection.execute(known).first() is None:
