@@ -356,12 +356,11 @@ class Store:
 
     def configs(self) -> dict[int, dict[str, Any]]:  # Any: JSON
         """Every configuration there was, by version; of a damaged store as the log has them."""
-        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
-        known = {int(row["version"]): json.loads(row["config"]) for row in rows}
         if self.damage:
             with self._database.reading() as connection:
-                known |= verify.configs(connection, self.project_id)
-        return known
+                return verify.configs(connection, self.project_id)
+        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
+        return {int(row["version"]): json.loads(row["config"]) for row in rows}
 
     # ---- questions
 
