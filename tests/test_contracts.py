@@ -71,7 +71,13 @@ def test_every_default_can_be_given_as_text(kind: str, name: str, tmp_path: Path
     given = make(tmp_path, photo_folder) if make else {}
     for parameter in registry.describe(kind, name):
         if isinstance(parameter.default, int | float) and parameter.name not in given:
-            registry.create(kind, name, {**given, parameter.name: str(parameter.default)})
+            typed = registry.create(kind, name, {**given, parameter.name: str(parameter.default)})
+            assert plain_values(typed) == plain_values(registry.create(kind, name, given))
+
+
+def plain_values(plugin: object) -> dict[str, object]:
+    """What a plug-in remembers of numbers, switches and words."""
+    return {key: value for key, value in vars(plugin).items() if isinstance(value, int | float | str)}
 
 
 def test_a_class_and_a_line_are_a_query_strategy(monkeypatch: pytest.MonkeyPatch, projects: Path) -> None:

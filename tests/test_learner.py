@@ -149,3 +149,33 @@ def test_all_labels_taken_back_leaves_a_model_that_knows_nothing(projects: Path)
     assert (tiny.learner.prediction.probabilities == 0.1).all()
     assert {card.strategy for card in session.remaining} == {"random"}
     tiny.close()
+
+
+class Uncopied(np.ndarray):  # type: ignore[type-arg]  # any array of the dataset
+    """An array too large to be copied."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Uncopied:
+        raise AssertionError("The dataset was copied into memory.")
+
+
+def test_a_restart_after_another_config_copies_no_dataset(project: Project) -> None:
+    """R5: with a test set the model holds the dataset before it is fitted again; its arrays stay on the disk."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    for _ in range(2):
+        session.advance()
+        answer_batch(session, oracle)
+    session.advance()
+    project.change(model_parameters={"alpha": 0.5})
+    again = Project(project.folder)
+    learner, dataset = again.learner, again.learner.dataset
+    assert dataset.held_out is not None
+    held_out = replace(dataset.held_out, features=dataset.held_out.features.view(Uncopied))
+    learner.see(
+        replace(
+            dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
+        )
+    )
+    learner._rehearse()
+    assert learner.is_ready
+    assert learner.prediction.probabilities.shape == (120, 10)
+    again.close()
