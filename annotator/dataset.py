@@ -57,6 +57,8 @@ class Prepared:
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
     n_ignored: int
+    left_out: tuple[str, ...] = ()
+    """Parts of the source that stand for nothing here, by name."""
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -107,7 +109,14 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         held_out=_open_held_out(folder, manifest),
     )
     return Prepared(
-        dataset, folder, tuple(manifest["class_names"]), pool.hashes, pool.set_aside, pool.flags, pool.n_ignored
+        dataset,
+        folder,
+        tuple(manifest["class_names"]),
+        pool.hashes,
+        pool.set_aside,
+        pool.flags,
+        pool.n_ignored,
+        pool.left_out,
     )
 
 
