@@ -1,4 +1,7 @@
-"""annotator run | simulate | export | info | fetch. Errors are one line on stderr; bad input exits with 2."""
+"""annotator run | simulate | export | verify | info | fetch.
+
+Errors are one line on stderr; bad input exits with 2, a damaged project with 1.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import typer
 from typer import Argument, Option
 
 from annotator import __version__
-from annotator.errors import AnnotatorError, ConfigError
+from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.types import Report
 
 app = typer.Typer(
@@ -120,16 +123,45 @@ def export(
 ) -> None:
     """Write what was labeled to a file, with a manifest that counts it."""
     from annotator import registry
-    from annotator.exporters.gather import gather
+    from annotator.exporters.gather import write_export
     from annotator.project import Project, default_projects
 
     exporter = registry.create("exporter", format or _format_of(to))
     opened = Project(_find(project, projects or default_projects()))
     with _progress() as report:
-        manifest = exporter.write(gather(opened, predictions), to, report)
+        manifest = write_export(opened, exporter, to, predictions, report)
     opened.close()
+    for line in _damage(manifest.provenance["damage"]):
+        print(line, file=sys.stderr)
     print(f"{to}: {manifest.n_labels} labels, {manifest.n_predictions} predictions, {manifest.n_rows} rows.")
     print(f"Load it with: {exporter.load_line(str(to))}")
+
+
+@app.command()
+def verify(
+    project: Annotated[str, Argument(help="Name or folder of a project; see `annotator info`.")],
+    export: Annotated[
+        list[Path], Option(help="An earlier export, or its manifest, to hold the project against; repeatable.")
+    ] = [],  # noqa: B006  # typer copies it
+    projects: Projects = None,
+) -> None:
+    """Check that a project still says what was stored in it; exit code 1 where it does not."""
+    from annotator.exporters.manifests import read_provenance
+    from annotator.project import default_projects
+
+    kept = {str(path): read_provenance(path) for path in export}
+    folder = _find(project, projects or default_projects())
+    try:
+        found, head = _verified(folder, kept)
+    except StoreError as error:
+        if error.code not in ("STORE_CORRUPT", "STORE_INCOMPLETE"):
+            raise
+        found, head = [str(error)], 0
+    for line in _damage(found):
+        print(line)
+    if found:
+        sys.exit(1)
+    print(f"{folder}: as it was left. {head:,} events; classes, settings, questions and people agree with them.")
 
 
 @app.command()
@@ -257,8 +289,8 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     print(project.learner.dataset.graph.note)
     for record in aside:
         print(f"  {record.image_id!r}: {record.reason}")
-    if project.notice:
-        print(project.notice)
+    for said in filter(None, (project.notice, project.dropped_labels)):
+        print(said)
 
 
 def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
@@ -311,6 +343,29 @@ def _find(name: str, projects: Path) -> Path:
     return find_project(projects, name)
 
 
+def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON
+    """What is wrong with a project, also against these exports and those noted in its folder; its number of events."""
+    from annotator.exporters.manifests import noted_exports
+    from annotator.project import STORE_NAME
+    from annotator.store import Store
+
+    store = Store(folder / STORE_NAME)
+    try:
+        found = store.verify()
+        for name, provenance in (noted_exports(folder) | kept).items():
+            found += [f"{said} (Export: {name}.)" for said in store.damage_since(provenance)]
+        return found, store.head_seq
+    finally:
+        store.close()
+
+
+def _damage(found: Any) -> list[str]:  # Any: sentences, maybe from a manifest's JSON
+    """Lines on a damaged project: what is wrong, and what to do; none where all is well."""
+    from annotator.verify import ADVICE
+
+    return ["This project is not as it was left:", *(f"  {said}" for said in found), ADVICE] if found else []
+
+
 def _print_overview(projects: Path) -> None:
     from annotator import registry
     from annotator.project import broken_presets, list_projects, presets
@@ -338,7 +393,9 @@ def _print_project(folder: Path) -> None:
     _print_import(project)
     print(f"classes: {', '.join(repr(name) for name in project.class_names)}")
     print(f"model: {project.config.model} on {project.config.encoder}, strategy {project.config.strategy}")
-    damaged = project.store.damaged()
-    print(f"store: {project.store.note}; event log {f'damaged at {damaged}' if damaged else 'intact'}")
+    found = project.store.verify()
+    print(f"store: {project.store.note}; event log {'damaged' if found else 'intact'}")
+    for line in _damage(found):
+        print(line)
     print(describe(project.learner.history) or "no model yet")
     project.close()

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from annotator import images, npy, registry
-from annotator.errors import AnnotatorError, SourceError
+from annotator import npy, registry
 from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
 from annotator.ingest import Ingested, building, ingest, open_ingested
+from annotator.originals import Originals
 from annotator.sources.arranged import arrange
 from annotator.types import Dataset, Encoder, HeldOut, ImageArray, ImageSource, IntArray, Report, SetAside, silent
 
@@ -103,7 +102,7 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         graph=NeighborGraph.load(folder / "graph", features),
         group=pool.group,
         version=manifest["version"],
-        open_image=_opener(pool, recipe),
+        open_image=Originals(pool, partial(open_source, recipe)).picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
     )
@@ -210,35 +209,3 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
 
 def _saved_codes(path: Path) -> IntArray | None:
     return npy.load(path) if path.exists() else None
-
-
-def _opener(pool: Ingested, recipe: Recipe) -> Callable[[int, int], Image.Image]:
-    """Thumbnails from the cache; full size (side 0) from the source, decoded as at the import."""
-    opened: list[ImageSource] = []
-
-    def open_image(row: int, side: int) -> Image.Image:
-        if side:
-            return images.thumbnail(pool.thumbnail(row), side)
-        if not (pool.folder / "thumbnails.bin").exists():
-            return images.from_array(pool.views[row])
-        if not opened:
-            opened.append(_reopened(recipe))
-        return images.decode(opened[0].read(_position(opened[0], pool.ids[row]))).image
-
-    return open_image
-
-
-def _reopened(recipe: Recipe) -> ImageSource:
-    try:
-        return open_source(recipe)
-    except AnnotatorError as error:
-        raise SourceError(f"The full-size images are out of reach: {error}", error.code) from error
-
-
-def _position(source: ImageSource, image_id: str) -> int:
-    """Where an image is by now; files may have come or gone since the import."""
-    ids = source.ids
-    try:
-        return ids.index(image_id)
-    except ValueError:
-        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING") from None

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 import uuid
@@ -55,6 +56,8 @@ CHUNK = 16
 CHUNK_BYTES = 32 << 20
 WORKER_BYTES = 4 << 30
 CHUNK_SECONDS = 120.0
+IMAGE_SECONDS = 10.0
+"""Of the processor, for one image; the largest that are allowed take half of it or less."""
 
 
 @dataclass(frozen=True)
@@ -393,7 +396,19 @@ def _leave_with(parent: int) -> None:
 
 
 def _decode_all(contents: list[bytes]) -> list[Decoded]:
-    return [_decode(content) for content in contents]
+    return [_decode_in_time(content) for content in contents]
+
+
+def _decode_in_time(content: bytes) -> Decoded:
+    """`_decode`, where the platform can within IMAGE_SECONDS: the signal ends the process, as a crash would."""
+    timer = getattr(signal, "setitimer", None)
+    if timer is None:
+        return _decode(content)
+    timer(signal.ITIMER_PROF, IMAGE_SECONDS)
+    try:
+        return _decode(content)
+    finally:
+        timer(signal.ITIMER_PROF, 0)
 
 
 def _decode(content: bytes) -> Decoded:

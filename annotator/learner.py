@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.errors import AnnotatorError, ModelError
+from annotator.class_names import code_by_name, equal_name
+from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.metrics import Scores, row_entropy, score
 from annotator.store import Event, ModelRecord, Store
 from annotator.types import UNLABELED, Dataset, IntArray, Model, Prediction
@@ -31,6 +32,8 @@ MEASURED_ON = {
     "rest": "unlabeled images (rises also because hard images leave)",
 }
 """What a figure may be measured on, the most trustworthy first."""
+NAMED = 5
+"""Classes named in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,18 @@ class Learner:
         return None if self.dataset.truth is None else self._translated(self.dataset.truth)
 
     def row(self, image_id: str) -> int:
-        """Where an image is in the arrays."""
+        """Where an image is in the arrays. Raises StoreError (STORE_DAMAGED) where the pool has none of this id."""
         row = self._rows.get(image_id)
         if row is None:
-            row = self._rows[image_id] = self.dataset.ids.index(image_id)
+            row = self._rows[image_id] = self._looked_up(image_id)
         return row
+
+    def _looked_up(self, image_id: str) -> int:
+        try:
+            return self.dataset.ids.index(image_id)
+        except ValueError as error:
+            message = f"The label store speaks of {image_id!r}, which is not in the pool. `annotator verify` says more."
+            raise StoreError(message, "STORE_DAMAGED") from error
 
     # ---- learning
 
@@ -326,9 +336,34 @@ class Learner:
 
     def _translated(self, source_codes: IntArray) -> IntArray:
         """The source's class codes as this project's, by name; classes that the project lacks are unknown."""
-        code_of = {label_class.name: label_class.class_id for label_class in self._store.classes()}
-        table = np.array([code_of.get(name, UNLABELED) for name in self._truth_names] + [UNLABELED], dtype=np.int64)
-        return table[source_codes]
+        return translated(source_codes, self._truth_names, [label_class.name for label_class in self._store.classes()])
+
+
+def translated(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> IntArray:
+    """A source's class codes as a project's, by name: (n,) -> (n,), -1 for classes that the project lacks."""
+    codes = code_by_name(class_names)
+    found = [_code(name, codes) for name in source_names]
+    return np.array([*found, UNLABELED], dtype=np.int64)[source_codes]
+
+
+def dropped_labels(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> str:
+    """A sentence on the source's labels whose classes the project lacks; empty where there are none."""
+    codes = code_by_name(class_names)
+    counts = np.bincount(source_codes[source_codes != UNLABELED], minlength=len(source_names)).tolist()
+    lost = {name: n for name, n in zip(source_names, counts, strict=True) if n and _code(name, codes) == UNLABELED}
+    if not lost:
+        return ""
+    n_lost, more = sum(lost.values()), f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    images = f"{n_lost:,} image{'s' * (n_lost != 1)}"
+    return (
+        f"Known labels cannot be used for {images}: the project has no class "
+        f"{', '.join(map(repr, list(lost)[:NAMED]))}{more}. Create a project with these classes to use them."
+    )
+
+
+def _code(source_name: str, codes: Mapping[str, int]) -> int:
+    """A project made when class folders were named as in an id has "100%25" where today's source says "100%"."""
+    return codes.get(equal_name(source_name), codes.get(source_name.replace("%", "%25"), UNLABELED))
 
 
 def consensus(current: Sequence[Event]) -> dict[str, int]:

@@ -334,7 +334,7 @@ class Session:
         """This annotator's standing answers, newest first."""
         mine = [event for event in self._store.current() if event.annotator_id == self.annotator.annotator_id]
         asked = {question.question_id: question for question in self._store.questions()}
-        newest_first = sorted(mine, key=lambda event: -event.seq)
+        newest_first = sorted((event for event in mine if event.question_id in asked), key=lambda event: -event.seq)
         return self._answered([(asked[str(event.question_id)], event) for event in newest_first])
 
     @property

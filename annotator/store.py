@@ -4,17 +4,19 @@ Questions are stored before they are shown. Answers are events: appended, number
 each with the hash of its own bytes chained to the one before it. Nothing deletes or overwrites an event: an undo or a
 changed answer *supersedes* the head of the chain of its (image, annotator), compare-and-set by a unique index, so two
 tabs can never both change the same answer. An event id is minted when an image is shown; sent twice it is one event.
+
+A store that does not say what was stored (see verify.py) stays readable, with class names taken from the log, and takes
+no events: an answer added to a broken log would be no safer than the log.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -26,21 +28,20 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
-from annotator import schema
+from annotator import schema, verify
+from annotator.class_names import checked_class_names
 from annotator.database import Database, replaced
 from annotator.errors import ConfigError, StoreError
+from annotator.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
 
-GENESIS = "0" * 64
 PAYLOAD_VERSION = 1
 CHUNK = 10_000
-"""Images that are written or read at a time."""
-MOST_AT_ONCE = 500
-"""Ids named in one query."""
+"""Images that are written or read, and known labels that are written, at a time."""
+MOST_CLASSES = 1_000
+"""Measured with so many; a project that had more before may keep them."""
 OUTCOMES = ("label", "skip", "unsure", "none-of-these")
-_HASHED = (
-    "seq event_id kind annotator_id image_id class_id outcome question_id supersedes undoes client_ms payload"
-    " payload_version created_at"
-).split()
+_EMPTY = dict.fromkeys(("image_id", "class_id", "outcome", "question_id", "supersedes", "undoes", "client_ms"))
+"""What not every event has."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ class Store:
         self._database.upgrade()
         self._log = _Log()
         self._asked = _Asked()
+        self._damage: tuple[str, ...] | None = None
         self._catching_up = threading.Lock()
 
     @classmethod
@@ -202,6 +204,45 @@ class Store:
         """The number of the newest event; 0 before the first."""
         return int(self._scalar(select(schema.projects.c.head_seq)))
 
+    @property
+    def head(self) -> dict[str, Any]:  # Any: JSON
+        """Whose log ends where: what an export keeps of it, and `damage_since` holds it against."""
+        table = schema.projects
+        row = self._rows(select(table.c.head_seq, table.c.head_hash).where(self._mine(table)))[0]
+        return {
+            "project_id": self.project_id,
+            "store_head_seq": row["head_seq"],
+            "store_head_hash": row["head_hash"],
+        }
+
+    # ---- whether it says what was stored
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What the quick form of verify.py found when the store was first used; while it is damaged it takes no events.
+
+        Empty when all is well.
+        """
+        if self._damage is None:
+            with self._database.reading() as connection:
+                self._damage = tuple(verify.quick(connection, self.project_id))
+        return self._damage
+
+    def verify(self) -> list[str]:
+        """What the whole form of verify.py finds at this moment; empty when all is well."""
+        with self._database.reading() as connection:
+            return verify.whole(connection, self.project_id)
+
+    def damage_since(self, provenance: Mapping[str, Any]) -> list[str]:  # Any: JSON
+        """What of the `head` that an export's manifest has is not so any more; empty when all is well."""
+        with self._database.reading() as connection:
+            return verify.against_export(connection, self.project_id, provenance)
+
+    def damaged(self) -> list[int]:
+        """Seqs of events whose stored bytes do not match the hash chain; empty when all is well."""
+        with self._database.reading() as connection:
+            return verify.broken_links(connection, self.project_id)
+
     # ---- people and classes
 
     def annotator(self, name: str, role: str = "annotator") -> Annotator:
@@ -225,7 +266,10 @@ class Store:
         return [Annotator(row["annotator_id"], row["number"], row["name"], row["role"]) for row in rows]
 
     def classes(self) -> list[LabelClass]:
-        """Every class by id, which is its code."""
+        """Every class by id, which is its code; of a damaged store as the log has them."""
+        if self.damage:
+            with self._database.reading() as connection:
+                return [LabelClass(*pair) for pair in enumerate(verify.class_names(connection, self.project_id))]
         rows = self._rows(self._class_rows)
         return [LabelClass(row["class_id"], row["name"], row["retired_at"] is not None) for row in rows]
 
@@ -234,21 +278,29 @@ class Store:
         with self._caught_up() as (log, _):
             return bisect_right(log.class_seqs, through)
 
-    def add_classes(self, names: Sequence[str], annotator_id: str | None = None) -> None:
-        """Add classes in this order, each an event. Raises ConfigError for an empty or a double name."""
+    def add_classes(self, names: Sequence[str], annotator_id: str | None = None, own: Collection[str] = ()) -> None:
+        """Add classes in this order, each an event.
+
+        Raises ConfigError as `checked_class_names` does, and for more than `MOST_CLASSES` (CLASS_TOO_MANY).
+        """
         with self._database.writing() as connection:
             taken = [row.name for row in connection.execute(self._of(schema.classes)).fetchall()]
-            for name in checked_class_names(names, taken):
-                code = len(taken)
-                taken.append(name)
-                connection.execute(
-                    insert(schema.classes).values(
-                        project_id=self.project_id, class_id=code, name=name, created_at=now()
-                    )
-                )
-                payload = {"action": "add", "name": name}
-                event_id = self._free_id(connection, f"class.{code}.add")
-                self._append(connection, event_id, "class", annotator_id, class_id=code, payload=payload)
+            added = list(enumerate(checked_class_names(names, taken, own), start=len(taken)))
+            _check_number_of_classes(len(taken) + len(added))
+            if not added:
+                return
+            events = [
+                {
+                    "event_id": self._free_id(connection, f"class.{code}.add"),
+                    "class_id": code,
+                    "payload": {"action": "add", "name": name},
+                }
+                for code, name in added
+            ]
+            self._append_all(connection, "class", annotator_id, events)
+            fixed = {"project_id": self.project_id, "created_at": now()}
+            rows = [{"class_id": code, "name": name, **fixed} for code, name in added]
+            connection.execute(insert(schema.classes), rows)
 
     # ---- images and configs
 
@@ -289,23 +341,33 @@ class Store:
             event = self._append(
                 connection, event_id, "config", annotator_id, payload={"version": version, "config": config}
             )
-            row = {"version": version, "seq": event.seq, "config": _json(config), "created_at": event.created_at}
+            row = {
+                "version": version,
+                "seq": event.seq,
+                "config": canonical_json(config),
+                "created_at": event.created_at,
+            }
             connection.execute(insert(schema.configs).values(project_id=self.project_id, **row))
         return version
 
     def config(self) -> tuple[int, dict[str, Any]]:
         """The newest configuration and its version."""
-        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version.desc()).limit(1))
-        if not rows:
+        known = self.configs()
+        if not known:
             raise StoreError(
                 f"{self.path} has no configuration; its creation was cut off. Create it anew.", "STORE_INCOMPLETE"
             )
-        return int(rows[0]["version"]), json.loads(rows[0]["config"])
+        version = max(known)
+        return version, known[version]
 
     def configs(self) -> dict[int, dict[str, Any]]:  # Any: JSON
-        """Every configuration there was, by version."""
+        """Every configuration there was, by version; of a damaged store as the log has them."""
         rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
-        return {int(row["version"]): json.loads(row["config"]) for row in rows}
+        known = {int(row["version"]): json.loads(row["config"]) for row in rows}
+        if self.damage:
+            with self._database.reading() as connection:
+                known |= verify.configs(connection, self.project_id)
+        return known
 
     # ---- questions
 
@@ -363,18 +425,22 @@ class Store:
     def seed(self, answered: Sequence[tuple[Question, int]], annotator_id: str) -> None:
         """Store labels that were known from the start, each as a question and its answer, in one transaction."""
         with self._database.writing() as connection:
-            for question, class_id in answered:
-                [stored] = self._insert(connection, [question], annotator_id, closed_at=now(), closed_by="answer")
-                self._append(
-                    connection,
-                    f"{stored}.0",
-                    "answer",
-                    annotator_id,
-                    image_id=question.image_id,
-                    question_id=stored,
-                    outcome="label",
-                    class_id=class_id,
-                )
+            for start in range(0, len(answered), CHUNK):
+                some = answered[start : start + CHUNK]
+                questions = [question for question, _ in some]
+                ids = self._insert(connection, questions, annotator_id, closed_at=now(), closed_by="answer")
+                events = [
+                    {
+                        "event_id": f"{stored}.0",
+                        "image_id": question.image_id,
+                        "question_id": stored,
+                        "outcome": "label",
+                        "class_id": class_id,
+                        "payload": _as_asked(question),
+                    }
+                    for stored, (question, class_id) in zip(ids, some, strict=True)
+                ]
+                self._append_all(connection, "answer", annotator_id, events)
 
     def withdraw(self, annotator_id: str, after_round: int = 0) -> None:
         """Take back what was offered to this annotator and not begun, of rounds after this one; begun batches stay."""
@@ -430,7 +496,7 @@ class Store:
                 supersedes=supersedes,
                 outcome=outcome,
                 class_id=class_id,
-                **_deciding(deciding),
+                **_deciding(deciding, _as_asked(question)),
             )
             self._close(connection, question)
         return event
@@ -539,20 +605,11 @@ class Store:
         """The whole log in order."""
         return [_made(Event, row) for row in self._rows(self._of(schema.events).order_by(schema.events.c.seq))]
 
-    def damaged(self) -> list[int]:
-        """Seqs of events whose stored bytes do not match the hash chain; empty when all is well."""
-        broken, previous = [], GENESIS
-        for row in self._rows(self._of(schema.events).order_by(schema.events.c.seq)):
-            if _hash(previous, dict(row)) != row["hash"]:
-                broken.append(int(row["seq"]))
-            previous = row["hash"]
-        return broken
-
     # ---- models
 
     def record_model(self, record: ModelRecord) -> None:
         """Store what a fit was trained on and what was measured; a version that is known stays."""
-        values = asdict(record) | {"metrics": _json(record.metrics), "status": "ready", "created_at": now()}
+        values = asdict(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
         with self._database.writing() as connection:
             known = select(schema.models.c.version).where(schema.models.c.version == record.version)
             if connection.execute(known).first() is None:
@@ -574,29 +631,54 @@ class Store:
         payload: dict[str, Any] | None = None,
         **fields: Any,
     ) -> Event:  # Any: column values
-        """The next event of the chain; the only place that writes one."""
-        table = schema.projects
-        head = connection.execute(select(table.c.head_seq, table.c.head_hash).with_for_update()).one()
-        if head.head_seq < self._log.seq:
-            raise StoreError(replaced(self.path), "STORE_REPLACED")
-        row = (
-            dict.fromkeys(_HASHED)
-            | fields
-            | {
-                "seq": head.head_seq + 1,
-                "event_id": event_id,
+        """The next event of the chain."""
+        row = {"event_id": event_id, "payload": payload or {}, **fields}
+        event: Event = _made(Event, self._append_all(connection, kind, annotator_id, [row])[0])
+        return event
+
+    def _append_all(
+        self,
+        connection: Connection,
+        kind: str,
+        annotator_id: str | None,
+        events: Sequence[Mapping[str, Any]],
+    ) -> list[dict[str, Any]]:  # Any: column values
+        """The next events of the chain, at least one; the only place that writes any. Their rows.
+
+        Raises StoreError (STORE_REPLACED, STORE_DAMAGED) where the log is not the one that was written so far.
+        """
+        head_seq, previous = self._checked_head(connection)
+        rows = []
+        for seq, event in enumerate(events, start=head_seq + 1):
+            row: dict[str, Any] = {  # Any: column values
+                **_EMPTY,
+                **event,
+                "seq": seq,
                 "kind": kind,
                 "annotator_id": annotator_id,
-                "payload": _json(payload or {}),
+                "payload": canonical_json(event["payload"]),
                 "payload_version": PAYLOAD_VERSION,
                 "created_at": now(),
             }
-        )
-        row["hash"] = _hash(head.head_hash, row)
-        connection.execute(insert(schema.events).values(project_id=self.project_id, **row))
-        connection.execute(update(table).values(head_seq=row["seq"], head_hash=row["hash"]))
-        event: Event = _made(Event, row)
-        return event
+            previous = row["hash"] = event_hash(previous, row)
+            rows.append({"project_id": self.project_id, **row})
+        connection.execute(insert(schema.events), rows)
+        table = schema.projects
+        head = {"head_seq": head_seq + len(rows), "head_hash": previous}
+        connection.execute(update(table).where(self._mine(table)).values(head))
+        return rows
+
+    def _checked_head(self, connection: Connection) -> tuple[int, str]:
+        """Number and hash of the newest event, which the log itself must confirm before another one follows it."""
+        head = connection.execute(self._head_row).one()
+        newest = (head.newest or 0, GENESIS if head.newest is None else head.newest_hash)
+        if newest[0] < self._log.seq:
+            raise StoreError(replaced(self.path), "STORE_REPLACED")
+        if self._damage is None or newest != (head.head_seq, head.head_hash):
+            self._damage = tuple(verify.quick(connection, self.project_id))
+        if self._damage:
+            raise StoreError(_refusal(self.path, self._damage), "STORE_DAMAGED")
+        return newest
 
     def _insert(
         self, connection: Connection, questions: Sequence[Question], annotator_id: str, **closed: str
@@ -707,6 +789,14 @@ class Store:
         return select(func.count()).select_from(table).where(self._mine(table))
 
     # Made once: with every answer they are asked several times, and putting one together costs as much as running it.
+
+    @cached_property
+    def _head_row(self) -> Any:  # Any: SQLAlchemy's select
+        table, event = schema.projects, schema.events
+        newest = select(func.max(event.c.seq)).where(self._mine(event)).scalar_subquery()
+        at_newest = select(event.c.hash).where(self._mine(event), event.c.seq == newest).scalar_subquery()
+        columns = (table.c.head_seq, table.c.head_hash, newest.label("newest"), at_newest.label("newest_hash"))
+        return select(*columns).where(self._mine(table)).with_for_update()
 
     @cached_property
     def _class_rows(self) -> Any:  # Any: SQLAlchemy's select
@@ -895,37 +985,36 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def checked_class_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """Names stripped of outer blanks. Raises ConfigError for an empty name, and for one that stands twice."""
-    seen, checked = {name.casefold() for name in taken}, []
-    for name in (name.strip(" \t\r\n") if name.strip() else "" for name in names):
-        if not name:
-            raise ConfigError("A class needs a name; remove the empty one.", "CLASS_EMPTY")
-        if name.casefold() in seen:
-            raise ConfigError(f"The class {name!r} stands twice; name each class once.", "CLASS_DUPLICATE")
-        seen.add(name.casefold())
-        checked.append(name)
-    return checked
+def _check_number_of_classes(n_classes: int) -> None:
+    if n_classes > MOST_CLASSES:
+        raise ConfigError(
+            f"{n_classes:,} classes are more than the {MOST_CLASSES:,} that a project may have. Choose fewer, for "
+            "example by putting rare ones together.",
+            "CLASS_TOO_MANY",
+        )
 
 
-def _deciding(deciding: Deciding | None) -> dict[str, Any]:  # Any: column values
+def _refusal(path: Path, damage: Sequence[str]) -> str:
+    return f"The label store {path} is not as it was left, so nothing was stored: {damage[0]} {verify.ADVICE}"
+
+
+def _as_asked(question: Question) -> dict[str, Any]:  # Any: JSON
+    """What the first answer keeps of its question, so that a question that was changed later is found."""
+    return {"asked": verify.asked_digest(vars(question))}
+
+
+def _deciding(deciding: Deciding | None, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """How an answer came about, and what else it carries, as column values."""
+    carried = dict(payload or {})
     if deciding is None:
-        return {}
-    shown = deciding.guess_shown
-    return {"client_ms": deciding.milliseconds, "payload": {} if shown is None else {"guess_shown": shown}}
+        return {"payload": carried}
+    shown = {} if deciding.guess_shown is None else {"guess_shown": deciding.guess_shown}
+    return {"client_ms": deciding.milliseconds, "payload": carried | shown}
 
 
 def _kept(table: Any) -> Any:  # Any: SQLAlchemy's table and clause
     """As the index of places has it, word for word: with a parameter it would not be used."""
     return (table.c.closed_by.is_(None)) | (table.c.closed_by != literal_column("'withdrawn'"))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-
-
-def _hash(previous: str, row: dict[str, Any]) -> str:  # Any: column values
-    return hashlib.sha256((previous + _json([row[key] for key in _HASHED])).encode()).hexdigest()
 
 
 def _made(kind: type[Any], row: Any) -> Any:  # Any: one of the dataclasses above from a row mapping

@@ -147,7 +147,8 @@ class Dataset:
     """(n_images,) the first row with the same content; two identical files are two images of one group."""
     version: str
     open_image: Callable[[int, int], Any] = field(repr=False)
-    """(row, longest side in px) -> upright RGB PIL image; side 0 = full size."""
+    """(row, longest side in px) -> upright RGB PIL image; side 0 = full size. Raises SourceError SRC_CHANGED where the
+    file is no longer the one that was imported."""
     truth: IntArray | None = None
     held_out: HeldOut | None = None
 

@@ -11,14 +11,28 @@ from typing import Any
 import numpy as np
 
 from annotator import __version__, registry
-from annotator.exporters.rows import Export, Exporter, ExportRow
+from annotator.exporters.manifests import note_export
+from annotator.exporters.rows import Export, Exporter, ExportRow, Manifest
 from annotator.project import Project
 from annotator.store import Event, Question
-from annotator.types import Report
+from annotator.types import Report, silent
+
+
+def write_export(
+    project: Project, exporter: Exporter, path: Path, predictions: bool = False, report: Report = silent
+) -> Manifest:
+    """Verify the project, export it, and note in its folder where its log ended then, for `annotator verify`.
+
+    A damaged project is exported too; the manifest's provenance says under `damage` what is wrong.
+    """
+    manifest = exporter.write(gather(project, predictions), path, report)
+    note_export(project.folder, path.name, manifest.provenance)
+    return manifest
 
 
 def gather(project: Project, predictions: bool = False) -> Export:
     """Every standing answer by image and annotator; with `predictions` also the newest model's class for the rest."""
+    provenance = _provenance(project)  # first: it may speak of fewer events than are exported, never of more
     dataset = project.learner.dataset
     rows = _answered_rows(project)
     if predictions and project.learner.version is not None:
@@ -29,7 +43,7 @@ def gather(project: Project, predictions: bool = False) -> Export:
         rows=tuple(sorted(rows, key=lambda row: (row.row, row.annotator))),
         open_image=partial(_full_size, project),
         images=dataset.images,
-        provenance=_provenance(project),
+        provenance=provenance,
     )
 
 
@@ -46,8 +60,8 @@ def _answered_rows(project: Project) -> list[ExportRow]:
             project,
             names,
             event,
-            asked[str(event.question_id)],
-            people[str(event.annotator_id)],
+            asked.get(str(event.question_id)),
+            people.get(str(event.annotator_id), str(event.annotator_id)),
             flags.get((str(event.image_id), str(event.annotator_id)), ""),
         )
         for event in project.store.current()
@@ -55,25 +69,27 @@ def _answered_rows(project: Project) -> list[ExportRow]:
 
 
 def _answered_row(
-    project: Project, names: Sequence[str], event: Event, question: Question, annotator: str, comment: str
+    project: Project, names: Sequence[str], event: Event, question: Question | None, annotator: str, comment: str
 ) -> ExportRow:
+    """By the event, which the log vouches for; a question that a damaged store has lost leaves its columns empty."""
+    guess = None if question is None else question.guess
     return ExportRow(
-        image_id=question.image_id,
+        image_id=str(event.image_id),
         class_name=None if event.class_id is None else names[event.class_id],
         class_id=event.class_id,
         annotator=annotator,
-        round=question.round,
-        purpose=question.purpose,
-        strategy=question.strategy,
-        score=question.score,
-        guess=None if question.guess is None else names[question.guess],
-        guess_probability=question.guess_probability,
-        guess_shown=question.guess_visible,
+        round=None if question is None else question.round,
+        purpose="" if question is None else question.purpose,
+        strategy="" if question is None else question.strategy,
+        score=None if question is None else question.score,
+        guess=None if guess is None else names[guess],
+        guess_probability=None if question is None else question.guess_probability,
+        guess_shown=None if question is None else question.guess_visible,
         answered_at=event.created_at,
         outcome=str(event.outcome),
         probability=None,
         event_id=event.event_id,
-        row=project.learner.row(question.image_id),
+        row=project.learner.row(str(event.image_id)),
         milliseconds=event.client_ms,
         comment=comment,
     )
@@ -109,13 +125,14 @@ def _predicted_rows(project: Project, labeled: set[int]) -> list[ExportRow]:
 
 def _provenance(project: Project) -> dict[str, object]:
     return {
+        **project.store.head,
+        "damage": project.store.verify(),
         "annotator_version": __version__,
         "config": asdict(project.config),
         "config_version": project.config_version,
         "dataset_version": project.learner.dataset.version,
         "model_version": project.learner.version,
         "model_trained_through": project.learner.trained_through,
-        "store_head_seq": project.store.head_seq,
         "store": project.store.note,
     }
 
@@ -125,7 +142,6 @@ def export_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # 
     project = Project(Path(arguments["project"]))
     try:
         exporter: Exporter = registry.create("exporter", arguments["format"])
-        export = gather(project, arguments["predictions"])
-        return asdict(exporter.write(export, Path(arguments["path"]), report))
+        return asdict(write_export(project, exporter, Path(arguments["path"]), arguments["predictions"], report))
     finally:
         project.close()

@@ -15,6 +15,7 @@ from typing import Any
 import streamlit as st
 
 from annotator import registry
+from annotator.class_names import checked_class_names, distinct_names
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import expanded, safe_join, slug
 from annotator.project import Config
@@ -134,8 +135,8 @@ def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
         raise ConfigError("Other images were chosen meanwhile. Look at their classes, then create the project.")
     fields = st.session_state
     use = str(fields["folder-use"]) if chosen.class_names else IGNORE
-    lines = str(fields["folder-classes"]).splitlines()
-    names = tuple(name for name in (line.strip() for line in lines) if name)
+    typed = [line for line in str(fields["folder-classes"]).splitlines() if line.strip()]
+    names = tuple(checked_class_names(typed, own=chosen.class_names))
     parameters = {"path": str(chosen.path), "root": str(chosen.root), **chosen.parameters}
     if chosen.by_folder:
         parameters["classes_from_folders"] = use != IGNORE
@@ -166,10 +167,10 @@ def _picked() -> str | None:
 def _looked_at(path: Path, root: Path) -> Chosen:
     source = _source_of(path)
     if source == "folder":
-        return Chosen(path, root, source, class_names=class_folders(str(path), str(root)))
+        return Chosen(path, root, source, class_names=distinct_names(class_folders(str(path), str(root))))
     options = _array_options(path) if source == "arrays" else {}
     names = _class_names(source, str(path), str(root), _stamp(path), **options)
-    return Chosen(path, root, source, class_names=names, parameters=options)
+    return Chosen(path, root, source, class_names=distinct_names(names), parameters=options)
 
 
 def _source_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -9,7 +10,7 @@ import streamlit as st
 from annotator.errors import AnnotatorError
 from annotator.paths import assets
 from annotator.project import Project
-from annotator.ui import export, label, progress, start, state
+from annotator.ui import export, label, parts, progress, start, state
 from annotator.ui.words import plain
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -40,7 +41,7 @@ def _start() -> None:
 
 def _label() -> None:
     project = _project()
-    if project is not None:
+    if project is not None and not project.damage:
         label.render(project)
 
 
@@ -64,16 +65,17 @@ def _project() -> Project | None:
         st.error(plain(str(error)))
         st.page_link(st.session_state["pages"]["Start"], label="Choose another project")
         return None
-    _notices()
+    _notices(() if project is None else project.damage)
     if project is None:
         st.info("No project is open.")
         st.page_link(st.session_state["pages"]["Start"], label="Choose or create one")
     return project
 
 
-def _notices() -> None:
-    """In a place of their own: what comes after them stays where it is."""
+def _notices(damage: Sequence[str] = ()) -> None:
+    """In a place of their own: what comes after them stays where it is. A damaged project is said on every page."""
     with st.container():
+        parts.damage(damage)
         for kind, message in state.notices():
             if kind == "error":
                 st.error(plain(message), icon=":material/error:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import streamlit as st
 
@@ -13,6 +13,7 @@ from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.ui import pictures
 from annotator.ui.words import count, duration, plain, visible
+from annotator.verify import ADVICE
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
@@ -29,6 +30,13 @@ def has_batch(session: Session) -> bool:
         st.button("Try again", key="retry")
         return False
     return True
+
+
+def damage(found: Sequence[str]) -> None:
+    """What is wrong with a project that does not say what was stored, and what to do; nothing where all is well."""
+    if found:
+        said = "\n".join(f"- {plain(sentence)}" for sentence in found)
+        st.error(f"**This project is not as it was left.**\n\n{said}\n\n{plain(ADVICE)}", icon=":material/error:")
 
 
 def facts(session: Session) -> str:
@@ -138,8 +146,8 @@ def _guess_and_answer(image: Answered) -> str:
 
 def set_aside(project: Project) -> None:
     """What the import could not use, and why; before it, a word on the features where they are not those asked for."""
-    if project.notice:
-        st.info(plain(project.notice), icon=":material/info:")
+    for said in filter(None, (project.notice, project.dropped_labels)):
+        st.info(plain(said), icon=":material/info:")
     aside = project.prepared.set_aside
     n_images, n_duplicates = len(project.prepared.dataset), project.prepared.n_duplicates
     n_ignored = project.prepared.n_ignored

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from annotator.project import Project, list_projects
+from annotator.project import STORE_NAME, Config, Project, list_projects
+from annotator.simulate import answer_batch, oracle_of
 from tests.conftest import PhotoFolder, photo
 from tests.e2e.conftest import NewPerson, Server, running
 from tests.e2e.person import Person
@@ -126,7 +130,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     person.name_folder(photo_folder(6))
     person.name_classes("a", "A")
     person.press("Create the project")
-    person.is_told("The class 'A' stands twice")
+    person.is_told("'A' differs from the class 'a' in case alone")
     person.name_classes("")
     person.button("Create the project").click()
     person.is_told("give at least one")
@@ -216,3 +220,24 @@ def test_a_project_deleted_under_the_app_says_so(
     person.go_to("Start")
     person.start_demo("Handwritten digits")
     assert len(person.asked) == 12
+
+
+def test_a_damaged_project_says_so_and_exports_what_it_has(shared: Server, new_person: NewPerson) -> None:
+    """S4: two class names were swapped in the file: no image is asked, and labels are exported as they were meant."""
+    project = Project.create(shared.projects / "swapped", Config(source="digits", limit=30, encoder="pixels"))
+    session = project.session("ada")
+    session.advance()
+    answer_batch(session, oracle_of(project))
+    expected = session.labels
+    project.close()
+    with closing(sqlite3.connect(shared.projects / "swapped" / STORE_NAME)) as file, file:
+        for name, code in (("x", 1), ("1", 2), ("2", 1)):
+            file.execute("UPDATE classes SET name = ? WHERE class_id = ?", (name, code))
+    person = new_person(shared)
+    person.open("?project=swapped")
+    person.is_told("Class 1 was added as '1', and is called '2' now.")
+    person.is_told("Restore the project's folder from a backup")
+    assert person.surface.count() == 0
+    rows = [json.loads(line) for line in person.export("JSON Lines").read_text().splitlines()]
+    assert {row["image_id"]: row["class_name"] for row in rows} == expected
+    expect(person.page.get_by_test_id("stAlert").filter(has_text="is called '2' now")).to_have_count(2)

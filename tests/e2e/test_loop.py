@@ -215,7 +215,7 @@ def test_a_class_added_in_the_middle_can_be_used_at_once(shared: Server, new_per
     assert project.learner.prediction.probabilities[:, project.class_names.index("smudge")].max() > 0
     project.close()
     person.add_class("Smudge")
-    person.sees("The class 'Smudge' stands twice; name each class once.")
+    person.sees("'Smudge' differs from the class 'smudge' in case alone. Is it the same?")
     assert (person.n_saved, person.round) == (12, 2)
 
 
