@@ -235,7 +235,7 @@ def test_a_flag_of_an_earlier_version_blocks_nothing(
     assert session.class_names[-1] == "late"
     project.change(batch_size=3)
     assert project.config_version == 2
-    assert project.store.damaged() == []
+    assert project.store.verify() == []
 
 
 def test_an_answer_belongs_to_its_question_and_its_person(project: Project, session: Session) -> None:
