@@ -153,8 +153,10 @@ class Session:
     ) -> None:
         """Replace the stored answer that a person was looking at; refused where another tab changed it meanwhile."""
         seen = self._store.event(seen_id)
-        if seen is None or seen.annotator_id != self.annotator.annotator_id:
+        if seen is None or seen.annotator_id != self.annotator.annotator_id or seen.image_id is None:
             raise StoreError("That answer is not yours, or was never stored; reload the page.", "STORE_AUTHZ")
+        if seen.outcome is None:
+            raise StoreError("That answer was taken back; reload the page, and answer anew.", "STORE_CONFLICT")
         self._store.relabel(seen, outcome, None if class_name is None else self._class_id(class_name), deciding)
 
     def undo(self, seen_id: str | None = None) -> None:
@@ -487,7 +489,8 @@ class Session:
         self, image_id: str, outcome: str, class_id: int | None, event_id: str | None, deciding: Deciding | None
     ) -> None:
         known = None if event_id is None else self._store.event(event_id)
-        if known is not None and (known.image_id, known.outcome, known.class_id) == (image_id, outcome, class_id):
+        asked = self.annotator.annotator_id, image_id, outcome, class_id
+        if known is not None and (known.annotator_id, known.image_id, known.outcome, known.class_id) == asked:
             return
         question = self._asked_of_me(image_id, event_id)
         if question is not None:

@@ -27,7 +27,6 @@ from annotator.ui.fields import starts_from
 from annotator.ui.words import count, plain, visible
 
 MOST_FOLDERS = 200
-PLUG_INS = ("encoder", "model", "strategy")
 IGNORE, NAMES, KNOWN = "ignore them", "use their names as classes", "also take their images as labeled"
 CHOICES = {"scale": ("auto", "unit", "byte", "symmetric", "max"), "channels": ("auto", "first", "last")}
 HELP = {
@@ -93,7 +92,7 @@ def form(chosen: Chosen, create: Callable[[Config], None]) -> None:
         help="Two at least make a choice. More can be added while you label.",
     )
     with st.expander("Model and strategy"):
-        for kind in PLUG_INS:
+        for kind in ("encoder", "model", "strategy"):
             _plug_in(kind)
         st.number_input(
             "Images a batch", 1, 100, 12, key="folder-batch-size", help="More: fewer pauses, but learning less often."
@@ -149,7 +148,9 @@ def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
             classes=names,
             batch_size=int(fields["folder-batch-size"]),
             initial="known" if use == KNOWN else "none",
-            **{kind: str(fields[f"folder-{kind}"]) for kind in PLUG_INS},
+            encoder=str(fields["folder-encoder"]),
+            model=str(fields["folder-model"]),
+            strategy=str(fields["folder-strategy"]),
         )
     )
 

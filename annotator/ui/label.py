@@ -91,7 +91,7 @@ def _settings_popover(project: Project, session: Session) -> None:
         st.text_input(
             "Your name",
             key=starts_from("set-name", session.annotator.name, stand),
-            max_chars=100,
+            max_chars=state.LONGEST_NAME,
             help="It stands with every answer.",
         )
         st.selectbox(

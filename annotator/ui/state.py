@@ -28,6 +28,7 @@ from annotator.errors import AnnotatorError, ConfigError, JobError, ModelError
 from annotator.jobs import Job
 from annotator.project import (
     CACHE,
+    IMPORTER,
     QUICK_ENCODER,
     Config,
     Project,
@@ -44,6 +45,8 @@ from annotator.simulate import answer_batch, oracle_of
 from annotator.ui.server import PROJECTS, ROOT
 
 YOU, ORACLE = "you", "oracle"
+NO_PERSON = {ORACLE: "the one who knows the truth", IMPORTER: "the import of known labels"}
+LONGEST_NAME = 100
 QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
 JOBS = ".jobs"
@@ -352,15 +355,16 @@ def session(project: Project) -> Session:
 
 
 def who() -> str:
-    """The annotator of this tab: the name in the address, so that a reload finds it."""
-    return str(st.session_state.get("as") or st.query_params.get("as") or YOU)
+    """The annotator of this tab: the name in the address, so that a reload finds it, where it may be a person's."""
+    name = str(st.session_state.get("as") or st.query_params.get("as") or YOU)[:LONGEST_NAME]
+    return YOU if name in NO_PERSON else name
 
 
 def be(name: str) -> None:
     """Answer under this name from now on."""
     name = name.strip() or YOU
-    if name == ORACLE:
-        raise ConfigError(f"{ORACLE!r} is the name of the one who knows the truth; choose another.")
+    if name in NO_PERSON:
+        raise ConfigError(f"{name!r} is the name of {NO_PERSON[name]}; choose another.")
     _remember("as", name, YOU)
 
 
