@@ -47,9 +47,9 @@ def play(project: Project, session: Session, n_rounds: int) -> None:
 
 
 def test_labeling_starts_without_a_single_label(session: Session) -> None:
-    """Nobody brings seeds: the first batch is there, drawn at random, without a guess."""
+    """Nobody brings seeds: the first batch is there, typical of all images, without a guess."""
     assert len(session.remaining) == 6
-    assert {(card.guess, card.strategy) for card in session.remaining} == {(None, "random")}
+    assert {(card.guess, card.strategy) for card in session.remaining} == {(None, "typical")}
 
 
 def test_a_round_moves_the_curve_and_says_what_changed(project: Project, session: Session) -> None:
@@ -180,12 +180,12 @@ def test_all_skipped_ends_too(projects: Path) -> None:
     small.close()
 
 
-def test_only_one_class_so_far_draws_at_random(project: Project, session: Session) -> None:
-    """With a single class known all images look alike to the model; the card says that it was drawn at random."""
+def test_only_one_class_so_far_asks_typical_images(project: Project, session: Session) -> None:
+    """With a single class known all images look alike to the model; the card says who picked it instead."""
     for card in session.remaining:
         session.label(card.image_id, "0")
     session.advance()
-    assert {card.strategy for card in session.remaining} == {"random"}
+    assert {card.strategy for card in session.remaining} == {"typical"}
     assert all(card.guess == "0" for card in session.remaining)
 
 
@@ -209,7 +209,7 @@ def test_same_seed_same_answers_same_batches(projects: Path) -> None:
     """Bit for bit on one machine; another seed asks other images."""
 
     def asked(name: str, seed: int) -> list[list[str]]:
-        small = Project.create(projects / name, replace(SMALL, seed=seed, strategy="margin"))
+        small = Project.create(projects / name, replace(SMALL, seed=seed, strategy="random"))
         session = small.session("ada")
         play(small, session, 4)
         rounds = [[answered.image_id for answered in each] for each in session.rounds]
