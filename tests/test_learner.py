@@ -72,9 +72,12 @@ def test_labeling_goes_on_while_a_slow_model_learns(project: Project, slow: Slow
     assert project.learner.is_learning
     slow.gate.set()
     finish(project)
+    slow.gate.clear()
     session.advance(wait=False)
     assert session.remaining[0].model_version == 1
     assert session.remaining[0].strategy == "entropy"
+    slow.gate.set()
+    finish(project)
 
 
 def test_labeling_goes_on_while_a_member_of_a_vote_learns(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

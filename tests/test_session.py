@@ -14,10 +14,12 @@ from PIL import Image
 from annotator import registry
 from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
 from annotator.learner import consensus, describe, draw_audit
+from annotator.pages import reason_for
 from annotator.project import Config, Project, free_folder, list_projects, presets
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
 from annotator.store import Question
+from annotator.strategies import herding
 
 SMALL = Config(
     name="small", source="digits", source_parameters={"held_out": 100}, limit=150, encoder="pixels", batch_size=6
@@ -187,6 +189,35 @@ def test_only_one_class_so_far_asks_typical_images(project: Project, session: Se
     session.advance()
     assert {card.strategy for card in session.remaining} == {"typical"}
     assert all(card.guess == "0" for card in session.remaining)
+
+
+def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Session) -> None:
+    """Its reason is true, counted here image by image, and the same when the project is opened again."""
+    project.change(strategy="recommended")
+    session = project.session("ada")
+    features, known = project.learner.dataset.features.astype(np.float64), np.empty(0, dtype=np.int64)
+    for strategy in ("typical", "herding", "herding"):
+        page = session.pages[-1]
+        rows = np.array([card.row for card in page.cards])
+        asked = np.concatenate([known, rows])
+        others = np.setdiff1d(np.arange(len(features)), asked)
+        nearest = np.linalg.norm(features[others][:, None] - features[asked], axis=2).argmin(axis=1)
+        counts = np.bincount(nearest, minlength=len(asked))[len(known) :]
+        reasons = [card.reason for card in page.cards]
+        assert (page.strategy, reasons) == (strategy, [herding.reason(count) for count in counts])
+        again = Project(project.folder)
+        assert [card.reason for card in again.session("ada").pages[-1].cards] == reasons
+        again.close()
+        known = asked
+        answer_batch(session, oracle_of(project))
+        session.advance()
+
+
+def test_strategies_without_reasons_and_those_that_are_gone_say_nothing() -> None:
+    """So do seeds and audit images, which have no score."""
+    asked = [("entropy", 0.5), ("typical", None), ("uniform", 0.1), ("no-longer-installed", 3.0)]
+    assert [reason_for(strategy, score) for strategy, score in asked] == [""] * 4
+    assert reason_for("herding", 340.0) == "stands for 340 others"
 
 
 def test_two_annotators_share_the_model_and_never_an_image(project: Project) -> None:
