@@ -229,7 +229,17 @@ class Learner:
             fitted = self._fitted_through(steps[-1])
             self._model = model
             return fitted
-        return [self._fitted_through(through) for through in steps][-1]
+        for through in steps[:-1]:
+            self._follow(through)
+        return self._fitted_through(steps[-1])
+
+    def _follow(self, through: int) -> None:
+        """A step on the way to the last fit: some models can take it without the prediction, which nobody wants."""
+        labels, n_classes = self._training_labels(through), self._store.n_classes(through)
+        if (labels != UNLABELED).any() and hasattr(self._model, "follow"):
+            self._model.follow(self.dataset, labels, n_classes)
+        else:
+            self._fit(labels, n_classes)
 
     def _copy_of_model(self) -> Model:
         """The model alone: the dataset that it may hold on to stays shared, and on the disk where it is mapped."""
