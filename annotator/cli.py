@@ -289,8 +289,8 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     print(project.learner.dataset.graph.note)
     for record in aside:
         print(f"  {record.image_id!r}: {record.reason}")
-    if project.notice:
-        print(project.notice)
+    for said in filter(None, (project.notice, project.dropped_labels)):
+        print(said)
 
 
 def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
@@ -338,16 +338,9 @@ def _format_of(path: Path) -> str:
 
 
 def _find(name: str, projects: Path) -> Path:
-    from annotator.project import STORE_NAME, list_projects
+    from annotator.project import find_project
 
-    if (Path(name) / STORE_NAME).exists():
-        return Path(name)
-    found = list_projects(projects)
-    for summary in found:
-        if name in (summary.name, summary.folder.name):
-            return summary.folder
-    known = ", ".join(summary.folder.name for summary in found) or "none"
-    raise ConfigError(f"No project {name!r} under {projects}. There are: {known}.")
+    return find_project(projects, name)
 
 
 def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON

@@ -11,22 +11,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from annotator import images, npy, registry
-from annotator.errors import AnnotatorError, SourceError
-from annotator.graph import REVISION, NeighborGraph, build_graph
+from annotator import npy, registry
+from annotator.errors import FeatureError
+from annotator.graph import REVISION, NeighborGraph, build_graph, centre_of, checked
 from annotator.ids import StoredIds
 from annotator.ingest import Ingested, building, ingest, open_ingested
+from annotator.originals import Originals
 from annotator.sources.arranged import arrange
-from annotator.types import Dataset, Encoder, HeldOut, ImageArray, ImageSource, IntArray, Report, SetAside, silent
+from annotator.types import (
+    Dataset,
+    Encoder,
+    FeatureArray,
+    FittedEncoder,
+    HeldOut,
+    ImageArray,
+    ImageSource,
+    IntArray,
+    Report,
+    SetAside,
+    silent,
+)
 
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
@@ -58,6 +70,8 @@ class Prepared:
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
     n_ignored: int
+    left_out: tuple[str, ...] = ()
+    """Parts of the source that stand for nothing here, by name."""
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -103,12 +117,19 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         graph=NeighborGraph.load(folder / "graph", features),
         group=pool.group,
         version=manifest["version"],
-        open_image=_opener(pool, recipe),
+        open_image=Originals(pool, partial(open_source, recipe)).picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
     )
     return Prepared(
-        dataset, folder, tuple(manifest["class_names"]), pool.hashes, pool.set_aside, pool.flags, pool.n_ignored
+        dataset,
+        folder,
+        tuple(manifest["class_names"]),
+        pool.hashes,
+        pool.set_aside,
+        pool.flags,
+        pool.n_ignored,
+        pool.left_out,
     )
 
 
@@ -123,7 +144,7 @@ def _compute(
 ) -> None:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
     fitted = encoder.fit(pool.views, np.random.default_rng(recipe.seed), report)
-    features = fitted.encode(pool.views, report)
+    features = _encoded(fitted, pool.views, report)
     npy.save(folder / "features.npy", features)
     (folder / "encoder").mkdir()
     fitted.save(folder / "encoder")
@@ -132,7 +153,7 @@ def _compute(
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
-        npy.save(folder / "held_out.npy", fitted.encode(held_out.views, report))
+        npy.save(folder / "held_out.npy", _encoded(fitted, held_out.views, report))
         npy.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
     manifest = {
         "version": version,
@@ -142,6 +163,19 @@ def _compute(
         "class_names": list(source.class_names),
     }
     (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> FeatureArray:
+    """The features of images. Raises FeatureError (FEAT_...) where an encoder gives no usable row for each."""
+    features = np.asarray(fitted.encode(images, report))
+    try:
+        if len(features) != len(images):
+            message = f"There are {len(features):,} rows of features for {len(images):,} images."
+            raise FeatureError(message, "FEAT_SHAPE")
+        checked(features, centre_of(features))
+    except FeatureError as error:
+        raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
+    return features
 
 
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:
@@ -210,35 +244,3 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
 
 def _saved_codes(path: Path) -> IntArray | None:
     return npy.load(path) if path.exists() else None
-
-
-def _opener(pool: Ingested, recipe: Recipe) -> Callable[[int, int], Image.Image]:
-    """Thumbnails from the cache; full size (side 0) from the source, decoded as at the import."""
-    opened: list[ImageSource] = []
-
-    def open_image(row: int, side: int) -> Image.Image:
-        if side:
-            return images.thumbnail(pool.thumbnail(row), side)
-        if not (pool.folder / "thumbnails.bin").exists():
-            return images.from_array(pool.views[row])
-        if not opened:
-            opened.append(_reopened(recipe))
-        return images.decode(opened[0].read(_position(opened[0], pool.ids[row]))).image
-
-    return open_image
-
-
-def _reopened(recipe: Recipe) -> ImageSource:
-    try:
-        return open_source(recipe)
-    except AnnotatorError as error:
-        raise SourceError(f"The full-size images are out of reach: {error}", error.code) from error
-
-
-def _position(source: ImageSource, image_id: str) -> int:
-    """Where an image is by now; files may have come or gone since the import."""
-    ids = source.ids
-    try:
-        return ids.index(image_id)
-    except ValueError:
-        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING") from None

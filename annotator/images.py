@@ -15,6 +15,7 @@ What every image becomes: 8-bit RGB, upright, in sRGB, its first frame, transpar
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -32,6 +33,12 @@ from annotator.errors import ImageError
 
 MAX_PIXELS = 89_478_485
 """Width x height at most: 256 MiB as RGB, and the size from which Pillow itself warns of a decompression bomb."""
+MAX_SCANNED = 12 * MAX_PIXELS
+"""Pixels times scans of a JPEG at most: each scan goes over the whole picture, and encoders write about ten."""
+MAX_SCANS = 500
+"""Of any JPEG: each costs something, however small the picture."""
+MAX_CHUNKS = 200_000
+"""Of a PNG: the largest picture in chunks of 2 kB takes fewer."""
 BACKGROUND = (255, 255, 255)
 """What shows through transparency."""
 
@@ -105,6 +112,11 @@ UPRIGHT = {
 }
 """EXIF orientation -> what turns the stored pixels upright."""
 ORIENTATION = 0x0112
+MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+"""The next marker of a JPEG: neither a 0xFF of the pixels, which a zero follows, nor a restart, nor a filler."""
+ALONE = b"\x01\xd8"
+"""Markers that no length follows (ITU T.81, table B.1): TEM, SOI."""
+START_OF_SCAN, END_OF_IMAGE = b"\xda", b"\xd9"
 ONE_SHORT = [3, 1]
 """Type and count of the only form in which EXIF may state the orientation."""
 
@@ -203,17 +215,22 @@ def _text_kind(content: bytes) -> str | None:
 
 
 def _decode(content: bytes, kind: str, side: int) -> Decoded:
+    if kind == "PNG":
+        _check_png(content)
     opened = DECODERS[kind](io.BytesIO(content))
     _check_size(opened.size)
     if isinstance(opened, PngImageFile):
-        _check_png(content)
         _rescale_key(opened, depth=content[24])
+    if isinstance(opened, JpegImageFile):
+        _check_scans(content, opened.size)
     if isinstance(opened, JpegImageFile) and side > 0:
         opened.draft(None, (side, side))
     # Before loading, and never by counting frames: a GIF of 10,000 would be read to its end.
     flags = ["multi_frame"] if getattr(opened, "is_animated", False) else []
     opened.load()
     image, alpha = _split(opened)
+    if kind == "BMP" and alpha is not None and alpha.getextrema() == (0, 0):
+        alpha = None  # written by programs that leave the fourth byte empty: browsers show the colours
     image = _to_srgb(image, opened.info.get("icc_profile"))
     if alpha is not None:
         flags += ["transparent"] if alpha.getextrema() == (0, 0) else []
@@ -230,10 +247,35 @@ def _too_large(what: str) -> ImageError:
     return ImageError(f"{what} more than the limit of {MAX_PIXELS:,}. Scale the image down first.", "IMG_TOO_LARGE")
 
 
+def _check_scans(content: bytes, size: tuple[int, int]) -> None:
+    """Refuse a small JPEG that goes over its pixels again and again; blocks of 8 px are the least that is read."""
+    n_scans = _n_scans(content)
+    n_pixels = (size[0] + 7) // 8 * 64 * ((size[1] + 7) // 8)
+    if n_scans > MAX_SCANS or n_scans * n_pixels > MAX_SCANNED:
+        raise ImageError(
+            f"The JPEG draws its {size[0]:,} x {size[1]:,} pixels {n_scans:,} times over, far more often than any "
+            "picture needs. Save it again as an ordinary JPEG.",
+            "IMG_TOO_LARGE",
+        )
+
+
+def _n_scans(content: bytes) -> int:
+    """How many scans a JPEG has up to its end (ITU T.81, annex B)."""
+    n_scans, position = 0, 0
+    while (found := MARKER.search(content, position)) and found[1] != END_OF_IMAGE:
+        n_scans += found[1] == START_OF_SCAN
+        length = 0 if found[1] in ALONE else int.from_bytes(content[found.end() : found.end() + 2])
+        position = found.end() + length
+    return n_scans
+
+
 def _check_png(content: bytes) -> None:
     """Every chunk's checksum up to the end; Pillow skips those of the pixels themselves (PNG 1.2, section 3.2)."""
-    position, kind = 8, b""
+    position, kind, n_chunks = 8, b"", 0
     while kind != b"IEND":
+        n_chunks += 1
+        if n_chunks > MAX_CHUNKS:
+            raise ImageError(f"The PNG has more than {MAX_CHUNKS:,} parts. Save it again without metadata.", "IMG_META")
         length, kind = struct.unpack_from(">I4s", content, position)
         end = position + 8 + length
         (checksum,) = struct.unpack_from(">I", content, end)

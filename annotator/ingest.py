@@ -20,7 +20,7 @@ import time
 import uuid
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -83,6 +83,8 @@ class Ingested:
     flags: dict[str, str]
     n_ignored: int
     views: ImageArray
+    left_out: tuple[str, ...] = ()
+    """Parts of the source that stand for nothing here, by name."""
 
     def thumbnail(self, row: int) -> Image.Image:
         """The card's picture: upright RGB, at most THUMBNAIL_SIDE px a side."""
@@ -127,6 +129,7 @@ def open_ingested(folder: Path) -> Ingested:
         manifest["flags"],
         manifest["n_ignored"],
         npy.load(folder / "views.npy"),
+        tuple(manifest.get("left_out", ())),
     )
 
 
@@ -216,7 +219,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
     _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
-    _write_manifest(folder, list(source.set_aside), {})
+    _write_manifest(folder, list(source.set_aside), {}, left_out=getattr(source, "left_out", ()))
 
 
 def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
@@ -262,8 +265,19 @@ def _raw_to_npy(raw: Path, target: Path, shape: tuple[int, ...]) -> None:
     raw.unlink()
 
 
-def _write_manifest(folder: Path, set_aside: list[SetAside], flags: dict[str, str], n_ignored: int = 0) -> None:
-    manifest = {"set_aside": [asdict(entry) for entry in set_aside], "n_ignored": n_ignored, "flags": flags}
+def _write_manifest(
+    folder: Path,
+    set_aside: list[SetAside],
+    flags: dict[str, str],
+    n_ignored: int = 0,
+    left_out: Sequence[str] = (),
+) -> None:
+    manifest = {
+        "set_aside": [asdict(entry) for entry in set_aside],
+        "n_ignored": n_ignored,
+        "flags": flags,
+        "left_out": list(left_out),
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

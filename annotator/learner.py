@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator.class_names import code_by_name, equal_name
 from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.metrics import Scores, row_entropy, score
 from annotator.store import Event, ModelRecord, Store
@@ -30,6 +31,8 @@ MEASURED_ON = {
     "rest": "unlabeled images (rises also because hard images leave)",
 }
 """What a figure may be measured on, the most trustworthy first."""
+NAMED = 5
+"""Classes named in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,17 @@ class Learner:
             fitted = self._fitted_through(steps[-1])
             self._model = model
             return fitted
-        return [self._fitted_through(through) for through in steps][-1]
+        for through in steps[:-1]:
+            self._follow(through)
+        return self._fitted_through(steps[-1])
+
+    def _follow(self, through: int) -> None:
+        """A step on the way to the last fit: some models can take it without the prediction, which nobody wants."""
+        labels, n_classes = self._training_labels(through), self._store.n_classes(through)
+        if (labels != UNLABELED).any() and hasattr(self._model, "follow"):
+            self._model.follow(self.dataset, labels, n_classes)
+        else:
+            self._fit(labels, n_classes)
 
     def _copy_of_model(self) -> Model:
         """The model alone: the dataset that it may hold on to stays shared, and on the disk where it is mapped."""
@@ -343,9 +356,34 @@ class Learner:
 
     def _translated(self, source_codes: IntArray) -> IntArray:
         """The source's class codes as this project's, by name; classes that the project lacks are unknown."""
-        code_of = {label_class.name: label_class.class_id for label_class in self._store.classes()}
-        table = np.array([code_of.get(name, UNLABELED) for name in self._truth_names] + [UNLABELED], dtype=np.int64)
-        return table[source_codes]
+        return translated(source_codes, self._truth_names, [label_class.name for label_class in self._store.classes()])
+
+
+def translated(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> IntArray:
+    """A source's class codes as a project's, by name: (n,) -> (n,), -1 for classes that the project lacks."""
+    codes = code_by_name(class_names)
+    found = [_code(name, codes) for name in source_names]
+    return np.array([*found, UNLABELED], dtype=np.int64)[source_codes]
+
+
+def dropped_labels(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> str:
+    """A sentence on the source's labels whose classes the project lacks; empty where there are none."""
+    codes = code_by_name(class_names)
+    counts = np.bincount(source_codes[source_codes != UNLABELED], minlength=len(source_names)).tolist()
+    lost = {name: n for name, n in zip(source_names, counts, strict=True) if n and _code(name, codes) == UNLABELED}
+    if not lost:
+        return ""
+    n_lost, more = sum(lost.values()), f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    images = f"{n_lost:,} image{'s' * (n_lost != 1)}"
+    return (
+        f"Known labels cannot be used for {images}: the project has no class "
+        f"{', '.join(map(repr, list(lost)[:NAMED]))}{more}. Create a project with these classes to use them."
+    )
+
+
+def _code(source_name: str, codes: Mapping[str, int]) -> int:
+    """A project made when class folders were named as in an id has "100%25" where today's source says "100%"."""
+    return codes.get(equal_name(source_name), codes.get(source_name.replace("%", "%25"), UNLABELED))
 
 
 def consensus(current: Sequence[Event]) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Paths and file names made of untrusted text. Nothing else may build a path from a name somebody typed or sent.
 
 `safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
-symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `assets` is the
-package's own folder.
+symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `expanded` is
+the one reading of "~". `assets` is the package's own folder.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from annotator.errors import SourceError
 
 MAX_SLUG = 60
 """Characters; leaves room for an id and a suffix in a name of at most 255 bytes."""
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+MAX_NAME_BYTES = 180
+"""Of such a name in UTF-8, in which a letter takes up to four."""
+RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[\d¹²³]|lpt[\d¹²³]) *(\.|$)", re.IGNORECASE)
 """Names that Windows keeps for devices, with or without a suffix."""
+FORBIDDEN = re.compile(r'[<>:"/\\|?*]+|\.{2,}')
+"""What no name may hold on one system or another, and the dots at which unpackers leave a file out."""
+LEADING = " .-_~=+@＝＋－＠"
+"""What no name begins with: hidden files, options, formulas."""
 
 
 def safe_join(root: Path, *parts: str) -> Path:
@@ -37,6 +43,14 @@ def safe_join(root: Path, *parts: str) -> Path:
             "SRC_ESCAPES_ROOT",
         )
     return Path(joined)
+
+
+def expanded(path: str) -> Path:
+    """A path as a person typed it: "~" alone and "~/..." lie in their home.
+
+    Any other name that begins with "~" is a name: "~old" is no other user's home.
+    """
+    return Path(os.path.expanduser(path) if re.match(r"~($|/|\\)", path) else path)
 
 
 def inside(root: Path, path: Path) -> bool:
@@ -59,6 +73,24 @@ def slug(text: str, fallback: str) -> str:
     if RESERVED.match(name):
         name = f"_{name}"
     return name[:MAX_SLUG].rstrip("-.") or fallback
+
+
+def readable(text: str, fallback: str) -> str:
+    """A file name for any text in any script, the text itself where that is safe on every system.
+
+    At most 60 characters and 180 bytes, never empty, hidden or a device of Windows; control characters and invisible
+    ones are left out. `fallback` where nothing of the text is left. Two texts may give one name, and two names may be
+    one on a disk that ignores case: see `same_on_disk`.
+    """
+    blanks = " ".join(unicodedata.normalize("NFC", text).split())
+    plain = "".join(character for character in FORBIDDEN.sub("-", blanks) if character.isprintable())
+    name = plain.lstrip(LEADING)[:MAX_SLUG].encode()[:MAX_NAME_BYTES].decode("utf-8", "ignore").rstrip(" .-_")
+    return (f"_{name}" if RESERVED.match(name) else name) or fallback
+
+
+def same_on_disk(name: str) -> str:
+    """Equal for two names that some disk takes for one: it ignores case, or how an accent is written."""
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
 
 
 def assets() -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -21,14 +22,15 @@ from platformdirs import user_data_path
 
 from annotator import registry
 from annotator.class_keys import checked_class_keys
+from annotator.class_names import checked_class_names, distinct_names
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.ingest import building
 from annotator.jobs import no_room
-from annotator.learner import Learner, draw_audit
+from annotator.learner import Learner, draw_audit, dropped_labels, translated
 from annotator.paths import assets, slug
 from annotator.session import Session, Settings
-from annotator.store import ImageRecord, Question, Store, checked_class_names
+from annotator.store import ImageRecord, Question, Store
 from annotator.types import UNLABELED, IntArray, Report, silent
 
 STORE_NAME = "project.sqlite"
@@ -78,7 +80,7 @@ class Config:
         registry.load("source", self.source)
         for kind in ("encoder", "model", "strategy"):
             registry.create(kind, getattr(self, kind), getattr(self, f"{kind}_parameters"))
-        checked_class_names(self.classes)
+        checked_class_names(self.classes, own=self.classes)  # which of them are the source's is not known yet
         _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
         _require(self.n_neighbors >= 1, f"n_neighbors must be at least 1, not {self.n_neighbors}.")
         share = self.audit_share
@@ -124,6 +126,7 @@ class Summary:
     n_labels: int
     created_at: str
     error: str = ""
+    source: str = ""
 
 
 class Project:
@@ -157,7 +160,8 @@ class Project:
             )
         with _room(folder.parent):
             config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
-            class_names = checked_class_names(config.classes or prepared.class_names)
+            own = distinct_names(prepared.class_names)
+            class_names = checked_class_names(config.classes or own, own=own)
             if not class_names:
                 raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
             with building(folder) as partial_folder:
@@ -171,6 +175,12 @@ class Project:
     def class_names(self) -> list[str]:
         """Every class by id."""
         return [label_class.name for label_class in self.store.classes()]
+
+    @property
+    def dropped_labels(self) -> str:
+        """A sentence on the source's labels that match no class of the project; empty where there are none."""
+        truth = self.prepared.dataset.truth
+        return "" if truth is None else dropped_labels(truth, self.prepared.class_names, self.class_names)
 
     def session(self, annotator: str) -> Session:
         """The loop of this annotator; open it again and the same unanswered images are asked."""
@@ -238,7 +248,8 @@ class Project:
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
             prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
-        if prepared.dataset.ids != self.prepared.dataset.ids:
+        before = self.prepared
+        if prepared.dataset.ids != before.dataset.ids or not np.array_equal(prepared.hashes, before.hashes):
             message = "The images have changed since the project was created; another encoder needs them as they were."
             raise SourceError(message, "SRC_CHANGED")
         return prepared
@@ -261,10 +272,43 @@ def is_slow(encoder: str) -> bool:
 
 def list_projects(projects: Path) -> list[Summary]:
     """Every project under `projects`, the newest first; one that cannot be opened says why."""
+    folders = [projects / name for name in folder_names(projects)]
+    return sorted((_summary(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
+
+
+def folder_names(projects: Path) -> list[str]:
+    """The folders under `projects` that hold a project, as `list_projects` lists them."""
     if not projects.is_dir():
         return []
-    folders = [path.parent for path in projects.glob(f"*/{STORE_NAME}") if not path.parent.name.startswith(".")]
-    return sorted((_summary(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
+    found = [path.parent.name for path in projects.glob(f"*/{STORE_NAME}")]
+    return sorted(name for name in found if not name.startswith("."))
+
+
+def project_folder(projects: Path, name: str) -> Path:
+    """The folder of this name in the list; a name that came from outside becomes a path nowhere else.
+
+    Raises ConfigError (PROJECT_UNKNOWN) for a name that is not in the list, a path for example.
+    """
+    known = folder_names(projects)
+    if name not in known:
+        there_are = ", ".join(known) or "none"
+        raise ConfigError(f"No project {name[:80]!r} under {projects}. There are: {there_are}.", "PROJECT_UNKNOWN")
+    return projects / name
+
+
+def find_project(projects: Path, text: str) -> Path:
+    """The project that a person means: the path of a folder, a folder's name in the list, else a project's own name.
+
+    Raises ConfigError for a text that fits none (PROJECT_UNKNOWN), or several (PROJECT_UNCLEAR).
+    """
+    exact = [Path(text)] if os.path.exists(os.path.join(text, STORE_NAME)) else []
+    if text in folder_names(projects):
+        exact += [folder for folder in [projects / text] if not exact or not folder.samefile(exact[0])]
+    found = exact or [summary.folder for summary in list_projects(projects) if summary.name == text]
+    if len(found) > 1:
+        paths = ", ".join(str(folder.absolute()) for folder in sorted(found))
+        raise ConfigError(f"{text!r} fits {len(found)} projects: {paths}. Give the path of one.", "PROJECT_UNCLEAR")
+    return found[0] if found else project_folder(projects, text)
 
 
 def free_folder(projects: Path, name: str) -> Path:
@@ -306,17 +350,16 @@ def default_projects() -> Path:
 
 
 def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Prepared) -> None:
-    store.add_classes(class_names)
+    store.add_classes(class_names, own=class_names)  # checked by `create`
     store.add_images(_records(prepared))
     version = store.record_config(asdict(config))
     rows = _initial_rows(config, prepared)
     if len(rows):
-        answered = [_seed_question(prepared, int(row), rank, version) for rank, row in enumerate(rows, start=1)]
-        names = [prepared.class_names[prepared.dataset.truth[row]] for row in rows]  # type: ignore[index]  # checked in _initial_rows
+        codes = translated(prepared.dataset.truth[rows], prepared.class_names, class_names)  # type: ignore[index]  # checked in _initial_rows
         pairs = [
-            (question, class_names.index(name))
-            for question, name in zip(answered, names, strict=True)
-            if name in class_names
+            (_seed_question(prepared, row, rank, version), code)
+            for rank, (row, code) in enumerate(zip(rows.tolist(), codes.tolist(), strict=True), start=1)
+            if code != UNLABELED
         ]
         store.seed(pairs, store.annotator(IMPORTER, "importer").annotator_id)
 
@@ -404,8 +447,25 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
             f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
             "SRC_CHANGED",
         )
+    _check_contents(prepared, store)
     _point_to(folder, config, prepared, str(_note(folder).get("notice", "")))
     return prepared
+
+
+def _check_contents(prepared: Prepared, store: Store) -> None:
+    """Refuse another picture under the id of one that was labeled."""
+    labeled = {record.image_id: record.content_sha256 for record in store.images("ok")}
+    changed = [
+        image_id
+        for image_id, content in zip(prepared.dataset.ids, prepared.hashes, strict=True)
+        if labeled[image_id] not in ("", content.tobytes().hex())
+    ]
+    if changed:
+        raise SourceError(
+            f"{len(changed)} images have changed since they were labeled, and the project's cache is gone; for example "
+            f"{changed[:3]}. Put the first files back; the labels are safe.",
+            "SRC_CHANGED",
+        )
 
 
 def _point_to(folder: Path, config: Config, prepared: Prepared, notice: str = "") -> None:
@@ -464,7 +524,8 @@ def _too_small(error: AnnotatorError, encoder: str) -> str:
 def _summary(folder: Path) -> Summary:
     try:
         store = Store(folder / STORE_NAME)
-        found = Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at)
+        source = str(store.config()[1].get("source", ""))
+        found = Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at, source=source)
         store.close()
     except AnnotatorError as error:
         return Summary(folder.name, folder, 0, 0, "", str(error))

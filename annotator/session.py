@@ -23,7 +23,7 @@ from annotator.pages import Page, read_pages
 from annotator.store import OUTCOMES, Annotator, Deciding, Event, LabelClass, Question, Store
 from annotator.types import UNLABELED, Choice, IntArray, Pool, Prediction, QueryStrategy
 
-COLD_START = "random"
+COLD_START = "typical"
 """Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
 
 
@@ -153,8 +153,10 @@ class Session:
     ) -> None:
         """Replace the stored answer that a person was looking at; refused where another tab changed it meanwhile."""
         seen = self._store.event(seen_id)
-        if seen is None or seen.annotator_id != self.annotator.annotator_id:
+        if seen is None or seen.annotator_id != self.annotator.annotator_id or seen.image_id is None:
             raise StoreError("That answer is not yours, or was never stored; reload the page.", "STORE_AUTHZ")
+        if seen.outcome is None:
+            raise StoreError("That answer was taken back; reload the page, and answer anew.", "STORE_CONFLICT")
         self._store.relabel(seen, outcome, None if class_name is None else self._class_id(class_name), deciding)
 
     def undo(self, seen_id: str | None = None) -> None:
@@ -374,9 +376,10 @@ class Session:
         strategy = self._strategy_name()
         round_number = self._store.last_round() + 1
         rng = self._rng(round_number)
-        choice = self._query(strategy, candidates, self.settings.batch_size - len(audit), rng)
+        pool = self._pool(candidates, np.setdiff1d(list(asked), self._learner.audit_rows).astype(np.int64))
+        choice = self._query(strategy, pool, self.settings.batch_size - len(audit), rng)
         places = [
-            self._question(int(row), round_number, "train", strategy, float(score))
+            self._question(int(row), round_number, "train", choice.strategy or strategy, float(score))
             for row, score in zip(choice.rows, choice.scores, strict=True)
         ]
         for row in audit:
@@ -396,21 +399,21 @@ class Session:
             for question, hides in zip(questions, hidden, strict=True)
         ]
 
-    def _query(self, strategy: str, candidates: IntArray, size: int, rng: np.random.Generator) -> Choice:
-        if size < 1 or not len(candidates):
+    def _query(self, strategy: str, pool: Pool, size: int, rng: np.random.Generator) -> Choice:
+        if size < 1 or not len(pool.candidates):
             return Choice(np.empty(0, dtype=np.int64), np.empty(0))
         parameters = self.settings.strategy_parameters if strategy == self.settings.strategy else {}
         plugin: QueryStrategy = registry.create("strategy", strategy, parameters)
-        return plugin.query(self._pool(candidates), size, rng)
+        return plugin.query(pool, size, rng)
 
-    def _pool(self, candidates: IntArray) -> Pool:
+    def _pool(self, candidates: IntArray, asked: IntArray) -> Pool:
         """What is known; an unfitted model's belief is not waited for, and only `COLD_START` is asked then."""
         learner = self._learner
         if learner.is_ready:
-            return Pool(learner.dataset, learner.labels, learner.prediction, candidates)
+            return Pool(learner.dataset, learner.labels, learner.prediction, candidates, asked)
         n_images = len(learner.dataset)
         nothing = Prediction(np.ones((n_images, 1)))
-        return Pool(learner.dataset, np.full(n_images, UNLABELED, dtype=np.int64), nothing, candidates)
+        return Pool(learner.dataset, np.full(n_images, UNLABELED, dtype=np.int64), nothing, candidates, asked)
 
     def _strategy_name(self) -> str:
         if not self._learner.is_ready:
@@ -487,7 +490,8 @@ class Session:
         self, image_id: str, outcome: str, class_id: int | None, event_id: str | None, deciding: Deciding | None
     ) -> None:
         known = None if event_id is None else self._store.event(event_id)
-        if known is not None and (known.image_id, known.outcome, known.class_id) == (image_id, outcome, class_id):
+        asked = self.annotator.annotator_id, image_id, outcome, class_id
+        if known is not None and (known.annotator_id, known.image_id, known.outcome, known.class_id) == asked:
             return
         question = self._asked_of_me(image_id, event_id)
         if question is not None:

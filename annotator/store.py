@@ -16,7 +16,7 @@ import threading
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column
 from sqlalchemy.exc import IntegrityError
 
 from annotator import schema, verify
+from annotator.class_names import checked_class_names
 from annotator.database import Database, replaced
 from annotator.errors import ConfigError, StoreError
 from annotator.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
@@ -277,19 +278,23 @@ class Store:
         with self._caught_up() as (log, _):
             return bisect_right(log.class_seqs, through)
 
-    def add_classes(self, names: Sequence[str], annotator_id: str | None = None) -> None:
+    def add_classes(self, names: Sequence[str], annotator_id: str | None = None, own: Collection[str] = ()) -> None:
         """Add classes in this order, each an event.
 
-        Raises ConfigError for an empty or a double name, and for more than `MOST_CLASSES` (CLASS_TOO_MANY).
+        Raises ConfigError as `checked_class_names` does, and for more than `MOST_CLASSES` (CLASS_TOO_MANY).
         """
         with self._database.writing() as connection:
             taken = [row.name for row in connection.execute(self._of(schema.classes)).fetchall()]
-            added = list(enumerate(checked_class_names(names, taken), start=len(taken)))
+            added = list(enumerate(checked_class_names(names, taken, own), start=len(taken)))
             _check_number_of_classes(len(taken) + len(added))
             if not added:
                 return
             events = [
-                {"event_id": f"class.{code}.add", "class_id": code, "payload": {"action": "add", "name": name}}
+                {
+                    "event_id": self._free_id(connection, f"class.{code}.add"),
+                    "class_id": code,
+                    "payload": {"action": "add", "name": name},
+                }
                 for code, name in added
             ]
             self._append_all(connection, "class", annotator_id, events)
@@ -332,8 +337,9 @@ class Store:
         """Store a new configuration as an event; returns its version, counted from 1."""
         with self._database.writing() as connection:
             version = 1 + (connection.execute(self._count(schema.configs)).scalar() or 0)
+            event_id = self._free_id(connection, f"config.{version}")
             event = self._append(
-                connection, f"config.{version}", "config", annotator_id, payload={"version": version, "config": config}
+                connection, event_id, "config", annotator_id, payload={"version": version, "config": config}
             )
             row = {
                 "version": version,
@@ -394,7 +400,8 @@ class Store:
     def first_answers(self, annotator_id: str, round_number: int) -> list[int]:
         """Seqs of the first answers to the questions of this round, ascending; an undo does not take them back."""
         table, event = schema.questions, schema.events
-        first = and_(event.c.project_id == table.c.project_id, event.c.event_id == table.c.question_id + ".0")
+        ids = (table.c.question_id + ".0", "~" + table.c.question_id + ".0")
+        first = and_(event.c.project_id == table.c.project_id, event.c.event_id.in_(ids), event.c.kind != "flag")
         mine = and_(self._mine(table), table.c.annotator_id == annotator_id, table.c.round == round_number)
         query = select(event.c.seq).select_from(table.join(event, first)).where(mine, _kept(table))
         return sorted(int(row["seq"]) for row in self._rows(query))
@@ -470,7 +477,8 @@ class Store:
         if question.annotator_id != annotator_id:
             raise StoreError("That question was asked of somebody else; reload the page.", "STORE_AUTHZ")
         with self._database.writing() as connection:
-            known = self._event(connection, question.event_id)
+            event_id = self._free_id(connection, question.event_id)
+            known = self._event(connection, event_id)
             if known is not None:
                 return known
             head = self._head(connection, question.image_id, annotator_id)
@@ -479,7 +487,7 @@ class Store:
             supersedes = head.event_id if head else None
             event = self._append(
                 connection,
-                question.event_id,
+                event_id,
                 "answer",
                 annotator_id,
                 image_id=question.image_id,
@@ -496,8 +504,9 @@ class Store:
         self, expected: Event, outcome: str, class_id: int | None = None, deciding: Deciding | None = None
     ) -> Event:
         """Change a stored answer, compare-and-set on the event that the person saw."""
-        event_id = f"{expected.event_id}>{outcome}{'' if class_id is None else class_id}"
+        minted = f"{expected.event_id}>{outcome}{'' if class_id is None else class_id}"
         with self._database.writing() as connection:
+            event_id = self._free_id(connection, minted)
             known = self._event(connection, event_id)
             if known is not None:
                 return known
@@ -531,7 +540,8 @@ class Store:
         Raises StoreError STORE_CONFLICT where the chain goes on in another tab, STORE_AUTHZ for somebody else's.
         """
         with self._database.writing() as connection:
-            known, head = self._event(connection, f"{head_id}<"), self._event(connection, head_id)
+            known = self._event(connection, self._free_id(connection, f"{head_id}<"))
+            head = self._event(connection, head_id)
             if known is not None and known.annotator_id == annotator_id:
                 return known
             if head is None or head.annotator_id != annotator_id or head.image_id is None:
@@ -542,8 +552,11 @@ class Store:
             return self._take_back(connection, head)
 
     def flag(self, question: Question, annotator_id: str, event_id: str, comment: str) -> Event:
-        """Attach a comment to an image; the newest of an annotator holds, an empty one takes it back."""
-        if question.annotator_id != annotator_id:
+        """Attach a comment to an image; the newest of an annotator holds, an empty one takes it back.
+
+        The id begins with the question's and "!", as no other event's does: a flag never takes the place of one.
+        """
+        if question.annotator_id != annotator_id or not event_id.startswith(f"{question.question_id}!"):
             raise StoreError("That question was asked of somebody else; reload the page.", "STORE_AUTHZ")
         payload = {"image_id": question.image_id, "comment": comment}
         with self._database.writing() as connection:
@@ -685,6 +698,14 @@ class Store:
         row = connection.execute(self._event_row, {"event_id": event_id}).mappings().one_or_none()
         return _made(Event, row) if row else None
 
+    def _free_id(self, connection: Connection, event_id: str) -> str:
+        """This id for an event that is no flag; with "~" before it where a flag has it.
+
+        Earlier versions took the id of a flag from the browser as it came.
+        """
+        taken = self._event(connection, event_id)
+        return f"~{event_id}" if taken is not None and taken.kind == "flag" else event_id
+
     def _head(self, connection: Connection, image_id: str, annotator_id: str) -> Event | None:
         """The newest event of the chain of this (image, annotator), from its first on: each step is one look-up."""
         table = schema.events
@@ -702,7 +723,7 @@ class Store:
         before = self._restored(connection, target)
         event = self._append(
             connection,
-            f"{head.event_id}<",
+            self._free_id(connection, f"{head.event_id}<"),
             "undo",
             head.annotator_id,
             image_id=target.image_id,
@@ -961,19 +982,6 @@ class _Asked:
 def now() -> str:
     """This moment as ISO 8601 in UTC, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def checked_class_names(names: Sequence[str], taken: Sequence[str] = ()) -> list[str]:
-    """Names stripped of outer blanks. Raises ConfigError for an empty name, and for one that stands twice."""
-    seen, checked = {name.casefold() for name in taken}, []
-    for name in (name.strip(" \t\r\n") if name.strip() else "" for name in names):
-        if not name:
-            raise ConfigError("A class needs a name; remove the empty one.", "CLASS_EMPTY")
-        if name.casefold() in seen:
-            raise ConfigError(f"The class {name!r} stands twice; name each class once.", "CLASS_DUPLICATE")
-        seen.add(name.casefold())
-        checked.append(name)
-    return checked
 
 
 def _check_number_of_classes(n_classes: int) -> None:

@@ -147,7 +147,8 @@ class Dataset:
     """(n_images,) the first row with the same content; two identical files are two images of one group."""
     version: str
     open_image: Callable[[int, int], Any] = field(repr=False)
-    """(row, longest side in px) -> upright RGB PIL image; side 0 = full size."""
+    """(row, longest side in px) -> upright RGB PIL image; side 0 = full size. Raises SourceError SRC_CHANGED where the
+    file is no longer the one that was imported."""
     truth: IntArray | None = None
     held_out: HeldOut | None = None
 
@@ -211,6 +212,8 @@ class Pool:
     prediction: Prediction
     candidates: IntArray
     """Rows that may be asked about, ascending."""
+    asked: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows that were asked about before, answered or not; the audit slice, which teaches nothing, is left out."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,8 @@ class Choice:
 
     rows: IntArray
     scores: FloatArray
+    strategy: str | None = None
+    """Which strategy chose, where one hands over to another; None = the one that was asked."""
 
 
 class QueryStrategy(Protocol):
@@ -226,3 +231,12 @@ class QueryStrategy(Protocol):
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
         """At most `batch_size` of `pool.candidates`; fewer only where there are fewer."""
+
+
+@runtime_checkable
+class GivesReasons(Protocol):
+    """A strategy whose scores can be said in words: an optional ability, asked of the class."""
+
+    @staticmethod
+    def reason(score: float) -> str:
+        """Why an image of this score was picked, for its card: "stands for 340 others"."""

@@ -300,8 +300,9 @@ def _batched(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _by_event_id(connection: Connection, project_id: str, event_ids: Sequence[str], kind: str) -> dict[str, Row]:
-    found = _by_id(connection, schema.events.c.event_id, project_id, event_ids)
-    return {event_id: row for event_id, row in found.items() if row["kind"] == kind}
+    """Events of this kind by the ids they should have; one whose id a flag has taken has "~" before it."""
+    found = _by_id(connection, schema.events.c.event_id, project_id, [*event_ids, *(f"~{one}" for one in event_ids)])
+    return {event_id.removeprefix("~"): row for event_id, row in found.items() if row["kind"] == kind}
 
 
 def _by_id(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from typer.main import get_command
 
 from annotator import registry
 from annotator.cli import app, main
-from annotator.project import Config, Project, list_projects, presets
+from annotator.project import Config, Project, find_project, list_projects, presets
 from annotator.simulate import simulate
 from tests.conftest import PhotoFolder
 
@@ -223,6 +224,25 @@ def test_info_says_how_a_project_stands(run: Run, project: Path) -> None:
         ended = run("info", name, "--projects", project.parent)
         assert ended.code == 0
         assert [words for words in said if words not in ended.out] == []
+
+
+def test_a_project_is_found_by_its_folder_first(run: Run, projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P6: then by its name; a text that fits two is a question, and the only one of a name is taken."""
+    small = Config(name="photos", source="digits", limit=20, encoder="pixels")
+    for folder, name in (("photos", "photos"), ("photos-2", "photos"), ("x", "photos-2"), ("y", "mine")):
+        Project.create(projects / folder, replace(small, name=name)).close()
+    for text, found in {"photos": "photos", "photos-2": "photos-2", "mine": "y", str(projects / "x"): "x"}.items():
+        assert find_project(projects, text).name == found
+    (projects / "photos").rename(projects / "first")
+    ended = run("info", "photos", "--projects", projects)
+    assert ended.code == 2
+    assert "'photos' fits 2 projects" in ended.err
+    assert all(str(projects / folder) in ended.err for folder in ("first", "photos-2"))
+    shutil.copytree(projects / "y", projects.parent / "x")
+    monkeypatch.chdir(projects.parent)
+    assert "'x' fits 2 projects" in run("info", "x", "--projects", projects).err
+    monkeypatch.chdir(projects)
+    assert find_project(projects, "x").samefile(projects / "x")
 
 
 def test_bad_files_are_listed_with_their_reasons(run: Run, projects: Path, photo_folder: PhotoFolder) -> None:

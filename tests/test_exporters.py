@@ -27,9 +27,11 @@ from PIL import Image
 
 from annotator import registry
 from annotator.errors import Cancelled, ExportError, ImageError
-from annotator.exporters.folders import encode
+from annotator.exporters.arrays import array_name
+from annotator.exporters.folders import class_folders, encode
 from annotator.exporters.rows import COLUMNS, Export, ExportRow, Manifest, complete_or_absent, to_json
 from annotator.exporters.tables import FORMULA_STARTS, neutral, write_csv, write_json_lines
+from annotator.paths import same_on_disk
 
 EXPORTERS = registry.names("exporter")
 CLASSES = (
@@ -43,6 +45,8 @@ FILES = (
     *("x" * 240 + ".png", "line\u2028.png", " .png", "a\\..\\b.png", "a..b.png", "cr\r.png"),
 )
 SIDE = 6
+BESIDE = 3
+"""Two tables and the list of classes, beside the class folders; the manifest is not counted."""
 
 
 def answer(row: int, class_id: int | None, **changes: Any) -> ExportRow:  # Any: the fields differ in type
@@ -64,6 +68,8 @@ def answer(row: int, class_id: int | None, **changes: Any) -> ExportRow:  # Any:
         probability=None,
         event_id=f"{row:032x}",
         row=row,
+        milliseconds=700 + row,
+        comment="blurred",
     )
     return replace(plain, **changes)
 
@@ -392,24 +398,105 @@ def test_no_image_overwrites_another(export: Export, out: Path) -> None:
         names = archive.namelist()
     images = [name for name in names if name.endswith(".png")]
     assert len({unicodedata.normalize("NFC", name).casefold() for name in images}) == len(everything)
-    assert manifest.files == len(images) + 2 == len(names) - 1
+    assert manifest.files == len(images) + BESIDE == len(names) - 1
 
 
-def test_folder_names_are_safe_and_end_in_the_class_id(export: Export, out: Path) -> None:
-    """One folder a class, whatever it is called; none leaves the zip, none is a reserved name."""
+def test_folder_names_are_safe(export: Export, out: Path) -> None:
+    """P21: one folder a class, whatever it is called; none leaves the zip, none is a name that a system reserves."""
     path, _ = write("folders", export, out)
     with zipfile.ZipFile(path) as archive:
         members = [name.split("/") for name in archive.namelist() if "/" in name]
-    assert {len(parts) for parts in members} == {2}
-    folders = {parts[0] for parts in members}
-    assert {int(folder.rpartition("-")[2]) for folder in folders} == set(range(len(CLASSES)))
-    assert len({folder.casefold() for folder in folders}) == len(CLASSES)
+    assert {len(parts) for parts in members} == {3}
+    assert {parts[0] for parts in members} == {"labeled", "predicted"}
+    folders = {parts[1] for parts in members}
+    assert folders == set(class_folders(CLASSES))
+    assert len({same_on_disk(folder) for folder in folders}) == len(CLASSES)
     for part in {part for parts in members for part in parts}:
         assert len(part.encode()) <= 255
         assert part.isprintable()
-        assert not set(part) & set('<>:"\\|?*')
+        assert not set(part) & set('<>:"/\\|?*')
+        assert ".." not in part
+        assert part == part.strip(" .")
         assert part.partition(".")[0].upper() not in {"", "CON", "NUL", "AUX", "PRN"}
         assert not part.startswith(FORMULA_STARTS)
+
+
+def test_class_folders_are_called_as_their_classes() -> None:
+    """P20, P21: in any script, with an id behind it only where a disk would take two names for one."""
+    plain = ("animals", "New York", "кошка", "猫", "ศิลปะ", "שלום", "🐈", "100%", "c++", "été", "v1.2")
+    assert class_folders(plain) == plain
+    clashing = (
+        "cat",
+        "Cat",
+        "CAT",
+        "Cat-1",
+        "e\u0301",
+        "\xe9",
+        "a/b",
+        "a:b",
+        "con",
+        "NUL.txt",
+        "labels.csv",
+        "",
+        "\u200b",
+    )
+    assert class_folders(clashing) == (
+        *("cat", "Cat-1", "CAT-2", "Cat-1-3", "\xe9", "\xe9-5", "a-b", "a-b-7", "_con", "_NUL.txt"),
+        *("labels.csv-10", "class", "class-12"),
+    )
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=())), max_size=8))
+def test_no_two_class_folders_are_one(names: list[str]) -> None:
+    """P21: whatever the classes are called, on any disk; and a class that is added later renames none before it."""
+    folders = class_folders(names)
+    assert len({same_on_disk(folder) for folder in folders}) == len(names)
+    assert class_folders(names[:-1]) == folders[:-1] if names else not folders
+    for folder in folders:
+        assert folder
+        assert folder == folder.strip(" .")
+        assert folder.isprintable()
+        assert not set(folder) & set('<>:"/\\|?*')
+        assert len(folder.encode()) <= 220
+
+
+def test_classes_stand_in_their_order(export: Export, out: Path) -> None:
+    """P21: classes.txt has the folder of each class id on its own line, also of a class without an image."""
+    path, _ = write("folders", replace(export, rows=(answer(0, 1),)), out)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("classes.txt").decode().splitlines() == list(class_folders(CLASSES))
+        assert [name for name in archive.namelist() if "/" in name] == ["Cat-1/IMG-0.png"]
+
+
+def test_predictions_lie_apart_from_peoples_labels(export: Export, out: Path) -> None:
+    """P21: a tool pointed at `labeled` sees only what people labeled; without predictions the classes lie on top."""
+    path, _ = write("folders", replace(export, rows=(answer(0, 0), prediction(1, 0))), out)
+    with zipfile.ZipFile(path) as archive:
+        files = [json.loads(line)["file"] for line in archive.read("labels.jsonl").decode().splitlines()]
+    assert files == ["labeled/cat/IMG-0.png", "predicted/cat/IMG-1.png"]
+
+
+def test_every_export_has_every_column(export: Export, out: Path) -> None:
+    """R7: a field that is added to a row is in the tables and in the arrays, with its values."""
+    path, _ = write("npz", export, out)
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name].tolist() for name in archive.files}
+    assert arrays["milliseconds"] == [-1 if row.milliseconds is None else row.milliseconds for row in export.rows]
+    assert arrays["comments"] == [row.comment for row in export.rows]
+    assert {array_name(column) for column in COLUMNS} | {"images", "manifest"} == set(arrays)
+    write("csv", export, out)
+    write("jsonl", export, out)
+    assert tuple(records_of(out / "labels.jsonl")[0]) == COLUMNS == tuple(loaded("csv", out / "labels.csv").columns)
+
+
+def test_csv_keeps_text_that_looks_like_a_number(export: Export, out: Path) -> None:
+    """R7: of every column of text, and whole numbers stay whole where some are missing."""
+    rows = (answer(0, 0, comment="007", event_id="1" * 32, milliseconds=1200), answer(1, 0, comment="1e5"))
+    path, _ = write("csv", replace(export, rows=rows), out)
+    labels = loaded("csv", path)
+    assert labels["comment"].tolist() == ["007", "1e5"]
+    assert labels["event_id"][0] == "1" * 32
+    assert str(labels["milliseconds"].dtype) == "Int64"
 
 
 def test_class_folders_hold_the_right_pixels(export: Export, out: Path) -> None:
@@ -422,7 +509,8 @@ def test_class_folders_hold_the_right_pixels(export: Export, out: Path) -> None:
         if row.class_id is None:
             assert record["file"] is None
             continue
-        assert record["file"].split("/")[0].endswith(f"-{row.class_id}")
+        folder = "predicted" if row.outcome == "predicted" else "labeled"
+        assert record["file"].split("/")[:2] == [folder, class_folders(CLASSES)[row.class_id]]
         with Image.open(out / "unpacked" / record["file"]) as image:
             np.testing.assert_array_equal(np.asarray(image), np.asarray(export.open_image(row.row)))
 
@@ -431,7 +519,7 @@ def test_annotators_who_disagree_are_both_exported(export: Export, out: Path) ->
     """One image under two classes is a file in each; two annotators who agree share one file."""
     rows = (answer(0, 0), answer(0, 1, annotator="b"), answer(0, 0, annotator="c"))
     path, manifest = write("folders", replace(export, rows=rows), out)
-    assert manifest.files == 2 + 2
+    assert manifest.files == 2 + BESIDE
     assert manifest.n_labels == 3
     with zipfile.ZipFile(path) as archive:
         lines = archive.read("labels.jsonl").decode().splitlines()
@@ -453,7 +541,7 @@ def test_an_image_that_cannot_be_opened_is_listed(export: Export, out: Path) -> 
     path, manifest = write("folders", replace(export, rows=rows, open_image=open_image), out)
     reasons = {failed.image_id: failed.reason for failed in manifest.failed}
     assert reasons == {FILES[1]: "The image is cut off.", FILES[2]: "No such file or directory"}
-    assert (manifest.n_rows, manifest.files) == (5, 2 + 2)
+    assert (manifest.n_rows, manifest.files) == (5, 2 + BESIDE)
     assert [failed["image_id"] for failed in stated("folders", path)["failed"]] == [FILES[1], FILES[2]]
     with zipfile.ZipFile(path) as archive:
         files = [json.loads(line)["file"] for line in archive.read("labels.jsonl").decode().splitlines()]

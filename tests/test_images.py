@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -190,6 +190,42 @@ def test_the_thinnest_image_has_a_thumbnail(size: tuple[int, int]) -> None:
     assert images.letterbox(decoded.image, 32).shape == (32, 32, 3)
 
 
+def many_scans(n: int, side: int) -> bytes:
+    """A progressive JPEG that says it is `side` px a side and draws its last pass `n` times more."""
+    content = saved(Image.new("L", (64, 64), 90), "JPEG", progressive=True)
+    frame = content.index(b"\xff\xc2") + 5
+    content = content[:frame] + struct.pack(">HH", side, side) + content[frame + 4 :]
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + n * last + content[-2:]
+
+
+def test_a_jpeg_drawn_over_and_over_is_refused_by_its_markers() -> None:
+    """S9: scans times pixels are bounded before anything is decoded; ten over the largest picture are usual."""
+    assert code(many_scans(60, 9400), side=320) == "IMG_TOO_LARGE"
+    assert code(many_scans(60, 9400)) == "IMG_TOO_LARGE"
+    assert code(many_scans(60, 64)) == "ok"
+    assert code(many_scans(600, 64)) == "IMG_TOO_LARGE"
+
+
+def test_scans_are_counted_where_a_decoder_finds_them() -> None:
+    """S9: not in a comment or behind the end, and not before a filler, a restart or a stuffed byte is over."""
+    picture = saved(noise(), "JPEG", quality=30)
+    scan = picture.index(b"\xff\xda")
+    comment = b"\xff\xff\xff\xfe" + struct.pack(">H", 402) + 100 * b"\xff\xda\xff\xd9"
+    assert images._n_scans(picture) == 1
+    assert images._n_scans(picture[:scan] + comment + picture[scan:]) == 1
+    assert images._n_scans(picture + picture) == 1
+    assert images._n_scans(many_scans(3, 64)) == 3 + images._n_scans(many_scans(0, 64))
+    assert images._n_scans(picture[:scan] + b"\xff\xd3\xff\x01\0" + picture[scan:]) == 1
+
+
+def test_a_png_of_endless_parts_is_refused() -> None:
+    """S9: each chunk costs time, so their number is bounded as the pixels are."""
+    usual = raw_png((1, 1), 8, 0, [b"\x80"], chunk(b"tEXt", b"a\0b") * 1000)
+    assert code(usual) == "ok"
+    assert code(raw_png((1, 1), 8, 0, [b"\x80"], chunk(b"IDAT", b"") * (images.MAX_CHUNKS + 1))) == "IMG_META"
+
+
 # --- several frames
 
 
@@ -309,6 +345,23 @@ def test_an_invisible_image_is_white_with_a_flag() -> None:
     decoded = images.decode(saved(Image.new("RGBA", (5, 4), (*RED, 0)), "PNG"))
     assert decoded.flags == ("transparent",)
     assert decoded.image.getcolors() == [(20, (255, 255, 255))]
+
+
+def bmp32(alpha: Sequence[int]) -> bytes:
+    """A BMP (version 4) of one row that declares an alpha channel with these values."""
+    pixels = b"".join(bytes((200, 60, 30, value)) for value in alpha)
+    masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 108, len(alpha), 1, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks
+    body = header.ljust(108, b"\0")
+    return struct.pack("<2sIHHI", b"BM", 14 + len(body) + len(pixels), 0, 0, 14 + len(body)) + body + pixels
+
+
+def test_a_bmp_without_any_alpha_shows_its_colours() -> None:
+    """P15: where the fourth byte is 0 everywhere nobody wrote one; as browsers do, the colours are shown."""
+    shown = images.decode(bmp32([0, 0]))
+    assert (shown.image.getpixel((0, 0)), shown.flags) == ((30, 60, 200), ())
+    assert images.decode(bmp32([0, 255])).image.getpixel((0, 0)) == images.BACKGROUND
+    assert images.decode(bmp32([0, 255])).image.getpixel((1, 0)) == (30, 60, 200)
 
 
 # --- orientation

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotator.errors import ConfigError
+from annotator.errors import ConfigError, StoreError
 from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
@@ -198,6 +198,76 @@ def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
     session.withdraw()
     assert send(session, press(card, 3)) == ["stored"]
     assert session.labels == {card.image_id: "3"}
+
+
+def test_a_flag_never_takes_the_id_of_another_event(project: Project, session: Session) -> None:
+    """S8: a forged id is refused by the inbox and by the store; what it is the id of is stored."""
+    card = cards(session)[0]
+    question = project.store.question(card.question_id)
+    assert question is not None
+    first = f"{card.question_id}.0"
+    for forged in (first, "class.10.add", "config.2", f"{first}>label5", f"{first}<", "", f"x{card.question_id}!1"):
+        flag = {"key": forged, "kind": "flag", "id": forged, "q": card.question_id, "text": "mine"}
+        assert send(session, flag) == ["refused"]
+        with pytest.raises(StoreError, match="somebody else"):
+            project.store.flag(question, session.annotator.annotator_id, forged, "mine")
+    assert send(session, press(card, 3)) == ["stored"]
+    assert session.labels == {card.image_id: "3"}
+
+
+def test_a_flag_of_an_earlier_version_blocks_nothing(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S8: it stands in the log with an id that another event would have; that one is stored all the same, once."""
+    card = cards(session)[0]
+    first = f"{card.question_id}.0"
+    with project.store._database.writing() as connection:
+        for taken in (first, f"~{first}>label5", f"~{first}>label5<", "class.10.add", "config.2"):
+            payload = {"image_id": card.image_id, "comment": taken}
+            project.store._append(connection, taken, "flag", session.annotator.annotator_id, payload=payload)
+    assert send(session, press(card, 3), press(card, 3)) == ["stored"] * 2
+    assert send(session, change(f"~{first}", 5), change(f"~{first}", 5)) == ["stored"] * 2
+    assert session.labels == {card.image_id: "5"}
+    assert send(session, undo(f"~~{first}>label5"), undo(f"~~{first}>label5")) == ["stored"] * 2
+    assert session.labels == {card.image_id: "3"}
+    assert project.store.first_answers(session.annotator.annotator_id, 1) == [project.store.current()[0].seq - 2]
+    session.add_class("late")
+    assert session.class_names[-1] == "late"
+    project.change(batch_size=3)
+    assert project.config_version == 2
+    assert project.store.verify() == []
+
+
+def test_an_answer_belongs_to_its_question_and_its_person(project: Project, session: Session) -> None:
+    """S8: an answer to somebody else, a flag, nothing or another question is not acknowledged."""
+    card, other = cards(session)[:2]
+    first = f"{card.question_id}.0"
+    flag = {"key": "a", "kind": "flag", "id": f"{card.question_id}!1", "q": card.question_id, "text": "?"}
+    assert send(session, press(card, 3), flag) == ["stored"] * 2
+    assert send(session, change(flag["id"], 5), press(other, 3) | {"q": card.question_id}) == ["refused"] * 2
+    assert send(session, undo(first), change(f"{first}<", 5)) == ["stored", "refused"]
+    send(session, press(other, 3))
+    assert send(project.session("eve"), press(other, 3)) == ["refused"]
+    assert session.labels == {other.image_id: "3"}
+
+
+def test_half_a_character_stops_nothing(session: Session) -> None:
+    """S7: an event that cannot be read is refused under its own key, a comment keeps what can be read of it; the rest
+    is stored.
+    """
+    card, other = cards(session)[:2]
+    broken = press(card, 3) | {"id": f"{card.question_id}.0\ud83d", "key": "tab:\ud83d"}
+    flag = {"key": "f", "kind": "flag", "id": f"{card.question_id}!1", "q": card.question_id, "text": "cat \ud83d\0"}
+    assert send(session, broken, flag, press(other, 3), broken | {"key": "k" * 9000}) == [
+        "refused",
+        "stored",
+        "stored",
+        "refused",
+    ]
+    assert cards(session)[0].flag == "cat ��"
+    assert session.labels == {other.image_id: "3"}
+    assert send(session, flag | {"id": f"{card.question_id}!2", "text": "\ud83d\ude00"}) == ["stored"]
+    assert cards(session)[0].flag == "😀"
 
 
 junk = st.recursive(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.exporters.rows import Export, Manifest, complete_or_absent, count, sha256_of
+from annotator.exporters.rows import COLUMNS, KINDS, Export, ExportRow, Manifest, complete_or_absent, count, sha256_of
 from annotator.types import UNLABELED, ImageArray, IntArray, Report, silent
 
 Array = NDArray[Any]  # text, whole numbers or fractions, by column
 IMAGES_AT_ONCE = 1024
+PLURALS = {
+    "class_id": "labels",
+    "guess": "guesses",
+    "guess_probability": "guess_probabilities",
+    "guess_shown": "guess_shown",
+    "answered_at": "answered_at",
+    "probability": "probabilities",
+    "milliseconds": "milliseconds",
+}
+"""Column -> array, where it is not the column and an s."""
 
 
 class Npz:
@@ -42,29 +52,24 @@ class Npz:
 
 
 def columns(export: Export) -> dict[str, Array]:
-    """Every column as an array (n_rows,), and `class_names` (n_classes,).
+    """Every column as an array (n_rows,), and `class_names` (n_classes,), which the labels index.
 
-    Missing values: class id, round and guess_shown -1, text empty, fractions NaN.
+    Missing values: whole numbers and guess_shown -1, text empty, fractions NaN.
     """
-    rows = export.rows
-    return {
-        "image_ids": _text(row.image_id for row in rows),
-        "labels": _whole(row.class_id for row in rows),
-        "class_names": _text(export.class_names),
-        "rows": _rows(export),
-        "annotators": _text(row.annotator for row in rows),
-        "rounds": _whole(row.round for row in rows),
-        "purposes": _text(row.purpose for row in rows),
-        "strategies": _text(row.strategy for row in rows),
-        "scores": _fractions(row.score for row in rows),
-        "guesses": _text(row.guess for row in rows),
-        "guess_probabilities": _fractions(row.guess_probability for row in rows),
-        "guess_shown": _whole(row.guess_shown for row in rows),
-        "answered_at": _text(row.answered_at for row in rows),
-        "outcomes": _text(row.outcome for row in rows),
-        "probabilities": _fractions(row.probability for row in rows),
-        "event_ids": _text(row.event_id for row in rows),
-    }
+    arrays = {array_name(column): _column(export.rows, column) for column in COLUMNS if column != "class_name"}
+    return arrays | {"class_names": _text(export.class_names)}
+
+
+def array_name(column: str) -> str:
+    """What the array of a column is called: its plural."""
+    return PLURALS.get(column, f"{column}s")
+
+
+def _column(rows: Sequence[ExportRow], column: str) -> Array:
+    values = (getattr(row, column) for row in rows)
+    if KINDS[column] is str:
+        return _text(values)
+    return _fractions(values) if KINDS[column] is float else _whole(values)
 
 
 def _rows(export: Export) -> IntArray:

@@ -1,21 +1,27 @@
 """Labels as a zip of class folders, the shape that image loaders of most frameworks read.
 
-    cat-3/beach_IMG-41.png   images under their class: slug of the name, class id; slug of the file name, row
-    labels.csv               one line a row of the export, as in the table, with the image's `file`
-    labels.jsonl             the same with exact values
-    manifest.json            what was written, and the images that could not be
+    cat/beach_IMG-41.png   images under their class: its name; the file's name, row in the dataset
+    classes.txt            the classes' folders in the order of their ids, one a line
+    labels.csv             one line a row of the export, as in the table, with the image's `file`
+    labels.jsonl           the same with exact values
+    manifest.json          what was written, and the images that could not be
+
+A folder is called as its class is, in any script; what no disk or spreadsheet takes is left out of the name, and where
+two would then be one folder (also on a disk that ignores case), the later one ends in its class id. With predictions,
+people's labels lie in `labeled/cat/` and the model's in `predicted/cat/`.
 
 Images are turned upright and encoded anew, without the camera's metadata: as PNG, pixel for pixel, where no side
 is longer than 512 px, else as JPEG of quality 95. Answers without a class (none of these, unsure, skip) stand in
-the tables alone. Predicted images lie with the labeled ones; `outcome` in the tables tells them apart.
+the tables alone.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from PIL.Image import Image
@@ -36,12 +42,17 @@ from annotator.exporters.rows import (
 )
 from annotator.exporters.tables import WriteRecords, read_csv_call, write_csv, write_json_lines
 from annotator.images import jpeg, png
-from annotator.paths import slug
+from annotator.paths import readable, same_on_disk
 from annotator.types import Report, silent
 
 LONGEST_PNG_SIDE = 512
 JPEG_QUALITY = 95
 TABLES: dict[str, WriteRecords] = {"labels.csv": write_csv, "labels.jsonl": write_json_lines}
+CLASSES, MANIFEST = "classes.txt", "manifest.json"
+FILES = (*TABLES, CLASSES, MANIFEST)
+"""Beside the folders."""
+PREDICTED = "predicted"
+"""The outcome of a row that no person answered, and the folder of its image."""
 
 Placed = Mapping[str, str | FailedImage]
 """Place of an image (class folder and name without suffix) -> its file in the zip, or why there is none."""
@@ -57,11 +68,13 @@ class ClassFolders:
         """Write the zip; its manifest lists images that could not be opened. Raises ExportError (EXPORT_WRITE)."""
         with complete_or_absent(path) as (draft,):
             with zipfile.ZipFile(draft, "w") as archive:
-                placed = _add_images(archive, export, report)
+                places = Places.of(export)
+                placed = _add_images(archive, export, places, report)
                 for name, write_records in TABLES.items():
-                    _add_table(archive, name, write_records, export, placed)
+                    _add_table(archive, name, write_records, _records(export, places, placed))
+                archive.writestr(_entry(CLASSES), "".join(f"{folder}\n" for folder in places.folders))
                 manifest = _count(export, placed)
-                archive.writestr(_entry("manifest.json", zipfile.ZIP_DEFLATED), manifest.to_json())
+                archive.writestr(_entry(MANIFEST, zipfile.ZIP_DEFLATED), manifest.to_json())
             return replace(manifest, sha256=sha256_of(draft))
 
     def load_line(self, file_name: str) -> str:
@@ -71,15 +84,39 @@ class ClassFolders:
         return f"import pandas, shutil; {unpack}; labels = {read_csv_call(f'{folder}/labels.csv')}"
 
 
-def place(row: ExportRow) -> str | None:
-    """Class folder and file name without suffix; None for an answer without a class.
+@dataclass(frozen=True)
+class Places:
+    """Where each row's image lies in the zip."""
 
-    The class id and the dataset's row make both unique, whatever the slugs and the disk's case rules make equal.
-    """
-    if row.class_name is None or row.class_id is None:
-        return None
-    folder = f"{_plain(row.class_name, 'class')}-{row.class_id}"
-    return f"{folder}/{_plain(PurePosixPath(row.image_id).stem, 'image')}-{row.row}"
+    folders: tuple[str, ...]
+    """By class id."""
+    are_apart: bool
+    """Predictions have a folder of their own, and so have people's labels."""
+
+    @classmethod
+    def of(cls, export: Export) -> Places:
+        """Two folders only where something is predicted."""
+        return cls(class_folders(export.class_names), any(row.outcome == PREDICTED for row in export.rows))
+
+    def place(self, row: ExportRow) -> str | None:
+        """Folder and file name without suffix; None for an answer without a class. The row makes it unique."""
+        if row.class_id is None:
+            return None
+        by_whom = f"{PREDICTED if row.outcome == PREDICTED else 'labeled'}/" if self.are_apart else ""
+        return f"{by_whom}{self.folders[row.class_id]}/{readable(PurePosixPath(row.image_id).stem, 'image')}-{row.row}"
+
+
+def class_folders(class_names: Sequence[str]) -> tuple[str, ...]:
+    """A folder for each class, by class id: its readable name; on a clash with one before it, its id behind that."""
+    taken = {same_on_disk(name) for name in FILES}
+    folders = []
+    for class_id, class_name in enumerate(class_names):
+        name = readable(class_name, "class")
+        more = (f"{name}-{class_id}-{number}" for number in itertools.count(2))
+        candidates = itertools.chain((name, f"{name}-{class_id}"), more)
+        folders.append(next(folder for folder in candidates if same_on_disk(folder) not in taken))
+        taken.add(same_on_disk(folders[-1]))
+    return tuple(folders)
 
 
 def encode(image: Image) -> tuple[bytes, str]:
@@ -89,17 +126,12 @@ def encode(image: Image) -> tuple[bytes, str]:
     return jpeg(image, JPEG_QUALITY), ".jpg"
 
 
-def _plain(text: str, fallback: str) -> str:
-    """A slug without "..": unpackers, the standard library's among them, silently leave out such members."""
-    return slug(text, fallback).replace("..", "-")
-
-
-def _add_images(archive: zipfile.ZipFile, export: Export, report: Report) -> Placed:
+def _add_images(archive: zipfile.ZipFile, export: Export, places: Places, report: Report) -> Placed:
     """Every image once under each of its classes, one at a time: memory holds a single image."""
     placed: dict[str, str | FailedImage] = {}
     for done, row in enumerate(export.rows):
         report("images", done, len(export.rows))
-        where = place(row)
+        where = places.place(row)
         if where is not None and where not in placed:
             placed[where] = _add_image(archive, where, row, export.open_image)
     report("images", len(export.rows), len(export.rows))
@@ -117,19 +149,17 @@ def _add_image(
     return where + suffix
 
 
-def _add_table(
-    archive: zipfile.ZipFile, name: str, write_records: WriteRecords, export: Export, placed: Placed
-) -> None:
+def _add_table(archive: zipfile.ZipFile, name: str, write_records: WriteRecords, records: Iterable[Record]) -> None:
     with (
         archive.open(_entry(name, zipfile.ZIP_DEFLATED), "w", force_zip64=True) as member,
         io.TextIOWrapper(member, encoding="utf-8", errors="backslashreplace", newline="") as stream,
     ):
-        write_records(stream, (*COLUMNS, "file"), _records(export, placed))
+        write_records(stream, (*COLUMNS, "file"), records)
 
 
-def _records(export: Export, placed: Placed) -> Iterator[Record]:
+def _records(export: Export, places: Places, placed: Placed) -> Iterator[Record]:
     for row in export.rows:
-        file = placed.get(place(row) or "")
+        file = placed.get(places.place(row) or "")
         yield as_record(row) | {"file": file if isinstance(file, str) else None}
 
 
@@ -137,7 +167,7 @@ def _count(export: Export, placed: Placed) -> Manifest:
     n_images = sum(isinstance(file, str) for file in placed.values())
     # Under two classes an image may have failed twice: it is one failure.
     failed = dict.fromkeys(file for file in placed.values() if isinstance(file, FailedImage))
-    return count(export, files=n_images + len(TABLES), failed=tuple(failed))
+    return count(export, files=n_images + len(TABLES) + 1, failed=tuple(failed))
 
 
 def _entry(name: str, compression: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, get_args, get_type_hints
 
 from PIL.Image import Image
 
@@ -30,6 +30,12 @@ FORMAT_VERSION = 1
 Cell = str | int | float | bool | None
 Record = dict[str, Cell]
 """One row as a table holds it: column -> value."""
+
+
+def _kind(hint: Any) -> type:  # Any: a type, or a union of one with None
+    """The type of a column's values where they are not missing."""
+    kinds: list[type] = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    return kinds[0]
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,9 @@ class ExportRow:
 
 
 COLUMNS = tuple(column.name for column in fields(ExportRow))
+"""Of every export: what is added above is in all of them."""
+KINDS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(ExportRow).items()}
+"""Column -> str, int, float or bool; any may also be missing."""
 
 
 @dataclass(frozen=True)

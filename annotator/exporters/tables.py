@@ -9,6 +9,7 @@ from typing import TextIO
 
 from annotator.exporters.rows import (
     COLUMNS,
+    KINDS,
     Cell,
     Export,
     Manifest,
@@ -23,6 +24,8 @@ from annotator.exporters.rows import (
 from annotator.types import Report, silent
 
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # the full-width forms start one in some spreadsheets
+DTYPES = {str: "str", int: "Int64", bool: "boolean"}
+"""Type of a column -> what pandas calls it where values may be missing."""
 REPORT_EVERY = 1000
 """Rows between two reports of progress."""
 
@@ -61,8 +64,8 @@ class JsonLines:
 
 
 def read_csv_call(file_name: str) -> str:
-    """Text stays text: a class named 7 or NA is neither a number nor missing."""
-    kinds = dict.fromkeys(("image_id", "class_name", "annotator", "guess"), "str") | {"class_id": "Int64"}
+    """Text stays text and whole numbers stay whole: a class named 7 or NA is neither a number nor missing."""
+    kinds = {name: DTYPES[kind] for name, kind in KINDS.items() if kind in DTYPES}
     return f"pandas.read_csv({file_name!r}, dtype={kinds}, keep_default_na=False, na_values='')"
 
 

@@ -9,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from annotator.errors import SourceError
-from annotator.paths import inside
+from annotator.paths import expanded, inside
 from annotator.sources.folder import CODES, READ_BITS, READ_FLAGS
 
 REASONS = {
@@ -27,7 +27,7 @@ def locate(path: str, root: str | None = None) -> Path:
 
     Raises SourceError: SRC_ESCAPES_ROOT (whether or not it exists), SRC_MISSING, SRC_PERMISSION, SRC_NAME_TOO_LONG.
     """
-    named = Path(os.path.expanduser(path))
+    named = expanded(path)
     if root is not None and not inside(Path(root), named):
         raise refused(path, "SRC_ESCAPES_ROOT")
     if not path or "\0" in path:

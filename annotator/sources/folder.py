@@ -24,7 +24,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from annotator.errors import SourceError
-from annotator.paths import inside
+from annotator.paths import expanded, inside
 from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .heic .heif .avif .svg .psd".split())
@@ -116,7 +116,7 @@ def class_folders(path: str, root: str | None = None) -> tuple[str, ...]:
 
 def _open_root(path: str, root: str | None) -> Path:
     """The real path of the source's folder, known to be a folder that can be listed."""
-    folder = Path(os.path.expanduser(path))
+    folder = expanded(path)
     if root is not None and not inside(Path(root), folder):
         raise SourceError(f"{path!r} is not under {root!r}, the folder that was opened for use.", "SRC_ESCAPES_ROOT")
     if not path or "\0" in path:

@@ -8,20 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from annotator import registry
+from annotator.class_names import checked_class_names, distinct_names
 from annotator.errors import AnnotatorError, ConfigError
-from annotator.paths import safe_join, slug
+from annotator.paths import expanded, safe_join, slug
 from annotator.project import Config
 from annotator.sources.folder import class_folders
 from annotator.sources.idx import has_family
 from annotator.types import ImageSource
 from annotator.ui import state
+from annotator.ui.fields import starts_from
 from annotator.ui.words import count, plain, visible
 
 MOST_FOLDERS = 200
@@ -40,6 +42,8 @@ class Chosen:
     path: Path
     root: Path
     source: str
+    picked: str | None = None
+    """See `_picked`."""
     class_names: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
 
@@ -69,9 +73,9 @@ def choose() -> Chosen | None:
     upload = st.file_uploader("Or upload a zip or an .npz", type=["zip", "npz"], key="upload")
     try:
         if path:
-            return _looked_at(root / Path(path).expanduser(), root)
+            return replace(_looked_at(root / expanded(path), root), picked=_picked())
         if upload is not None:
-            return _looked_at(_stored(upload.name, upload.getvalue()), _uploads())
+            return replace(_looked_at(_stored(upload.name, upload.getvalue()), _uploads()), picked=_picked())
     except AnnotatorError as error:
         st.error(plain(str(error)))
     return None
@@ -81,16 +85,16 @@ def form(chosen: Chosen, create: Callable[[Config], None]) -> None:
     """Classes, model and strategy; the button calls `create` with the config."""
     use = _use_of_classes(chosen)
     names = () if use == IGNORE else chosen.class_names
-    classes = st.text_area(
+    st.text_area(
         "Classes, one a line",
-        "\n".join(names),
-        key=f"folder-classes-{chosen.path.name}-{use}",
+        key=starts_from("folder-classes", "\n".join(names), (str(chosen.path), use, names)),
         height=120,
         help="Two at least make a choice. More can be added while you label.",
     )
     with st.expander("Model and strategy"):
-        choices = {kind: _plug_in(kind) for kind in ("encoder", "model", "strategy")}
-        batch_size = st.number_input(
+        for kind in ("encoder", "model", "strategy"):
+            _plug_in(kind)
+        st.number_input(
             "Images a batch", 1, 100, 12, key="folder-batch-size", help="More: fewer pauses, but learning less often."
         )
     st.button(
@@ -99,7 +103,7 @@ def form(chosen: Chosen, create: Callable[[Config], None]) -> None:
         key="create-folder",
         icon=":material/add:",
         on_click=state.guarded(_create),
-        args=(create, chosen, use, classes, choices, int(batch_size)),
+        args=(create, chosen),
     )
 
 
@@ -118,18 +122,21 @@ def _use_of_classes(chosen: Chosen) -> str:
     )
 
 
-def _plug_in(kind: str) -> str:
+def _plug_in(kind: str) -> None:
     names = registry.names(kind)
     default = getattr(Config(), kind)
     chosen = st.selectbox(kind.capitalize(), names, index=names.index(default), key=f"folder-{kind}")
     st.caption(plain(registry.summary(kind, chosen)))
-    return chosen
 
 
-def _create(
-    create: Callable[[Config], None], chosen: Chosen, use: str, classes: str, choices: dict[str, str], batch_size: int
-) -> None:
-    names = tuple(name for name in (line.strip() for line in classes.splitlines()) if name)
+def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
+    """By what the fields hold now: the run that drew the button may have seen less than was typed before the click."""
+    if chosen.picked != _picked():
+        raise ConfigError("Other images were chosen meanwhile. Look at their classes, then create the project.")
+    fields = st.session_state
+    use = str(fields["folder-use"]) if chosen.class_names else IGNORE
+    typed = [line for line in str(fields["folder-classes"]).splitlines() if line.strip()]
+    names = tuple(checked_class_names(typed, own=chosen.class_names))
     parameters = {"path": str(chosen.path), "root": str(chosen.root), **chosen.parameters}
     if chosen.by_folder:
         parameters["classes_from_folders"] = use != IGNORE
@@ -139,13 +146,19 @@ def _create(
             source=chosen.source,
             source_parameters=parameters,
             classes=names,
-            batch_size=batch_size,
+            batch_size=int(fields["folder-batch-size"]),
             initial="known" if use == KNOWN else "none",
-            encoder=choices["encoder"],
-            model=choices["model"],
-            strategy=choices["strategy"],
+            encoder=str(fields["folder-encoder"]),
+            model=str(fields["folder-model"]),
+            strategy=str(fields["folder-strategy"]),
         )
     )
+
+
+def _picked() -> str | None:
+    """What tells the images that are chosen at this moment from others: the typed path, or the id of the upload."""
+    upload = st.session_state.get("upload")
+    return st.session_state.get("folder-path") or getattr(upload, "file_id", None)
 
 
 # ---- what lies there
@@ -154,16 +167,17 @@ def _create(
 def _looked_at(path: Path, root: Path) -> Chosen:
     source = _source_of(path)
     if source == "folder":
-        return Chosen(path, root, source, class_folders(str(path), str(root)))
-    options = _array_options() if source == "arrays" else {}
-    return Chosen(path, root, source, _class_names(source, str(path), str(root), _stamp(path), **options), options)
+        return Chosen(path, root, source, class_names=distinct_names(class_folders(str(path), str(root))))
+    options = _array_options(path) if source == "arrays" else {}
+    names = _class_names(source, str(path), str(root), _stamp(path), **options)
+    return Chosen(path, root, source, class_names=distinct_names(names), parameters=options)
 
 
 def _source_of(path: Path) -> str:
     """Which source reads what lies there: told by its kind and its name; what it holds is checked by that source."""
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path's own, it raises nothing: the source will say what is wrong with the path
         return "idx" if has_family(path) else "folder"
-    if path.is_file():
+    if os.path.isfile(path):
         return {".npz": "arrays", ".zip": "zip"}.get(path.suffix.lower(), "idx")
     return "folder"
 
@@ -176,10 +190,13 @@ def _class_names(source: str, path: str, root: str, stamp: str, **options: str) 
     return tuple(opened.class_names)
 
 
-def _array_options() -> dict[str, str]:
+def _array_options(path: Path) -> dict[str, str]:
+    """Chosen for this file alone: the next one is read by what it holds again."""
     with st.expander("How to read the array"):
         return {
-            name: st.selectbox(name.capitalize(), words, key=f"array-{name}", help=HELP[name])
+            name: st.selectbox(
+                name.capitalize(), words, key=starts_from(f"array-{name}", words[0], str(path)), help=HELP[name]
+            )
             for name, words in CHOICES.items()
         }
 

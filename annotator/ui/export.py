@@ -10,7 +10,7 @@ import streamlit as st
 
 from annotator import registry
 from annotator.jobs import Job
-from annotator.paths import slug
+from annotator.paths import readable
 from annotator.project import Project
 from annotator.ui import parts, state
 from annotator.ui.words import count, plain
@@ -60,7 +60,7 @@ def render(project: Project) -> None:
 def _start(project: Project, name: str, predictions: bool) -> None:
     exporter = registry.create("exporter", name)
     folder = state.job_folder()
-    path = folder / f"{slug(project.store.name, 'labels')}{exporter.suffix}"
+    path = folder / f"{readable(project.store.name, 'labels')}{exporter.suffix}"
     arguments = {"project": str(project.folder), "format": name, "predictions": predictions, "path": str(path)}
     job = Job.start("annotator.exporters.gather:export_job", arguments, folder / "job")
     state.opened().jobs[str(folder)] = job

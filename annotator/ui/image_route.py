@@ -4,13 +4,12 @@
 
 The signature (HMAC-SHA256, RFC 2104) covers all the rest: only what a page was given can be asked for. Its key lies in
 the projects folder, so addresses outlive the process. What is sent was encoded by this program, here or at the import,
-never by whoever made the file; and of a file only those bytes are decoded that the import has decoded before, in its
-guarded processes: one that changed since is not shown. Runs in the server's threads and knows no browser tab.
+never by whoever made the file; a file that changed since the import is not shown (originals.py). Runs in the server's
+threads and knows no browser tab.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import os
@@ -21,7 +20,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -35,19 +34,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from annotator import images
-from annotator.dataset import Prepared, Recipe, open_source
+from annotator.dataset import Prepared
 from annotator.errors import AnnotatorError, ConfigError, SourceError
 from annotator.ingest import THUMBNAIL_SIDE
+from annotator.originals import NEARLY
 from annotator.project import Project
-from annotator.types import ImageSource
 from annotator.ui import state
 from annotator.ui.pictures import SMALL_IMAGE
 from annotator.ui.server import IMAGES
 
 FULL_SIDE = 2560
 """Longest side in px that is ever sent: a 4K screen shows no more of a photo beside the controls."""
-NEARLY = 1.1
-"""Up to so many times a thumbnail's size, the thumbnail is sent: not worth reading a whole photo for."""
 KEPT_BYTES = 64 << 20
 N_DECODERS = 2
 SECRET, SECRET_BYTES = ".secret", 32
@@ -199,19 +196,15 @@ def _encoded(project: Project, row: int, side: int) -> bytes:
     if row >= len(prepared.dataset):
         raise SourceError(f"There is no image in row {row}. Open the page again.", "SRC_MISSING")
     key = (prepared.dataset.version, row, side)
-    return _KEPT.get(key, lambda: _encode(prepared, project.config.recipe, row, side))
+    return _KEPT.get(key, lambda: _encode(prepared, row, side))
 
 
-def _encode(prepared: Prepared, recipe: Recipe, row: int, side: int) -> bytes:
+def _encode(prepared: Prepared, row: int, side: int) -> bytes:
     """The import's own encoding where that is what was asked for, else one made here."""
     stored = _stored(prepared.folder, row)
     if stored is not None and _suffices(stored, side):
         return stored
-    wanted = min(side or FULL_SIDE, FULL_SIDE)
-    if stored is not None and wanted > NEARLY * THUMBNAIL_SIDE:
-        picture = images.thumbnail(_from_file(prepared, recipe, row, wanted), wanted)
-    else:
-        picture = prepared.dataset.open_image(row, wanted)
+    picture = prepared.dataset.open_image(row, min(side or FULL_SIDE, FULL_SIDE))
     return images.png(picture) if max(picture.size) <= SMALL_IMAGE else images.jpeg(picture)
 
 
@@ -220,26 +213,6 @@ def _suffices(stored: bytes, side: int) -> bool:
     longest = max(images.DECODERS[_format(stored)](BytesIO(stored)).size)
     is_whole = longest < THUMBNAIL_SIDE
     return is_whole if side == 0 else longest <= side and (is_whole or side <= NEARLY * THUMBNAIL_SIDE)
-
-
-def _from_file(prepared: Prepared, recipe: Recipe, row: int, side: int) -> Image.Image:
-    """The file's picture, both sides at least `side` px where it has them. Raises SourceError (SRC_...)."""
-    image_id = prepared.dataset.ids[row]
-    source = _source(json.dumps(asdict(recipe), sort_keys=True))
-    try:
-        place = source.ids.index(image_id)
-    except ValueError:
-        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING") from None
-    content = source.read(place)
-    if hashlib.sha256(content).digest() != prepared.hashes[row].tobytes():
-        raise SourceError(f"{image_id} has changed since the import. Put the first file back to see it.", "SRC_CHANGED")
-    return images.decode(content, side).image
-
-
-@lru_cache(maxsize=8)
-def _source(recipe: str) -> ImageSource:
-    """A recipe as JSON -> its source, listed once."""
-    return open_source(Recipe(**json.loads(recipe)))
 
 
 def _format(encoded: bytes) -> str:

@@ -11,6 +11,7 @@ from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
 from annotator.session import Session
 from annotator.ui import form, parts, play, state, surface
+from annotator.ui.fields import starts_from
 from annotator.ui.words import plain, visible
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
@@ -67,58 +68,66 @@ def _key_form(project: Project, names: list[str]) -> None:
     keys = class_keys(names, project.config.class_keys)
     with st.form("class-keys", border=False):
         for place, name in enumerate(names):
-            st.text_input(f"Key of {plain(name)}", keys[name], max_chars=1, key=f"class-key-{place}")
+            key = starts_from(f"class-key-{place}", keys[name], (project.store.project_id, name, keys[name]))
+            st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
         st.form_submit_button("Set the keys", on_click=state.guarded(_set_keys), args=(project, names))
 
 
 def _settings_popover(project: Project, session: Session) -> None:
     config = project.config
+    stand = _stand(project, session)
     with st.popover("Settings", icon=":material/tune:"), st.form("settings", border=False):
         for kind in ("strategy", "model", "encoder"):
-            _plug_in(kind, getattr(config, kind))
+            _plug_in(kind, getattr(config, kind), stand)
         st.number_input(
             "Images a batch",
             1,
             100,
-            config.batch_size,
-            key="set-batch-size",
+            key=starts_from("set-batch-size", config.batch_size, stand),
             help="More images a batch: fewer pauses, but the model learns less often.",
         )
-        _guesses(config.hidden_share)
+        _guesses(config.hidden_share, stand)
         st.caption("They hold from the next batch on.")
         st.text_input(
-            "Your name", session.annotator.name, key="set-name", max_chars=100, help="It stands with every answer."
+            "Your name",
+            key=starts_from("set-name", session.annotator.name, stand),
+            max_chars=state.LONGEST_NAME,
+            help="It stands with every answer.",
         )
         st.selectbox(
             "Answer",
             tuple(SURFACES),
-            index=tuple(SURFACES).index(state.surface()),
             format_func=lambda surface: SURFACES[surface],
-            key="set-surface",
+            key=starts_from("set-surface", state.surface(), stand),
             help="The form is made of plain widgets: slower, for where the keys do not work.",
         )
         st.form_submit_button("Apply", on_click=state.guarded(_apply_settings), args=(project, session))
 
 
-def _guesses(share: float) -> None:
+def _stand(project: Project, session: Session) -> tuple[object, ...]:
+    """What the settings are, whoever changed them: another one, and the form starts anew from it."""
+    ahead = state.switching(project) is not None  # the end of a switch, cancelled or not
+    return project.store.project_id, project.config_version, session.annotator.annotator_id, state.surface(), ahead
+
+
+def _guesses(share: float, stand: tuple[object, ...]) -> None:
     names = {share: f"hidden for {100 * share:.0f} %"} | {value: name for name, value in GUESSES.items()}
     st.selectbox(
         "The model's guesses",
         sorted(names),
-        index=sorted(names).index(share),
         format_func=lambda value: names[value],
-        key="set-hidden-share",
+        key=starts_from("set-hidden-share", share, stand),
         help="A guess on the screen sways people. Hide a share of them, and Progress says how much.",
     )
 
 
-def _plug_in(kind: str, current: str) -> None:
+def _plug_in(kind: str, current: str, stand: tuple[object, ...]) -> None:
     """A select box of this kind's names, with a line of help on each; a name that is not listed stays selectable."""
     names = registry.names(kind)
     help_lines = "\n".join(f"- **{name}**: {plain(registry.summary(kind, name))}" for name in names)
     if current not in names:
         names = [*names, current]
-    st.selectbox(kind.capitalize(), names, index=names.index(current), key=f"set-{kind}", help=help_lines)
+    st.selectbox(kind.capitalize(), names, key=starts_from(f"set-{kind}", current, stand), help=help_lines)
 
 
 def _play_button(project: Project) -> None:

@@ -1,7 +1,8 @@
 """How the app is served: the same script from `annotator run`, `python -m annotator run` and `streamlit run app.py`.
 
-Loopback only: there is no sign-in yet, so no other address can be asked for. Which folders the app may touch reaches
-the script through the environment, since Streamlit starts it.
+Loopback only: there is no sign-in yet, so no other address can be asked for, and no page of another origin may talk to
+the server (see door.py). Which folders the app may touch reaches the script through the environment, since Streamlit
+starts it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from annotator.errors import ConfigError
 from annotator.paths import assets
+from annotator.ui.door import Door
 
 SCRIPT = str(Path(__file__).with_name("main.py"))
 PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
@@ -42,12 +45,18 @@ def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
     is_first = not any(projects.glob("*/project.sqlite"))
     threading.Thread(target=_import_ahead, args=(is_first,), name="imports", daemon=True).start()
     sys.argv = [SCRIPT]  # what Streamlit takes for the launcher's own arguments
-    st.App(SCRIPT, routes=routes()).run(config={**_options(), "server.port": port, "server.headless": not browser})
+    app = st.App(SCRIPT, routes=routes(), middleware=middleware())
+    app.run(config={**_options(), "server.port": port, "server.headless": not browser})
 
 
 def routes() -> list[BaseRoute]:
     """What is answered beside Streamlit's own addresses, also below a `server.baseUrlPath`, which is not known yet."""
     return [Route(f"{base}{IMAGES}/{{asked:path}}", _image) for base in ("", "/{base:path}")]
+
+
+def middleware() -> list[Middleware]:
+    """What every request passes first."""
+    return [Middleware(Door)]
 
 
 def _image(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import streamlit as st
@@ -35,7 +36,7 @@ def _preset_card(preset: Preset, found: Iterable[Summary]) -> None:
     with st.container(border=True, key=f"preset-{preset.order}"):
         st.markdown(f"**{plain(preset.title)}**")
         st.caption(plain(preset.description))
-        mine = [summary for summary in found if summary.name == preset.config.name and not summary.error]
+        mine = [summary for summary in found if _is_of(summary, preset)]
         with st.container(horizontal=True):
             if mine:
                 label = f"Continue ({count(mine[0].n_labels, 'label')})"
@@ -52,6 +53,12 @@ def _preset_card(preset: Preset, found: Iterable[Summary]) -> None:
     _follow()
 
 
+def _is_of(summary: Summary, preset: Preset) -> bool:
+    """Whether this project was started from that card; a folder of somebody's own may have the same name."""
+    named = (summary.name, summary.source) == (preset.config.name, preset.config.source)
+    return named and not summary.error
+
+
 def _own_images() -> None:
     with st.container(border=True, key="own-folder"):
         st.markdown("**Your own folder**, zip or arrays")
@@ -65,13 +72,15 @@ def _recent(found: list[Summary]) -> None:
     st.markdown("#### Your projects")
     if not found:
         st.caption("None yet. They appear here with how far you are.")
+    names = Counter(summary.name for summary in found)
     for summary in found:
+        where = f" ({plain(summary.folder.name)})" if names[summary.name] > 1 else ""
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             if summary.error:
                 st.markdown(f"**{plain(summary.name)}** · :red[{plain(summary.error)}]")
                 continue
             share = summary.n_labels / summary.n_images if summary.n_images else 0.0
-            words = f"**{plain(summary.name)}** · {summary.n_labels:,} of {summary.n_images:,} labeled"
+            words = f"**{plain(summary.name)}**{where} · {summary.n_labels:,} of {summary.n_images:,} labeled"
             st.progress(share, text=words)
             st.button("Open", key=f"open-{summary.folder.name}", on_click=_open, args=(summary.folder.name,))
     _follow()

@@ -28,20 +28,25 @@ from annotator.errors import AnnotatorError, ConfigError, JobError, ModelError
 from annotator.jobs import Job
 from annotator.project import (
     CACHE,
+    IMPORTER,
     QUICK_ENCODER,
     Config,
     Project,
     default_projects,
+    folder_names,
     free_folder,
     is_slow,
     list_projects,
     presets,
+    project_folder,
 )
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.ui.server import PROJECTS, ROOT
 
 YOU, ORACLE = "you", "oracle"
+NO_PERSON = {ORACLE: "the one who knows the truth", IMPORTER: "the import of known labels"}
+LONGEST_NAME = 100
 QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
 JOBS = ".jobs"
@@ -94,12 +99,15 @@ def root_folder() -> Path:
 
 
 def current() -> Project | None:
-    """The project of this tab: the one in the address, else the newest, else the preset that opens first."""
+    """The project of this tab: the one in the address, else the newest, else the preset that opens first.
+
+    None where there is none, and for a name that is not in the list.
+    """
     name = st.session_state.get("project") or st.query_params.get("project")
     if name is None:
         found = [summary for summary in list_projects(projects_folder()) if not summary.error]
         name = found[0].folder.name if found else _first_preset()
-    if name is None or not (projects_folder() / name).is_dir():
+    if name is None or name not in folder_names(projects_folder()):
         return None
     look_at(name)
     return open_project(name)
@@ -113,9 +121,10 @@ def look_at(name: str) -> None:
 
 
 def open_project(name: str) -> Project:
-    """The project in that folder, the same object for every tab and thread.
+    """The project in the folder of that name, the same object for every tab and thread.
 
-    Raises StoreError or SourceError where it cannot be opened. One that is open is had without waiting for another.
+    Raises ConfigError for a name that is not in the list, StoreError or SourceError where it cannot be opened. One that
+    is open is had without waiting for another.
     """
     found = opened().projects.get(name)
     return found if found is not None else _open(name)
@@ -125,11 +134,28 @@ def _open(name: str) -> Project:
     projects = opened().projects
     with opened().lock:
         if name not in projects:
-            project = Project(projects_folder() / name)
-            projects[name] = project
-            _soon(project.learner.warm_up)
-            _rest_what_stays()
+            folder = project_folder(projects_folder(), name)
+            projects[name] = _open_under_another_name(folder) or _open_first(folder)
         return projects[name]
+
+
+def _open_under_another_name(folder: Path) -> Project | None:
+    """The open project that lies in the same folder: a link to it in the list is no second project."""
+    return next((project for project in opened().projects.values() if _same(project.folder, folder)), None)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is gone
+        return False
+
+
+def _open_first(folder: Path) -> Project:
+    project = Project(folder)
+    _soon(project.learner.warm_up)
+    _rest_what_stays()
+    return project
 
 
 def _soon(work: Callable[[], None]) -> None:
@@ -329,15 +355,16 @@ def session(project: Project) -> Session:
 
 
 def who() -> str:
-    """The annotator of this tab: the name in the address, so that a reload finds it."""
-    return str(st.session_state.get("as") or st.query_params.get("as") or YOU)
+    """The annotator of this tab: the name in the address, so that a reload finds it, where it may be a person's."""
+    name = str(st.session_state.get("as") or st.query_params.get("as") or YOU)[:LONGEST_NAME]
+    return YOU if name in NO_PERSON else name
 
 
 def be(name: str) -> None:
     """Answer under this name from now on."""
     name = name.strip() or YOU
-    if name == ORACLE:
-        raise ConfigError(f"{ORACLE!r} is the name of the one who knows the truth; choose another.")
+    if name in NO_PERSON:
+        raise ConfigError(f"{name!r} is the name of {NO_PERSON[name]}; choose another.")
     _remember("as", name, YOU)
 
 

@@ -168,15 +168,15 @@ def test_the_fold_ignores_what_the_server_has_counted_already(run: Run) -> None:
 
 
 def test_a_flag_changes_neither_count_nor_head(run: Run) -> None:
-    """A comment is cut at 500 characters and stands beside the answer."""
+    """A comment is cut at 500 characters, S7: none of them in half, and stands beside the answer."""
     view = run(
         "events.js",
         """
-        const view = m.fold(given.card, [m.flagEvent(given.card, "x".repeat(600), "r")], new Map());
-        return [view.n_events, view.head, view.answer, view.flag.length];
+        const view = m.fold(given.card, [m.flagEvent(given.card, "x" + "😀".repeat(600), "r")], new Map());
+        return [view.n_events, view.head, view.answer, [...view.flag].length, view.flag.length];
         """,
     )
-    assert view == [0, None, None, 500]
+    assert view == [0, None, None, 500, 999]
 
 
 def test_the_newest_answer_is_the_one_made_here_last_then_the_highest_seq(run: Run) -> None:
@@ -329,11 +329,21 @@ PLAIN = {"shiftKey": False, "ctrlKey": False, "metaKey": False, "altKey": False}
         ({"key": "?", "code": "Slash", "shiftKey": True}, {"do": "help"}),
         ({"key": "r", "code": "KeyR"}, {"do": "nothing"}),
         ({"key": "x", "code": "KeyX"}, None),
+        ({"key": "ы", "code": "KeyS"}, {"do": "outcome", "outcome": "skip", "all": False}),
+        ({"key": "Й", "code": "KeyQ", "shiftKey": True}, {"do": "class", "class": 8, "all": True}),
+        ({"key": "я", "code": "KeyZ", "ctrlKey": True}, {"do": "undo"}),
+        ({"key": "ζ", "code": "KeyZ"}, {"do": "zoom"}),
+        ({"key": "כ", "code": "KeyF"}, {"do": "flag"}),
+        ({"key": "s", "code": "KeyO"}, {"do": "outcome", "outcome": "skip", "all": False}),
+        ({"key": "é", "code": "KeyS"}, None),
         ({"key": "Tab", "code": "Tab"}, None),
     ],
 )
 def test_what_a_key_stands_for(run: Run, key: dict[str, object], command: dict[str, object] | None) -> None:
-    """Digits go by their place on the keyboard or keypad, letters by what they print; Shift means all selected."""
+    """Digits go by their place on the keyboard or keypad, letters by what they print; Shift means all selected.
+
+    P23: where that is no Latin letter, by their place.
+    """
     script = f"{KEYBOARD} return m.lookUp(given.given.key, kb);"
     assert run("keys.js", script, {"many": False, "key": {**PLAIN, **key}}) == command
 
@@ -348,6 +358,8 @@ def test_what_a_key_stands_for(run: Run, key: dict[str, object], command: dict[s
         ({"key": "ж", "code": "Semicolon"}, {"do": "find", "text": "ж"}),
         ({"key": "/", "code": "Digit7", "shiftKey": True}, {"do": "find", "text": ""}),
         ({"key": "u", "code": "KeyU"}, {"do": "outcome", "outcome": "unsure", "all": False}),
+        ({"key": "г", "code": "KeyU"}, {"do": "outcome", "outcome": "unsure", "all": False}),
+        ({"key": "к", "code": "KeyR"}, {"do": "find", "text": "к"}),
     ],
 )
 def test_what_a_key_stands_for_with_many_classes(run: Run, key: dict[str, object], command: dict[str, object]) -> None:
@@ -506,6 +518,17 @@ def asked(*pages: dict[str, object], n_classes: int = 2, **changes: object) -> d
 
 def stored(events: list[dict[str, Any]]) -> dict[str, dict[str, str]]:  # Any: the event's own values
     return {event["key"]: {"status": "stored"} for event in events}
+
+
+def test_a_card_says_why_it_was_picked(mounted: Mounted) -> None:
+    """In a line of its own, for whose height every card of the page makes room."""
+    told = batch(1, 3, reason="stands for 340 others")
+    told["cards"][2]["reason"] = ""  # type: ignore[index]  # an audit image has none
+    mounted.give(asked(told))
+    card = mounted.page.locator(".page .card")
+    assert card.locator(".reason").all_inner_texts() == ["stands for 340 others", "stands for 340 others", ""]
+    assert "stands for 340 others" in str(card.first.get_attribute("aria-label"))
+    assert len({box["height"] for box in (one.bounding_box() for one in card.all()) if box}) == 1
 
 
 def test_nothing_is_sent_while_mounting_and_everything_with_the_first_key(mounted: Mounted) -> None:

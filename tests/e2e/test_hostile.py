@@ -130,7 +130,7 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     person.name_folder(photo_folder(6))
     person.name_classes("a", "A")
     person.press("Create the project")
-    person.is_told("The class 'A' stands twice")
+    person.is_told("'A' differs from the class 'a' in case alone")
     person.name_classes("")
     person.button("Create the project").click()
     person.is_told("give at least one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
@@ -36,10 +37,45 @@ def shows_the_digits(server: Server, new_person: NewPerson) -> None:
 
 @pytest.mark.parametrize("way", FROM_THE_CHECKOUT)
 def test_from_the_checkout(way: str, projects: Path, tmp_path: Path, new_person: NewPerson) -> None:
-    """After the set-up all three commands serve the app, on this machine alone."""
+    """After the set-up all three commands serve the app, on this machine alone.
+
+    S1, S2: a page of another name or origin is refused on every route, and no answer may be framed.
+    """
     with running(Server(projects, tmp_path, *FROM_THE_CHECKOUT[way], folder=CHECKOUT)) as server:
         shows_the_digits(server, new_person)
         assert not answers_from_outside(server.port)
+        ours, other = f"127.0.0.1:{server.port}", f"127.0.0.1:{free_port()}"
+        for path in ROUTES:
+            assert status(server.port, path, ours, f"http://{ours}") != 403, path
+            for host, origin in (
+                (EVIL, ""),
+                (EVIL, f"http://{EVIL}"),
+                (ours, f"http://{EVIL}"),
+                (ours, f"http://{other}"),
+            ):
+                assert status(server.port, path, host, origin) == 403, path
+
+
+EVIL = "evil.example"
+ROUTES = ("/", "/label", "/_stcore/health", "/_stcore/host-config", "/_stcore/stream", "/annotator/nothing")
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+def status(port: int, path: str, host: str, origin: str) -> int:
+    """What the server answers to a request that names this host and comes from this origin; no origin where empty."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {"Host": host, **({"Origin": origin} if origin else {})}
+    connection.request("GET", path, headers=headers | (UPGRADE if path.endswith("stream") else {}))
+    answer = connection.getresponse()
+    connection.close()
+    if answer.status == 200:
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    return answer.status
 
 
 def answers_from_outside(port: int) -> bool:

@@ -116,7 +116,7 @@ def test_everything_typed_is_in_the_export(server: Server, new_person: NewPerson
             key: guesses[key] for key in typed
         }
         assert {row["annotator"] for row in rows.values()} == {"you"}
-    assert {row["strategy"] for row in rows.values()} == {"random", "margin", "uniform"}
+    assert {row["strategy"] for row in rows.values()} == {"typical", "margin", "uniform"}
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -215,7 +215,7 @@ def test_a_class_added_in_the_middle_can_be_used_at_once(shared: Server, new_per
     assert project.learner.prediction.probabilities[:, project.class_names.index("smudge")].max() > 0
     project.close()
     person.add_class("Smudge")
-    person.sees("The class 'Smudge' stands twice; name each class once.")
+    person.sees("'Smudge' differs from the class 'smudge' in case alone. Is it the same?")
     assert (person.n_saved, person.round) == (12, 2)
 
 

@@ -28,7 +28,12 @@ export function undoEvent(card) {
 }
 
 export function flagEvent(card, text, random) {
-  return { ...blank(card, "flag", `${card.q}!${random}`, null), text: text.slice(0, 500) };
+  return { ...blank(card, "flag", `${card.q}!${random}`, null), text: shortened(text) };
+}
+
+// Never half of a character that takes two units, which could not be stored.
+function shortened(text) {
+  return [...text].slice(0, 500).join("");
 }
 
 function blank(card, kind, id, of) {

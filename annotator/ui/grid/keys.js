@@ -27,7 +27,15 @@ export function repeats(command) {
 
 function undoOf(event) {
   const plain = !event.altKey && !event.shiftKey && event.ctrlKey !== event.metaKey;
-  return plain && event.key.toLowerCase() === "z" ? { do: "undo" } : null;
+  return plain && letterAt(event) === "z" ? { do: "undo" } : null;
+}
+
+// A key's sign in lower case; where that is a letter of another script, the Latin letter at its place, so that the keys
+// are the same on a Cyrillic, Greek or Hebrew layout.
+function letterAt(event) {
+  const place = /^Key([A-Z])$/.exec(event.code ?? "")?.[1];
+  const isForeign = /^[^\p{Script=Latin}]$/u.test(event.key) && /^\p{L}$/u.test(event.key);
+  return (place && isForeign ? place : event.key).toLowerCase();
 }
 
 function moveOf(event) {
@@ -52,15 +60,15 @@ function shiftedKeypad(event) {
 function answerOf(event, { byKey, many }) {
   if (many && event.key === "/") return { do: "find", text: "" };
   const digit = digitOf(event);
-  const key = digit ?? event.key.toLowerCase();
   const all = event.shiftKey || shiftedKeypad(event);
-  if (byKey.has(key)) return { do: "class", class: byKey.get(key), all };
+  const key = [digit ?? event.key.toLowerCase(), letterAt(event)].find((one) => byKey.has(one));
+  if (key !== undefined) return { do: "class", class: byKey.get(key), all };
   if (many && digit !== null && digit >= 1 && digit <= TOP) return { do: "top", place: digit - 1, all };
   return digit !== null && event.key === digit ? { do: "nothing" } : null;
 }
 
 function letterOf(event, { many }) {
-  const key = event.key.toLowerCase();
+  const key = letterAt(event);
   if (key === "enter" || key === " ") return { do: "accept", all: event.shiftKey };
   if (key === "backspace") return { do: "undo" };
   if (key === "escape") return { do: "escape" };

@@ -1,0 +1,22 @@
+"""Where a field starts, and when it starts anew.
+
+Streamlit keeps what a keyed widget held for as long as it is drawn, whatever `value=` or `index=` says by then. So a
+field that starts from something which can change (a folder, the settings of a project) is set here.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+
+def starts_from(key: str, value: object, basis: object = None) -> str:
+    """The widget's `key`, for a widget that is given no `value=` or `index=` beside it.
+
+    It holds `value` when it is first drawn, and again as soon as `basis` (without one: the value) is another than at
+    the last run. In between it holds what a person typed.
+    """
+    now, noted = value if basis is None else basis, f"{key}:starts-from"
+    if key not in st.session_state or st.session_state.get(noted) != now:
+        st.session_state[key] = value
+    st.session_state[noted] = now
+    return key

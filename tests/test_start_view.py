@@ -1,0 +1,179 @@
+"""The import form and the project of a tab as the script draws them: what is chosen now decides, whatever it is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from streamlit.testing.v1 import AppTest, app_test
+
+from annotator.project import Config, Project
+from annotator.ui import state
+from annotator.ui.bring import KNOWN
+from annotator.ui.server import PROJECTS, ROOT
+
+
+def import_form() -> None:
+    """The form as a script of its own; what it would create is noted."""
+    import streamlit as st
+
+    from annotator.ui import bring, state
+
+    chosen = bring.choose()
+    if chosen is not None:
+        bring.form(chosen, lambda config: st.session_state.__setitem__("created", config))
+    for _, message in state.notices():
+        st.error(message)
+
+
+def opened_project() -> None:
+    """The project that this tab shows."""
+    import streamlit as st
+
+    from annotator.ui import state
+
+    project = state.current()
+    st.text("none" if project is None else project.store.project_id)
+
+
+def settings() -> None:
+    """The settings of this tab's project."""
+    from annotator.ui import label, state
+
+    project = state.current()
+    assert project is not None
+    label._settings_popover(project, state.session(project))
+    label._key_form(project, state.session(project).class_names)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """Streamlit's test leaves its folder to the interpreter to find, and a script in the place of the main module."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+    app_test.TMP_DIR.cleanup()
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two folders named images, with other sub-folders each."""
+    for name in ("a/images/Cat", "a/images/Dog", "b/images/elm", "b/images/oak"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (8, 8), (40 * number, 9, 9)).save(tmp_path / name / f"{number}.png")
+    monkeypatch.setenv(ROOT, str(tmp_path))
+    monkeypatch.setenv(PROJECTS, str(tmp_path / "projects"))
+    return tmp_path
+
+
+@pytest.fixture
+def form(root: Path) -> AppTest:
+    return AppTest.from_function(import_form, default_timeout=30).run()
+
+
+def choose(form: AppTest, path: str) -> None:
+    form.selectbox(key="folder-path").set_value(path).run()
+
+
+def create(form: AppTest) -> Any:  # Any: Config, of the script's own import
+    form.button(key="create-folder").click().run()
+    return form.session_state["created"]
+
+
+def test_the_folder_that_is_chosen_now_gives_the_classes(form: AppTest) -> None:
+    """P1: after another folder of the same name was chosen before; its labels are known, its classes offered."""
+    choose(form, "a/images")
+    form.radio(key="folder-use").set_value(KNOWN).run()
+    assert form.text_area(key="folder-classes").value == "Cat\nDog"
+    choose(form, "b/images")
+    assert form.text_area(key="folder-classes").value == "elm\noak"
+    config = create(form)
+    assert (config.classes, config.initial) == (("elm", "oak"), "known")
+    assert not form.exception
+
+
+def test_what_was_typed_right_before_the_click_counts(form: AppTest) -> None:
+    """P1: the fields are read at the click; a form that was drawn for other images creates nothing."""
+    choose(form, "a/images")
+    form.text_area(key="folder-classes").set_value("x\ny")
+    assert create(form).classes == ("x", "y")
+    del form.session_state["created"]
+    form.selectbox(key="folder-path").set_value("b/images")
+    form.button(key="create-folder").click().run()
+    assert "created" not in form.session_state
+    assert "Other images were chosen" in form.error[0].value
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "x/" * 3000, "a\0b", "~nobody", "~", "/etc/passwd/x"])
+def test_any_path_may_be_typed(path: str, root: Path) -> None:
+    """S7, P9: too long, with NUL, another user's home, below a file: a sentence, never a traceback."""
+    form = AppTest.from_function(import_form, default_timeout=30)
+    form.session_state["folder-path"] = path
+    form.run()
+    assert len(form.error) == 1
+    assert not form.exception
+
+
+def test_only_ones_own_home_is_expanded(form: AppTest, root: Path) -> None:
+    """P9: a folder whose name begins with "~" is a folder."""
+    (root / "a" / "images").rename(root / "~root")
+    form.run()
+    assert "~root" in form.selectbox(key="folder-path").options
+    choose(form, "~root")
+    form.radio(key="folder-use").set_value(KNOWN).run()
+    assert create(form).source_parameters["path"] == str(root / "~root")
+
+
+# ---- which project
+
+
+@pytest.fixture
+def listed(root: Path) -> Iterator[Path]:
+    """The projects folder, with the project `h` in it, and another `h` elsewhere."""
+    config = Config(name="photos", source="digits", limit=20, encoder="pixels")
+    for folder in (root / "projects" / "h", root / "elsewhere" / "h"):
+        Project.create(folder, config).close()
+    before = set(state.opened().projects)
+    yield root / "projects"
+    for name in set(state.opened().projects) - before:
+        state.opened().projects.pop(name).close()
+
+
+def test_only_names_in_the_list_open(listed: Path) -> None:
+    """S3: a path elsewhere, an absolute one, a way round and a hidden folder are no projects."""
+    outside = str(listed.parent / "elsewhere" / "h")
+    (listed / ".hidden").symlink_to(outside)
+    for name in ("../elsewhere/h", outside, "h/../h", "h/", "./h", ".hidden", "", "x" * 5000, "a\0b"):
+        tab = AppTest.from_function(opened_project, default_timeout=30)
+        tab.query_params["project"] = name
+        tab.session_state["project"] = name
+        tab.run()
+        assert not tab.exception
+        assert [text.value for text in tab.text] == ["none"], name
+        assert state.opened().projects == {}
+
+
+def test_a_store_is_open_once(listed: Path) -> None:
+    """S3: a link in the list to a project in the list is that project."""
+    (listed / "also").symlink_to(listed / "h")
+    assert state.open_project("also") is state.open_project("h")
+
+
+def test_settings_start_from_what_holds_now(listed: Path) -> None:
+    """P1: somebody else has changed them since this tab drew them; what nobody touched is not changed back."""
+    tab = AppTest.from_function(settings, default_timeout=30)
+    tab.query_params["project"] = "h"
+    tab.run()
+    tab.selectbox(key="set-strategy").set_value("random").run()
+    state.open_project("h").change(batch_size=5, class_keys={"3": "x"})
+    tab.run()
+    held = tab.number_input(key="set-batch-size").value, tab.selectbox(key="set-strategy").value
+    assert held == (5, "entropy")
+    assert tab.text_input(key="class-key-3").value == "x"
+    assert not tab.exception
+    assert not tab.warning
