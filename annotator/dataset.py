@@ -20,12 +20,25 @@ from typing import Any
 import numpy as np
 
 from annotator import npy, registry
-from annotator.graph import REVISION, NeighborGraph, build_graph
+from annotator.errors import FeatureError
+from annotator.graph import REVISION, NeighborGraph, build_graph, centre_of, checked
 from annotator.ids import StoredIds
 from annotator.ingest import Ingested, building, ingest, open_ingested
 from annotator.originals import Originals
 from annotator.sources.arranged import arrange
-from annotator.types import Dataset, Encoder, HeldOut, ImageArray, ImageSource, IntArray, Report, SetAside, silent
+from annotator.types import (
+    Dataset,
+    Encoder,
+    FeatureArray,
+    FittedEncoder,
+    HeldOut,
+    ImageArray,
+    ImageSource,
+    IntArray,
+    Report,
+    SetAside,
+    silent,
+)
 
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
@@ -57,6 +70,8 @@ class Prepared:
     set_aside: tuple[SetAside, ...]
     flags: dict[str, str]
     n_ignored: int
+    left_out: tuple[str, ...] = ()
+    """Parts of the source that stand for nothing here, by name."""
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -107,7 +122,14 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         held_out=_open_held_out(folder, manifest),
     )
     return Prepared(
-        dataset, folder, tuple(manifest["class_names"]), pool.hashes, pool.set_aside, pool.flags, pool.n_ignored
+        dataset,
+        folder,
+        tuple(manifest["class_names"]),
+        pool.hashes,
+        pool.set_aside,
+        pool.flags,
+        pool.n_ignored,
+        pool.left_out,
     )
 
 
@@ -122,7 +144,7 @@ def _compute(
 ) -> None:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
     fitted = encoder.fit(pool.views, np.random.default_rng(recipe.seed), report)
-    features = fitted.encode(pool.views, report)
+    features = _encoded(fitted, pool.views, report)
     npy.save(folder / "features.npy", features)
     (folder / "encoder").mkdir()
     fitted.save(folder / "encoder")
@@ -131,7 +153,7 @@ def _compute(
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
-        npy.save(folder / "held_out.npy", fitted.encode(held_out.views, report))
+        npy.save(folder / "held_out.npy", _encoded(fitted, held_out.views, report))
         npy.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
     manifest = {
         "version": version,
@@ -141,6 +163,19 @@ def _compute(
         "class_names": list(source.class_names),
     }
     (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> FeatureArray:
+    """The features of images. Raises FeatureError (FEAT_...) where an encoder gives no usable row for each."""
+    features = np.asarray(fitted.encode(images, report))
+    try:
+        if len(features) != len(images):
+            message = f"There are {len(features):,} rows of features for {len(images):,} images."
+            raise FeatureError(message, "FEAT_SHAPE")
+        checked(features, centre_of(features))
+    except FeatureError as error:
+        raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
+    return features
 
 
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:

@@ -9,6 +9,10 @@ Two images are joined where either is among the other's `n_neighbors` nearest, w
 exp(-d_ij**2 / (s_i * s_j)), s_i being the distance from i to the last of its neighbours (Zelnik-Manor & Perona,
 "Self-tuning spectral clustering", NIPS 2004). The weight is the same seen from both ends, so the union of both
 directions is symmetric as it is.
+
+Features enter by `checked`, and nothing gets past it that single precision has no distances for: faiss would answer
+with row -1. Features far from zero beside their spread (years, timestamps) are moved to their middle in double
+precision first, for its inner products would cancel every digit.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from annotator import npy
+from annotator.errors import FeatureError
 from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMatrix, silent
 
 EXACT_UP_TO = 10_000
@@ -37,6 +43,12 @@ N_SAMPLED = 400
 FIRST_CELLS, MOST_CELLS = 8, 64
 POINTS_PER_CENTROID, TRAINING_TURNS = 48, 5
 INDEX_NAME = "index.faiss"
+LONGEST = 1e18
+"""Length of a row of features up to which squared distances stay within single precision."""
+FAR = 16.0
+"""Features whose middle is further from zero than so many times their spread are moved there."""
+N_FOR_CENTRE = 2000
+ROWS_CHECKED = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +65,8 @@ class NeighborGraph:
     """Share of true nearest neighbours that a sample of images found; 1 where every pair was compared."""
     index_file: Path | None = None
     """Where the inverted file of a loaded graph lies."""
+    centre: FloatArray | None = None
+    """(n_features,) what is taken from features before neighbours are looked up; None where zero is near enough."""
 
     @property
     def note(self) -> str:
@@ -61,11 +75,15 @@ class NeighborGraph:
         return f"{self.n_neighbors} neighbours of each image, {how}"
 
     def connect(self, features: FeatureArray) -> SparseMatrix:
-        """Weights of new images' nearest in the pool: (n, n_features) -> (n, n_images) csr_array float64."""
+        """Weights of new images' nearest in the pool: (n, n_features) -> (n, n_images) csr_array float64.
+
+        Raises FeatureError as `checked` does.
+        """
         if not len(features):
             return scipy.sparse.csr_array((0, len(self.features)))
+        checked(features, self.centre, self.features.shape[1])
         count = min(self.n_neighbors, len(self.features))
-        neighbors, squared = _nearest(self._index, self.features, features, count, silent)
+        neighbors, squared = _nearest(self._finder, self.features, features, count, silent)
         weights = _weights(squared, self._scales_of(neighbors, squared), self.scales[neighbors])
         return _matrix(weights, neighbors, len(self.features))
 
@@ -73,24 +91,26 @@ class NeighborGraph:
         """The graph with more images, (n_new, n_features), after those it has: they are joined to their nearest.
 
         Costs what is new. Images that were there keep their neighbours and scales among each other, so after many
-        more images than there were a graph built anew is the better one.
+        more images than there were a graph built anew is the better one. Raises FeatureError as `checked` does.
         """
         if not len(features):
             return self
+        checked(features, self.centre, self.features.shape[1])
         n_old, n_new = len(self.features), len(features)
-        complete = np.concatenate([self.features, np.asarray(features, dtype=np.float32)])
-        index = self._index_with(features)
+        complete = np.concatenate([self.features, np.asarray(features, dtype=self.features.dtype)])
+        finder = self._finder_with(features)
         rows = np.arange(n_old, n_old + n_new)
         count = min(self.n_neighbors, n_old + n_new - 1)
-        neighbors, squared = _nearest(index, complete, features, count, silent, rows)
+        neighbors, squared = _nearest(finder, complete, features, count, silent, rows)
         scales = np.concatenate([self.scales, _scales(np.sqrt(squared[:, -1]))])
         weights = _weights(squared, scales[rows], scales[neighbors])
         joined = _matrix(weights, neighbors, n_old + n_new)
         old = scipy.sparse.csr_array(self.affinity, copy=True)
         old.resize(n_old, n_old + n_new)
         directed = scipy.sparse.csr_array(scipy.sparse.vstack([old, joined]))
-        grown = NeighborGraph(complete, _symmetric(directed), scales, self.n_neighbors, self.recall)
-        grown.__dict__["_index"] = index  # what the cached property would make
+        affinity = _symmetric(directed)
+        grown = NeighborGraph(complete, affinity, scales, self.n_neighbors, self.recall, centre=self.centre)
+        grown.__dict__["_finder"] = finder  # what the cached property would make
         return grown
 
     def save(self, folder: Path) -> None:
@@ -102,10 +122,12 @@ class NeighborGraph:
         npy.save(folder / "scales.npy", self.scales)
         npy.save(folder / "n_neighbors.npy", np.array(self.n_neighbors))
         npy.save(folder / "recall.npy", np.array(self.recall))
+        if self.centre is not None:
+            npy.save(folder / "centre.npy", self.centre)
         if len(self.features) > EXACT_UP_TO:
             import faiss  # slow to load
 
-            faiss.write_index(self._index, str(folder / INDEX_NAME))
+            faiss.write_index(self._finder.index, str(folder / INDEX_NAME))
 
     @classmethod
     def load(cls, folder: Path, features: FeatureArray) -> NeighborGraph:
@@ -117,29 +139,33 @@ class NeighborGraph:
         shape = (len(features), len(features))
         affinity = scipy.sparse.csr_array((weights, neighbors, starts), shape=shape, copy=False)
         n_neighbors = int(np.load(folder / "n_neighbors.npy", allow_pickle=False))
-        # Graphs of earlier versions were exact throughout and had neither file.
-        kept = folder / "recall.npy"
-        recall = float(np.load(kept, allow_pickle=False)) if kept.exists() else 1.0
+        # Graphs of earlier versions were exact throughout and had none of these files.
+        recall, centre = (_kept(folder / f"{part}.npy") for part in ("recall", "centre"))
         index_file = folder / INDEX_NAME
-        return cls(features, affinity, scales, n_neighbors, recall, index_file if index_file.exists() else None)
+        return cls(
+            features, affinity, scales, n_neighbors, 1.0 if recall is None else float(recall),
+            index_file if index_file.exists() else None, centre,
+        )  # fmt: skip
 
     @cached_property
-    def _index(self) -> Any:  # faiss ships no types
+    def _finder(self) -> _Finder:
         if self.index_file is None:
-            return _build_index(self.features, self.n_neighbors)[0]
+            return _build_finder(self.features, self.n_neighbors, self.centre)[0]
         import faiss  # slow to load
 
         faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
-        return faiss.read_index(str(self.index_file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+        index = faiss.read_index(str(self.index_file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+        return _Finder(index, self.centre)
 
-    def _index_with(self, features: FeatureArray) -> Any:  # faiss ships no types
-        """A copy of the index with more images in it."""
+    def _finder_with(self, features: FeatureArray) -> _Finder:
+        """A copy of what finds neighbours with more images in it."""
         import faiss  # slow to load
 
         # One that is memory-mapped can be read again, but not cloned.
-        index = faiss.clone_index(self._index) if self.index_file is None else faiss.read_index(str(self.index_file))
-        index.add(np.ascontiguousarray(features, dtype=np.float32))
-        return index
+        is_mapped = self.index_file is not None
+        index = faiss.read_index(str(self.index_file)) if is_mapped else faiss.clone_index(self._finder.index)
+        index.add(from_centre(features, self.centre))
+        return _Finder(index, self.centre)
 
     def _scales_of(self, neighbors: IntArray, squared: FloatArray) -> FloatArray:
         """(n,) each new image's own scale; that of its copy in the pool where all its neighbours are copies."""
@@ -147,44 +173,131 @@ class NeighborGraph:
         return np.where(last > 0, last, self.scales[neighbors[:, 0]])
 
 
+def centre_of(features: NDArray[Any]) -> FloatArray | None:  # Any: float32 or float64
+    """(n, n_features) -> (n_features,) their middle where that is far from zero beside their spread, else None.
+
+    Of a sample of rows, by medians: a few rows that are far from all others move nothing.
+    """
+    rows = np.asarray(features[_sample(len(features), N_FOR_CENTRE)], dtype=np.float64)
+    if not rows.size:
+        return None
+    with np.errstate(all="ignore"):  # `checked` finds what is no number
+        middle: FloatArray = np.median(rows, axis=0)
+        spread = np.median(np.abs(rows - middle), axis=0)
+        is_far = bool(np.linalg.norm(middle) > FAR * np.linalg.norm(spread))
+    return middle if is_far else None
+
+
+def from_centre(features: NDArray[Any], centre: FloatArray | None) -> FeatureArray:  # Any: float32 or float64
+    """Features as single precision takes them, moved in double precision; what overflows is for `checked` to find."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = features if centre is None else features - centre
+        return np.ascontiguousarray(moved, dtype=np.float32)
+
+
+def checked(
+    features: NDArray[Any], centre: FloatArray | None = None, n_features: int | None = None
+) -> None:  # Any: as above
+    """Raises FeatureError where there is no distance to some row of (n, n_features) in single precision.
+
+    That is FEAT_SHAPE for another number of features than the pool has, FEAT_NOT_FINITE, and FEAT_TOO_LARGE.
+    """
+    if features.ndim != 2 or not features.shape[1] or (n_features or features.shape[1]) != features.shape[1]:
+        wanted = f"{n_features} columns, as the pool has" if n_features else "a column or more"
+        raise FeatureError(f"Features are rows with {wanted}; these have the shape {features.shape}.", "FEAT_SHAPE")
+    for start in range(0, len(features), ROWS_CHECKED):
+        rows = from_centre(features[start : start + ROWS_CHECKED], centre)
+        lengths = np.einsum("nd,nd->n", rows, rows)
+        wrong = np.flatnonzero(~(lengths <= LONGEST**2))
+        if wrong.size:
+            raise _unusable(features, start + int(wrong[0]))
+
+
+def _unusable(features: NDArray[Any], row: int) -> FeatureError:  # Any: float32 or float64
+    values = np.asarray(features[row], dtype=np.float64)
+    is_finite = bool(np.isfinite(values).all())
+    column = int(np.abs(values).argmax() if is_finite else np.flatnonzero(~np.isfinite(values))[0])
+    where = f"Feature {column} of row {row} (both counted from 0) is {values[column]:g}"
+    if is_finite:
+        return FeatureError(
+            f"{where}: too large for distances in single precision. Scale the features, or leave that row out.",
+            "FEAT_TOO_LARGE",
+        )
+    return FeatureError(
+        f"{where}, which is no distance from anything. Mend what makes the features.", "FEAT_NOT_FINITE"
+    )
+
+
 def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = silent) -> NeighborGraph:
     """(n_images, n_features) float32 -> its graph; the same features give the same graph, bit for bit.
 
     Copies (distance 0) have weight 1. An image whose neighbours are all copies takes the median scale of the others.
     A pool of up to `n_neighbors` images is joined completely. Memory at its peak: about 4 KB an image beside the
-    features, 10 neighbours each.
+    features, 10 neighbours each. Raises FeatureError as `checked` does.
     """
     n_images = len(features)
+    centre = centre_of(features)
+    checked(features, centre)
     count = min(n_neighbors, n_images - 1)
     if count < 1:
         empty = scipy.sparse.csr_array((n_images, n_images))
-        return NeighborGraph(features, empty, np.ones(n_images), n_neighbors)
-    index, recall = _build_index(features, count, report)
-    neighbors, squared = _nearest(index, features, features, count, report, np.arange(n_images))
+        return NeighborGraph(features, empty, np.ones(n_images), n_neighbors, centre=centre)
+    finder, recall = _build_finder(features, count, centre, report)
+    neighbors, squared = _nearest(finder, features, features, count, report, np.arange(n_images))
     scales = _scales(np.sqrt(squared[:, -1]))
     weights = _weights(squared, scales, scales[neighbors])
     affinity = _symmetric(_matrix(weights, neighbors, n_images))
-    graph = NeighborGraph(features, affinity, scales, n_neighbors, recall)
-    graph.__dict__["_index"] = index  # what the cached property would make
+    graph = NeighborGraph(features, affinity, scales, n_neighbors, recall, centre=centre)
+    graph.__dict__["_finder"] = finder  # what the cached property would make
     return graph
 
 
-def _build_index(features: FeatureArray, count: int, report: Report = silent) -> tuple[Any, float]:  # Any: of faiss
+@dataclass(frozen=True)
+class _Finder:
+    """An index of faiss, and what is taken from features before they go there."""
+
+    index: Any  # faiss ships no types
+    centre: FloatArray | None
+
+    @property
+    def is_exact(self) -> bool:
+        return not hasattr(self.index, "nprobe")
+
+    def find(self, queries: FeatureArray, pool: FeatureArray, wanted: int) -> IntArray:
+        """(n_queries, wanted) rows; from all of the pool where the index's cells hold too few.
+
+        Raises FeatureError (FEAT_UNUSABLE) where faiss knows of no neighbour: its -1 must not become a column.
+        """
+        import faiss  # slow to load
+
+        asked = from_centre(queries, self.centre)
+        found: IntArray = self.index.search(asked, wanted)[1]
+        short = np.flatnonzero(found[:, -1] < 0)
+        if short.size:
+            found[short] = faiss.knn(asked[short], from_centre(pool, self.centre), wanted)[1]
+        if found.min(initial=0) < 0:
+            raise FeatureError("No distance could be measured between some of the features: scale them.")
+        return found
+
+
+def _build_finder(
+    features: FeatureArray, count: int, centre: FloatArray | None, report: Report = silent
+) -> tuple[_Finder, float]:
     """What finds neighbours, and its recall."""
     import faiss  # slow to load, and a graph from the cache does without until new images come
 
     faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
-    points = np.ascontiguousarray(features, dtype=np.float32)
+    points = from_centre(features, centre)
     flat = faiss.IndexFlatL2(points.shape[1])
     if len(points) <= EXACT_UP_TO:
         flat.add(points)
-        return flat, 1.0
+        return _Finder(flat, centre), 1.0
     report("Parting the pool into cells", 0, len(points))
     index = faiss.IndexIVFFlat(flat, points.shape[1], int(2 * np.sqrt(len(points))))
     index.cp.max_points_per_centroid, index.cp.niter = POINTS_PER_CENTROID, TRAINING_TURNS
     index.train(points[_sample(len(points), index.nlist * POINTS_PER_CENTROID)])
     index.add(points)
-    return index, _widen(index, points, count)
+    return _Finder(index, centre), _widen(index, points, count)
 
 
 def _widen(index: Any, points: FeatureArray, count: int) -> float:  # Any: faiss ships no types
@@ -209,7 +322,7 @@ def _sample(n: int, size: int) -> IntArray:
 
 
 def _nearest(
-    index: Any,  # faiss ships no types
+    finder: _Finder,
     pool: FeatureArray,
     queries: FeatureArray,
     count: int,
@@ -222,13 +335,12 @@ def _nearest(
     """
     neighbors = np.empty((len(queries), count), dtype=np.int64)
     squared = np.empty((len(queries), count))
-    is_exact = not hasattr(index, "nprobe")
-    wanted = min(count + (SPARE if is_exact else SPARE_IN_CELLS), len(pool))
+    wanted = min(count + (SPARE if finder.is_exact else SPARE_IN_CELLS), len(pool))
     for start in range(0, len(queries), QUERIES_PER_CHUNK):
         chunk = slice(start, start + QUERIES_PER_CHUNK)
-        asked = np.ascontiguousarray(queries[chunk], dtype=np.float32)
-        found = _found(index, asked, pool, wanted)
-        distances = _squared_distances(asked, pool, found, np.float64 if is_exact else np.float32)
+        asked = queries[chunk]
+        found = finder.find(asked, pool, wanted)
+        distances = _squared_distances(asked, pool, found, np.float64 if finder.is_exact else np.float32)
         if own_rows is not None:
             distances[found == own_rows[chunk, None]] = np.inf
         order = np.lexsort((found, distances))[:, :count]
@@ -236,17 +348,6 @@ def _nearest(
         squared[chunk] = np.take_along_axis(distances, order, axis=1)
         report("Finding neighbours", min(chunk.stop, len(queries)), len(queries))
     return neighbors, squared
-
-
-def _found(index: Any, queries: FeatureArray, pool: FeatureArray, wanted: int) -> IntArray:  # Any: faiss
-    """(n_queries, wanted) rows as the index finds them; from all of the pool where its cells hold too few."""
-    import faiss  # slow to load
-
-    found: IntArray = index.search(queries, wanted)[1]
-    short = np.flatnonzero(found[:, -1] < 0)
-    if short.size:
-        found[short] = faiss.knn(queries[short], np.ascontiguousarray(pool, dtype=np.float32), wanted)[1]
-    return found
 
 
 def _squared_distances(queries: FeatureArray, pool: FeatureArray, found: IntArray, precision: type) -> FloatArray:
@@ -279,3 +380,7 @@ def _matrix(weights: FloatArray, neighbors: IntArray, n_columns: int) -> SparseM
     matrix = scipy.sparse.csr_array((weights.ravel(), columns, starts), shape=(n_rows, n_columns))
     matrix.sort_indices()
     return matrix
+
+
+def _kept(path: Path) -> NDArray[Any] | None:  # Any: whatever `save` kept
+    return np.load(path, allow_pickle=False) if path.exists() else None

@@ -15,13 +15,12 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import threading
 import time
 import uuid
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -57,8 +56,6 @@ CHUNK = 16
 CHUNK_BYTES = 32 << 20
 WORKER_BYTES = 4 << 30
 CHUNK_SECONDS = 120.0
-IMAGE_SECONDS = 10.0
-"""Of the processor, for one image; the largest that are allowed take half of it or less."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +84,8 @@ class Ingested:
     flags: dict[str, str]
     n_ignored: int
     views: ImageArray
+    left_out: tuple[str, ...] = ()
+    """Parts of the source that stand for nothing here, by name."""
 
     def thumbnail(self, row: int) -> Image.Image:
         """The card's picture: upright RGB, at most THUMBNAIL_SIDE px a side."""
@@ -131,6 +130,7 @@ def open_ingested(folder: Path) -> Ingested:
         manifest["flags"],
         manifest["n_ignored"],
         npy.load(folder / "views.npy"),
+        tuple(manifest.get("left_out", ())),
     )
 
 
@@ -220,7 +220,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
     _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
-    _write_manifest(folder, list(source.set_aside), {})
+    _write_manifest(folder, list(source.set_aside), {}, left_out=getattr(source, "left_out", ()))
 
 
 def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
@@ -266,8 +266,19 @@ def _raw_to_npy(raw: Path, target: Path, shape: tuple[int, ...]) -> None:
     raw.unlink()
 
 
-def _write_manifest(folder: Path, set_aside: list[SetAside], flags: dict[str, str], n_ignored: int = 0) -> None:
-    manifest = {"set_aside": [asdict(entry) for entry in set_aside], "n_ignored": n_ignored, "flags": flags}
+def _write_manifest(
+    folder: Path,
+    set_aside: list[SetAside],
+    flags: dict[str, str],
+    n_ignored: int = 0,
+    left_out: Sequence[str] = (),
+) -> None:
+    manifest = {
+        "set_aside": [asdict(entry) for entry in set_aside],
+        "n_ignored": n_ignored,
+        "flags": flags,
+        "left_out": list(left_out),
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -397,19 +408,7 @@ def _leave_with(parent: int) -> None:
 
 
 def _decode_all(contents: list[bytes]) -> list[Decoded]:
-    return [_decode_in_time(content) for content in contents]
-
-
-def _decode_in_time(content: bytes) -> Decoded:
-    """`_decode`, where the platform can within IMAGE_SECONDS: the signal ends the process, as a crash would."""
-    timer = getattr(signal, "setitimer", None)
-    if timer is None:
-        return _decode(content)
-    timer(signal.ITIMER_PROF, IMAGE_SECONDS)
-    try:
-        return _decode(content)
-    finally:
-        timer(signal.ITIMER_PROF, 0)
+    return [_decode(content) for content in contents]
 
 
 def _decode(content: bytes) -> Decoded:

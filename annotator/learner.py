@@ -8,13 +8,12 @@ Test images influence nothing but the figure printed for them; audit images are 
 from __future__ import annotations
 
 import copy
-import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,7 @@ class Measured:
     fit_seconds: float
     pool_entropy: float | None
     """Mean over the unlabeled images, in nats; None when all are labeled."""
-    measures: Mapping[str, Mapping[str, Any]]  # Any: JSON of metrics.Scores
+    measures: Mapping[str, Mapping[str, Any]]  # Any: JSON, metrics.Scores.to_record
     round: int = 0
     """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
 
@@ -62,6 +61,10 @@ class Measured:
     def accuracy(self) -> float | None:
         """The headline measure's accuracy, 0 to 1."""
         return self.measures[self.headline]["accuracy"] if self.headline else None
+
+    def scores(self, name: str) -> Scores:
+        """Every figure of this measure, one of those in `measures`."""
+        return Scores.from_record(self.measures[name])
 
 
 @dataclass(frozen=True)
@@ -222,11 +225,28 @@ class Learner:
         if last is not None and goes_on and last.config_version == self.config_version:
             steps = [point.trained_through for point in self._measured if point.config_version == self.config_version]
         elif goes_on:  # these labels were another model's: this one begins with the next fit
-            model, self._model = self._model, copy.deepcopy(self._model)
+            model, self._model = self._model, self._copy_of_model()
             fitted = self._fitted_through(steps[-1])
             self._model = model
             return fitted
-        return [self._fitted_through(through) for through in steps][-1]
+        for through in steps[:-1]:
+            self._follow(through)
+        return self._fitted_through(steps[-1])
+
+    def _follow(self, through: int) -> None:
+        """A step on the way to the last fit: some models can take it without the prediction, which nobody wants."""
+        labels, n_classes = self._training_labels(through), self._store.n_classes(through)
+        if (labels != UNLABELED).any() and hasattr(self._model, "follow"):
+            self._model.follow(self.dataset, labels, n_classes)
+        else:
+            self._fit(labels, n_classes)
+
+    def _copy_of_model(self) -> Model:
+        """The model alone: the dataset that it may hold on to stays shared, and on the disk where it is mapped."""
+        held_out = self.dataset.held_out
+        shared = [self.dataset, self.dataset.features, self.dataset.graph]
+        shared += [] if held_out is None else [held_out, held_out.features]
+        return copy.deepcopy(self._model, {id(value): value for value in shared})
 
     def _fitted_through(self, through: int) -> _Fitted:
         labels = self._training_labels(through)
@@ -279,7 +299,7 @@ class Learner:
         return labels
 
     def _as_record(self, measured: Measured) -> ModelRecord:
-        kept = asdict(measured)
+        kept = dict(vars(measured))
         keys = {key: kept.pop(key) for key in ("version", "trained_through", "config_version")}
         return ModelRecord(dataset_version=self.dataset.version, metrics=kept, **keys)
 
@@ -300,7 +320,7 @@ class Learner:
             pool_entropy=float(fitted.prediction.figures.of(row_entropy)[unlabeled].mean())
             if unlabeled.any()
             else None,
-            measures=json.loads(json.dumps({name: asdict(found) for name, found in scores.items()})),
+            measures={name: found.to_record() for name, found in scores.items()},
         )
 
     def _scores(self, fitted: _Fitted, through: int) -> dict[str, Scores]:
@@ -414,6 +434,8 @@ def _accuracy_clause(before: Measured | None, newest: Measured) -> str:
 def _measured(record: ModelRecord) -> Measured:
     known = {part.name for part in fields(Measured)}
     metrics = {key: value for key, value in record.metrics.items() if key in known}
+    # Records of earlier versions hold whole matrices; here all are alike.
+    metrics["measures"] = {name: Scores.from_record(found).to_record() for name, found in metrics["measures"].items()}
     return Measured(record.version, record.trained_through, record.config_version, **metrics)
 
 

@@ -6,9 +6,12 @@ belongs to: whoever prints a figure says on which images it was measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import sqrt
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +38,54 @@ class Scores:
     accuracy: float | None
     interval: tuple[float, float]
     """Wilson's 95 % interval of the accuracy."""
-    confusion: tuple[tuple[int, ...], ...]
-    """Rows = truth, columns = predicted."""
+    n_classes: int
+    pairs: tuple[tuple[int, int, int], ...]
+    """The confusion matrix: (truth, predicted, how many images) of every pair that occurs, ascending."""
     macro_f1: float
     """Mean over the classes that occur in truth or prediction."""
     weighted_f1: float
     """Mean weighted by support."""
-    per_class: tuple[ClassScores, ...]
+
+    @cached_property
+    def confusion(self) -> IntArray:
+        """Counts (n_classes, n_classes), rows = truth, columns = predicted."""
+        counts = np.zeros((self.n_classes, self.n_classes), dtype=np.int64)
+        if self.pairs:
+            truth, predicted, n_images = np.array(self.pairs, dtype=np.int64).T
+            counts[truth, predicted] = n_images
+        return counts
+
+    @cached_property
+    def per_class(self) -> tuple[ClassScores, ...]:
+        """Every class by its code."""
+        return _per_class(self.confusion)
+
+    def to_record(self) -> dict[str, Any]:  # Any: JSON
+        """As a model's record keeps it: what occurs, not a cell for each pair of classes."""
+        return {
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "n_classes": self.n_classes,
+            "pairs": [list(pair) for pair in self.pairs],
+            "macro_f1": self.macro_f1,
+            "weighted_f1": self.weighted_f1,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Scores:  # Any: JSON
+        """What `to_record` gave, of earlier versions too, which kept the whole matrix as `confusion`."""
+        cells = record.get("confusion")
+        pairs = record["pairs"] if cells is None else _pairs(np.array(cells, dtype=np.int64))
+        return cls(
+            n=record["n"],
+            accuracy=record["accuracy"],
+            interval=(record["interval"][0], record["interval"][1]),
+            n_classes=record["n_classes"] if cells is None else len(cells),
+            pairs=tuple((truth, predicted, n_images) for truth, predicted, n_images in pairs),
+            macro_f1=record["macro_f1"],
+            weighted_f1=record["weighted_f1"],
+        )
 
 
 @dataclass(frozen=True)
@@ -99,18 +143,24 @@ def score(truth: IntArray, predicted: IntArray, n_classes: int) -> Scores:
     """Every figure of a classification report, from two (n_images,) arrays of class codes."""
     counts = confusion(truth, predicted, n_classes)
     n, n_correct = int(counts.sum()), int(np.trace(counts))
-    per_class = _per_class(counts)
-    occurs = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    f1 = np.array([scores.f1 for scores in per_class])
+    predicted_as, support = counts.sum(axis=0), counts.sum(axis=1)
+    occurs = np.flatnonzero(predicted_as + support)
+    f1 = _ratio(2 * np.diag(counts), predicted_as + support)
     return Scores(
         n=n,
         accuracy=n_correct / n if n else None,
         interval=wilson(n_correct, n),
-        confusion=tuple(tuple(row) for row in counts.tolist()),
+        n_classes=n_classes,
+        pairs=_pairs(counts),
         macro_f1=float(f1[occurs].mean()) if n else 0.0,
-        weighted_f1=float(f1 @ counts.sum(axis=1)) / n if n else 0.0,
-        per_class=per_class,
+        weighted_f1=float(f1 @ support) / n if n else 0.0,
     )
+
+
+def most_mistaken(counts: IntArray, most: int) -> IntArray:
+    """(n_classes, n_classes) confusion -> codes, ascending, of at most so many classes: those in the most mistakes."""
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+    return np.sort(np.argsort(-mistakes, kind="stable")[:most])
 
 
 def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = 10) -> Calibration:
@@ -137,6 +187,11 @@ def row_entropy(probabilities: FloatArray) -> FloatArray:
     logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
     # 0.0 - x: a row without doubt has the entropy 0, not -0.
     return np.asarray(0.0 - (probabilities * logs).sum(axis=1))
+
+
+def _pairs(counts: IntArray) -> tuple[tuple[int, int, int], ...]:
+    truth, predicted = np.nonzero(counts)
+    return tuple(zip(truth.tolist(), predicted.tolist(), counts[truth, predicted].tolist(), strict=True))
 
 
 def _per_class(counts: IntArray) -> tuple[ClassScores, ...]:

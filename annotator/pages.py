@@ -8,8 +8,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from annotator import registry
+from annotator.errors import ConfigError
 from annotator.learner import Learner
 from annotator.store import Event, Question, Store
+from annotator.types import GivesReasons
 
 N_TOP = 5
 """How many of the most probable classes go with a card."""
@@ -34,6 +37,8 @@ class PageCard:
     top: tuple[int, ...]
     """Class ids, the most probable first; empty where the guess is hidden."""
     flag: str | None
+    reason: str
+    """Why it was picked, as its strategy says it of its score; empty where that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,19 @@ def _card(question: Question, learner: Learner, head: Event | None, flag: str | 
         entropy=question.guess_entropy if visible else None,
         top=_top(question, learner, row) if visible else (),
         flag=flag,
+        reason=reason_for(question.strategy, question.score),
     )
+
+
+def reason_for(strategy: str, score: float | None) -> str:
+    """Why a strategy picked an image of this stored score, in its own words; empty where it has none."""
+    if score is None:
+        return ""
+    try:
+        plugin = registry.load("strategy", strategy)
+    except ConfigError:  # a strategy that is no longer installed
+        return ""
+    return plugin.reason(score) if isinstance(plugin, GivesReasons) else ""
 
 
 def _top(question: Question, learner: Learner, row: int) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "sklearn-label-propagation": "annotator.models.sklearn_graph:DenseLabelPropagation",
         "encoder-classifier": "annotator.models.encoder_classifier:EncoderClassifier",
         "vote": "annotator.models.vote:Vote",
+        "kernel-ridge": "annotator.models.kernel_ridge:KernelRidge",
         "logistic-regression": "annotator.models.classifiers:LogisticRegression",
         "svc": "annotator.models.classifiers:SupportVectors",
         "knn": "annotator.models.classifiers:NearestNeighbors",
@@ -52,6 +53,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "margin": "annotator.strategies.uncertainty:Margin",
         "least-confidence": "annotator.strategies.uncertainty:LeastConfidence",
         "random": "annotator.strategies.random:Random",
+        "typical": "annotator.strategies.herding:Typical",
+        "herding": "annotator.strategies.herding:Herding",
+        "recommended": "annotator.strategies.herding:Recommended",
     },
     "exporter": {
         "csv": "annotator.exporters.tables:Csv",

@@ -24,7 +24,7 @@ from annotator.paths import name_of
 from annotator.store import OUTCOMES, Annotator, Deciding, Event, LabelClass, Question, Store
 from annotator.types import UNLABELED, Choice, IntArray, Pool, Prediction, QueryStrategy
 
-COLD_START = "random"
+COLD_START = "typical"
 """Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
 
 
@@ -377,9 +377,10 @@ class Session:
         strategy = self._strategy_name()
         round_number = self._store.last_round() + 1
         rng = self._rng(round_number)
-        choice = self._query(strategy, candidates, self.settings.batch_size - len(audit), rng)
+        pool = self._pool(candidates, np.setdiff1d(list(asked), self._learner.audit_rows).astype(np.int64))
+        choice = self._query(strategy, pool, self.settings.batch_size - len(audit), rng)
         places = [
-            self._question(int(row), round_number, "train", strategy, float(score))
+            self._question(int(row), round_number, "train", choice.strategy or strategy, float(score))
             for row, score in zip(choice.rows, choice.scores, strict=True)
         ]
         for row in audit:
@@ -399,21 +400,21 @@ class Session:
             for question, hides in zip(questions, hidden, strict=True)
         ]
 
-    def _query(self, strategy: str, candidates: IntArray, size: int, rng: np.random.Generator) -> Choice:
-        if size < 1 or not len(candidates):
+    def _query(self, strategy: str, pool: Pool, size: int, rng: np.random.Generator) -> Choice:
+        if size < 1 or not len(pool.candidates):
             return Choice(np.empty(0, dtype=np.int64), np.empty(0))
         parameters = self.settings.strategy_parameters if strategy == self.settings.strategy else {}
         plugin: QueryStrategy = registry.create("strategy", strategy, parameters)
-        return plugin.query(self._pool(candidates), size, rng)
+        return plugin.query(pool, size, rng)
 
-    def _pool(self, candidates: IntArray) -> Pool:
+    def _pool(self, candidates: IntArray, asked: IntArray) -> Pool:
         """What is known; an unfitted model's belief is not waited for, and only `COLD_START` is asked then."""
         learner = self._learner
         if learner.is_ready:
-            return Pool(learner.dataset, learner.labels, learner.prediction, candidates)
+            return Pool(learner.dataset, learner.labels, learner.prediction, candidates, asked)
         n_images = len(learner.dataset)
         nothing = Prediction(np.ones((n_images, 1)))
-        return Pool(learner.dataset, np.full(n_images, UNLABELED, dtype=np.int64), nothing, candidates)
+        return Pool(learner.dataset, np.full(n_images, UNLABELED, dtype=np.int64), nothing, candidates, asked)
 
     def _strategy_name(self) -> str:
         if not self._learner.is_ready:

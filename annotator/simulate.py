@@ -158,16 +158,16 @@ def figures(newest: Measured | None, names: Sequence[str]) -> dict[str, Any]:  #
     """Everything measured of one model version."""
     measures = newest.measures if newest else {}
     rest, test, audit = (measures.get(name) for name in ("rest", "test", "audit"))
-    best = measures[newest.headline] if newest and newest.headline else None
+    best = newest.scores(newest.headline) if newest and newest.headline else None
     return {
         "accuracy": rest["accuracy"] if rest else None,
-        "confusion": rest["confusion"] if rest else None,
+        "confusion": newest.scores("rest").confusion.tolist() if newest and rest else None,
         "accuracy_test": test["accuracy"] if test else None,
         "accuracy_audit": _with_interval(audit),
         "measured_on": newest.headline if newest else None,
-        "macro_f1": best["macro_f1"] if best else None,
-        "weighted_f1": best["weighted_f1"] if best else None,
-        "per_class": {names[entry["code"]]: entry for entry in best["per_class"]} if best else None,
+        "macro_f1": best.macro_f1 if best else None,
+        "weighted_f1": best.weighted_f1 if best else None,
+        "per_class": {names[entry.code]: vars(entry) for entry in best.per_class} if best else None,
         "pool_entropy": newest.pool_entropy if newest else None,
         "n_changed": newest.n_changed if newest else None,
         "fit_seconds": newest.fit_seconds if newest else None,

@@ -362,12 +362,11 @@ class Store:
 
     def configs(self) -> dict[int, dict[str, Any]]:  # Any: JSON
         """Every configuration there was, by version; of a damaged store as the log has them."""
-        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
-        known = {int(row["version"]): json.loads(row["config"]) for row in rows}
         if self.damage:
             with self._database.reading() as connection:
-                known |= verify.configs(connection, self.project_id)
-        return known
+                return verify.configs(connection, self.project_id)
+        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
+        return {int(row["version"]): json.loads(row["config"]) for row in rows}
 
     # ---- questions
 
@@ -609,7 +608,7 @@ class Store:
 
     def record_model(self, record: ModelRecord) -> None:
         """Store what a fit was trained on and what was measured; a version that is known stays."""
-        values = asdict(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
+        values = vars(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
         with self._database.writing() as connection:
             known = select(schema.models.c.version).where(schema.models.c.version == record.version)
             if connection.execute(known).first() is None:

@@ -212,6 +212,8 @@ class Pool:
     prediction: Prediction
     candidates: IntArray
     """Rows that may be asked about, ascending."""
+    asked: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows that were asked about before, answered or not; the audit slice, which teaches nothing, is left out."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,8 @@ class Choice:
 
     rows: IntArray
     scores: FloatArray
+    strategy: str | None = None
+    """Which strategy chose, where one hands over to another; None = the one that was asked."""
 
 
 class QueryStrategy(Protocol):
@@ -227,3 +231,12 @@ class QueryStrategy(Protocol):
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
         """At most `batch_size` of `pool.candidates`; fewer only where there are fewer."""
+
+
+@runtime_checkable
+class GivesReasons(Protocol):
+    """A strategy whose scores can be said in words: an optional ability, asked of the class."""
+
+    @staticmethod
+    def reason(score: float) -> str:
+        """Why an image of this score was picked, for its card: "stands for 340 others"."""

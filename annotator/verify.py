@@ -131,11 +131,14 @@ def class_names(connection: Connection, project_id: str) -> list[str]:
 
 def configs(connection: Connection, project_id: str) -> dict[int, dict[str, Any]]:  # Any: JSON
     """Configurations by version as the log has them, for a project whose table of them may be wrong."""
-    event = schema.events
+    table, event = schema.configs, schema.events
+    rows = connection.execute(select(table).where(table.c.project_id == project_id)).mappings().fetchall()
+    known = {int(row["version"]): _parsed(row["config"]) for row in rows}
     stored = select(event.c.payload).where(event.c.project_id == project_id, event.c.kind == "config")
-    rows = connection.execute(stored.order_by(event.c.seq)).mappings().fetchall()
-    payloads = [payload for payload in map(_payload, rows) if {"version", "config"} <= set(payload)]
-    return {int(payload["version"]): payload["config"] for payload in payloads}
+    for row in connection.execute(stored.order_by(event.c.seq)).mappings().fetchall():
+        payload = _payload(row)
+        known |= {int(payload["version"]): payload["config"]} if {"version", "config"} <= set(payload) else {}
+    return {version: config for version, config in sorted(known.items()) if isinstance(config, dict)}
 
 
 # ---- the quick form
@@ -205,7 +208,7 @@ def _configs(connection: Connection, project_id: str) -> Iterator[str]:
 
 
 def _same_config(row: Row, event: Row) -> bool:
-    return bool(row["seq"] == event["seq"] and canonical_json(_payload(event).get("config")) == row["config"])
+    return row["seq"] == event["seq"] and _parsed(row["config"]) == _payload(event).get("config")
 
 
 # ---- the whole form
@@ -320,11 +323,15 @@ def _by_id(
 
 def _payload(event: Row) -> dict[str, Any]:  # Any: JSON
     """What an event carries; empty where that is damaged."""
-    try:
-        payload = json.loads(event["payload"])
-    except (ValueError, TypeError):
-        return {}
+    payload = _parsed(event["payload"])
     return payload if isinstance(payload, dict) else {}
+
+
+def _parsed(text: Any) -> Any:  # Any: what stands in a column of text; JSON
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError):
+        return None
 
 
 def _column(connection: Connection, column: Any, project_id: str) -> Iterable[Any]:  # Any: SQLAlchemy's column

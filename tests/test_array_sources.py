@@ -11,6 +11,7 @@ import struct
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +24,9 @@ from typer.testing import CliRunner
 
 from annotator import images, registry
 from annotator.cli import app
+from annotator.dataset import Recipe, prepare
 from annotator.errors import ConfigError, SourceError
+from annotator.exporters.rows import Export, ExportRow
 from annotator.paths import assets
 from annotator.sources.arrays import KEYS, Arrays
 from annotator.sources.download import FASHION_MNIST, download
@@ -31,6 +34,7 @@ from annotator.sources.fashion_mnist import CLASS_NAMES, FashionMnist, fetched_f
 from annotator.sources.idx import Idx
 from annotator.sources.rows import MAX_IMAGES, MAX_VALUES
 from annotator.types import ImageSource
+from tests.builders import tiny_dataset
 
 Values = np.ndarray[Any, Any]
 
@@ -154,6 +158,50 @@ def test_keys_that_leave_a_doubt_are_refused(tmp_path: Path, keys: tuple[str, ..
     assert code == "NPZ_KEYS"
     assert all(repr(key) in message for key in keys)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["set.npz"]
+
+
+def exported(folder: Path) -> str:
+    """The .npz of a project of three classes: two people on one image, one skip, one prediction."""
+    dataset = tiny_dataset(4)
+    plain = ExportRow(
+        "", "b", 1, "you", 1, "train", "margin", 0.5, "a", 0.7, True, "2025", "label", None, "e", 0, 9, "?"
+    )
+    rows = (
+        replace(plain, row=0),
+        replace(plain, row=0, annotator="me", class_name="c", class_id=2),
+        replace(plain, row=1, class_name=None, class_id=None, outcome="skip"),
+        replace(plain, row=3, outcome="predicted", probability=0.9),
+    )
+    export = Export("tiny", ("a", "b", "c"), rows, lambda row: dataset.open_image(row, 0), dataset.images)
+    registry.create("exporter", "npz").write(export, folder / "labels.npz")
+    return str(folder / "labels.npz")
+
+
+def test_our_own_export_is_a_source(tmp_path: Path) -> None:
+    """P22: its images and what people labeled are read; what the model predicted is no known label."""
+    source = Arrays(exported(tmp_path))
+    np.testing.assert_array_equal(source.array, tiny_dataset(4).images[[0, 0, 1, 3]])
+    assert source.class_names == ("a", "b", "c")
+    assert source.truth is not None
+    assert source.truth.tolist() == [1, 2, -1, -1]
+    assert {"image_ids", "annotators", "outcomes", "comments", "manifest"} <= set(source.left_out)
+    assert not {"images", "labels", "class_names"} & set(source.left_out)
+
+
+def test_an_export_with_broken_outcomes_is_refused(tmp_path: Path) -> None:
+    """P22: without them nobody knows which labels are people's."""
+    arrays = {"x": pixels(2, 8, 8), "y": np.array([0, 1]), "event_ids": np.array(["", ""])}
+    for outcomes in (np.array(["label"]), np.array([1, 2]), np.array(["label"] * 3)):
+        assert npz_code(tmp_path, **arrays, outcomes=outcomes) == "NPZ_LABEL"
+    assert npz_code(tmp_path, **arrays, outcomes=np.array([None, 1], dtype=object)) == "NPZ_PICKLE"
+
+
+def test_extra_keys_are_named_and_left_out(tmp_path: Path) -> None:
+    """P22: where the labels are there; a project keeps their names, in another order too."""
+    path = saved(tmp_path, x=pixels(9, 8, 8), y=np.arange(9) % 2, scores=np.zeros(3), ids=np.arange(9))
+    assert Arrays(path).left_out == ("scores", "ids")
+    prepared = prepare(Recipe("arrays", {"path": path}, order_seed=1, encoder="pixels", n_neighbors=2), tmp_path / "c")
+    assert prepared.left_out == ("scores", "ids")
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
@@ -407,6 +455,20 @@ def test_names_give_text_its_codes(tmp_path: Path) -> None:
     assert truth(tmp_path, np.array(["b", "a", ""]), class_names=np.array(["c", "b", "a"])) == [1, 2, -1]
 
 
+def beyond_unicode(dtype: str) -> Values:
+    """S7: four texts, one with a character that there is not."""
+    values = np.zeros(4, dtype=dtype)
+    values.view(f"{dtype[0]}u4")[0] = 0x7FFFFFFF
+    return values
+
+
+def test_names_beyond_unicode_are_refused(tmp_path: Path) -> None:
+    """S7: as class names too."""
+    parts = {"x": pixels(4, 8, 8), "y": np.arange(4)}
+    assert npz_code(tmp_path, **parts, class_names=beyond_unicode("<U1")) == "NPZ_LABEL"
+    assert npz_code(tmp_path, **parts, class_names=beyond_unicode(">U3")) == "NPZ_LABEL"
+
+
 @pytest.mark.parametrize(
     "labels",
     [
@@ -422,6 +484,9 @@ def test_names_give_text_its_codes(tmp_path: Path) -> None:
         np.array(3),
         np.array([b"\xff", b"a", b"a", b"a"]),
         np.array(["\ud800", "a", "a", "a"]),
+        beyond_unicode("<U1"),
+        beyond_unicode(">U1"),
+        beyond_unicode("<U2"),
     ],
 )
 def test_labels_without_a_meaning_are_refused(tmp_path: Path, labels: Values) -> None:

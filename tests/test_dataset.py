@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator import dataset as dataset_module
-from annotator import npy
+from annotator import npy, registry
 from annotator.dataset import Prepared, Recipe, _Hexadecimal, _json_pieces, open_prepared, prepare
+from annotator.errors import FeatureError
 from annotator.ids import StoredIds
 from annotator.ingest import first_of_equal
 from annotator.project import Config, Project
 from annotator.simulate import answer_batch, oracle_of
+from annotator.types import FeatureArray, ImageArray, Report, silent
 
 PINNED = "e6631780b14b06b3c4d6445e78f27885e17eca4f58fc66ec97284cc7616117af"
 """The version of `recipe` as projects have it on their disks."""
@@ -142,3 +144,47 @@ def test_a_project_goes_on_on_images_of_an_earlier_version(projects: Path) -> No
     assert asdict(again.config) == asdict(config)
     project.close()
     again.close()
+
+
+class Brokenly:
+    """An encoder whose pool, or whose test images, come out wrong."""
+
+    version = "brokenly-1"
+
+    def __init__(self, value: float = 0.0, held_out: bool = False, rows: int = 0) -> None:
+        self.value, self.held_out, self.rows = value, held_out, rows
+
+    def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> Brokenly:
+        return self
+
+    def encode(self, images: ImageArray, report: Report = silent) -> FeatureArray:
+        features = images.reshape(len(images), -1).astype(np.float32)
+        if self.held_out == (len(images) == 3):
+            features[1, 4] = self.value
+            return features[self.rows :]
+        return features
+
+    def save(self, folder: Path) -> None:
+        """Nothing was learned."""
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"value": np.inf}, "FEAT_NOT_FINITE"),
+        ({"value": np.nan}, "FEAT_NOT_FINITE"),
+        ({"value": 1e20}, "FEAT_TOO_LARGE"),
+        ({"rows": 1}, "FEAT_SHAPE"),
+    ],
+)
+def test_an_encoder_that_gives_no_features_is_named(
+    wrong: dict[str, float], code: str, held_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P4: of the pool or of the test images; nothing is kept of it."""
+    monkeypatch.setitem(registry.BUILT_IN["encoder"], "brokenly", f"{__name__}:Brokenly")
+    made = replace(recipe(tmp_path), encoder="brokenly", encoder_parameters=wrong | {"held_out": held_out})
+    with pytest.raises(FeatureError, match="encoder brokenly-1 cannot be used") as raised:
+        prepare(made, tmp_path / "cache")
+    assert raised.value.code == code
+    assert not list((tmp_path / "cache").glob("dataset-*/dataset.json"))

@@ -144,6 +144,14 @@ def test_the_projection_is_scikit_learns_pca(n: int) -> None:
     assert (projection.components.max(axis=0) == np.abs(projection.components).max(axis=0)).all()
 
 
+def test_vectors_far_from_zero_are_projected_as_they_would_be_near_it() -> None:
+    """P11: in double precision the mean is kept in it, not rounded to a number some thousands away."""
+    vectors = np.random.default_rng(2).normal(size=(50, 8))
+    near, far = fit_projection(vectors, 3), fit_projection(vectors + 1.7e12, 3)
+    np.testing.assert_allclose(far.apply(vectors + 1.7e12), near.apply(vectors), atol=1e-2)
+    assert fit_projection(vectors.astype(np.float32), 3).mean.dtype == np.float32
+
+
 def test_a_projection_is_fitted_on_a_sample_of_a_large_pool() -> None:
     """At most 10,000 rows, ascending, each once, by the generator given; a smaller pool is used whole."""
     rows = sample_rows(50_000, rng())

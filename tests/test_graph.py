@@ -10,9 +10,9 @@ import scipy.sparse.csgraph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotator.errors import Cancelled
-from annotator.graph import EXACT_UP_TO, GOOD_RECALL, MIN_WEIGHT, NeighborGraph, build_graph
-from annotator.types import FeatureArray, FloatArray
+from annotator.errors import Cancelled, FeatureError
+from annotator.graph import EXACT_UP_TO, GOOD_RECALL, MIN_WEIGHT, NeighborGraph, build_graph, centre_of
+from annotator.types import FeatureArray, FloatArray, SparseMatrix
 
 
 def features(n: int, n_features: int = 6, seed: int = 0) -> FeatureArray:
@@ -254,3 +254,96 @@ def test_appending_may_go_on() -> None:
         grown = grown.appended(points[start : start + 2])
     assert grown.affinity.shape == (50, 50)
     assert grown.connect(points[[49]])[0, 49] == 1.0
+
+
+# ---- features that are no numbers, too large, or far from zero
+
+UNUSABLE = [
+    (2e19, "FEAT_TOO_LARGE"),
+    (1e20, "FEAT_TOO_LARGE"),
+    (-3.4e38, "FEAT_TOO_LARGE"),
+    (1e300, "FEAT_TOO_LARGE"),
+    (np.inf, "FEAT_NOT_FINITE"),
+    (-np.inf, "FEAT_NOT_FINITE"),
+    (np.nan, "FEAT_NOT_FINITE"),
+]
+
+
+def with_one(value: float, n: int = 40) -> FloatArray:
+    """Row 7 has it as its feature 2, in double precision where single has no room for it."""
+    points = features(n).astype(np.float64)
+    points[7, 2] = value
+    return points if abs(value) == 1e300 else points.astype(np.float32)
+
+
+@pytest.mark.parametrize(("value", "code"), UNUSABLE)
+@pytest.mark.parametrize("way", ["build", "connect", "append"])
+def test_features_without_distances_are_refused(value: float, code: str, way: str) -> None:
+    """P4: one such number and faiss answers row -1, which a sparse matrix writes before its memory."""
+    points = with_one(value)
+    ways = {
+        "build": lambda: build_graph(points, 5),
+        "connect": lambda: build_graph(features(30), 5).connect(points),
+        "append": lambda: build_graph(features(30), 5).appended(points),
+    }
+    with pytest.raises(FeatureError, match=r"Feature 2 of row \d") as raised:
+        ways[way]()
+    assert raised.value.code == code
+    assert isinstance(raised.value, ValueError)
+
+
+def test_an_image_alone_is_looked_at_too() -> None:
+    """P4: a pool of one has no edge; a number that is none is told all the same, not when the next image comes."""
+    with pytest.raises(FeatureError, match="Feature 2 of row 0"):
+        build_graph(with_one(np.inf)[7:8], 5)
+
+
+def test_features_of_another_length_are_refused() -> None:
+    """P4: faiss would read past the end of what it is given, or stop with an assertion."""
+    graph = build_graph(features(30), 5)
+    for wrong in (features(4, 5), features(4, 7), features(4)[:, 0]):
+        for ask in (graph.connect, graph.appended):
+            with pytest.raises(FeatureError, match="rows with 6 columns") as raised:
+                ask(wrong)
+            assert raised.value.code == "FEAT_SHAPE"
+    with pytest.raises(FeatureError, match="a column or more"):
+        build_graph(features(30, 0), 5)
+
+
+def test_the_largest_features_that_are_accepted_have_the_right_graph() -> None:
+    """P4: up to the stated length neighbours are those of double precision."""
+    points = features(60)
+    huge = points * np.float32(2.0**57)
+    assert np.linalg.norm(huge, axis=1).max() < 1e18
+    np.testing.assert_array_equal(build_graph(huge, 5).affinity.indices, build_graph(points, 5).affinity.indices)
+
+
+@pytest.mark.parametrize("n", [300, EXACT_UP_TO + 200])
+def test_an_offset_changes_no_neighbour(n: int, tmp_path: Path) -> None:
+    """P11: far from zero faiss's inner products cancel every digit; also loaded again, for new and appended images."""
+    points = np.round(features(n) * 64) / np.float32(64)  # what single precision still holds beside the offset
+    far = points + np.float32(65_536)
+    graph, moved = build_graph(points[:-20], 5), build_graph(far[:-20], 5)
+    assert graph.centre is None
+    assert _shared(moved.affinity, graph.affinity) > 0.99
+    moved.save(tmp_path)
+    for later in (moved, NeighborGraph.load(tmp_path, far[:-20])):
+        assert _shared(later.connect(far[-20:]), graph.connect(points[-20:])) > 0.99
+        assert _shared(later.appended(far[-20:]).affinity, graph.appended(points[-20:]).affinity) > 0.99
+
+
+def _shared(found: SparseMatrix, expected: SparseMatrix) -> float:
+    """Share of the expected edges that were found with the same weight, to 1e-6."""
+    same = abs(found - expected) > 1e-6
+    return 1 - float(same.nnz) / float(expected.nnz)
+
+
+def test_rows_far_from_the_rest_do_not_move_the_centre() -> None:
+    """P11: one row at zero in a pool of timestamps; its neighbours are as near as they were."""
+    points = features(200).astype(np.float64) + 1.7e9
+    points[11] = 0
+    centre = centre_of(points)
+    assert centre is not None
+    assert np.abs(centre - 1.7e9).max() < 1
+    assert centre_of(features(200)) is None
+    assert centre_of(features(0)) is None

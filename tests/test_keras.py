@@ -22,8 +22,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator import registry
-from annotator.dataset import Prepared, Recipe, open_prepared
+from annotator import npy, registry
+from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.encoders import stored
 from annotator.encoders.autoencoder import HISTORY, MIN_IMAGES, WEIGHTS, Autoencoder, flatten, input_shape, widths
 from annotator.encoders.dense import DenseLayers
@@ -302,6 +302,23 @@ def test_a_mapped_array_is_its_own_file_and_a_part_of_it_is_not(tmp_path: Path) 
         assert path.parent == tmp_path / "copies"
         assert stored.path_of(array, tmp_path / "copies") == path
         assert np.array_equal(np.load(path), array)
+
+
+def test_what_the_cache_opens_is_its_own_file(tmp_path: Path) -> None:
+    """R4: pool and features as the app opens them are mapped by the child, not copied for it."""
+    images = np.arange(12 * 8 * 8, dtype=np.uint8).reshape(12, 8, 8)
+    np.savez(tmp_path / "images.npz", images=images)
+    recipe = Recipe("arrays", {"path": str(tmp_path / "images.npz")}, encoder="pixels", n_neighbors=3)
+    prepare(recipe, tmp_path / "cache")
+    dataset = prepare(recipe, tmp_path / "cache").dataset
+    for array in (dataset.images, dataset.features):
+        path = stored.path_of(array, tmp_path / "copies")
+        assert path.is_relative_to(tmp_path / "cache")
+        assert np.array_equal(npy.load(path), array)
+        assert stored.path_of(array[1:], tmp_path / "copies").parent == tmp_path / "copies"
+    changed = np.load(stored.path_of(dataset.features, tmp_path), mmap_mode="c")
+    changed[0] = 7
+    assert np.array_equal(np.load(stored.path_of(np.asarray(changed), tmp_path / "copies")), changed)
 
 
 # ---- the classifier

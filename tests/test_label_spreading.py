@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -15,16 +17,21 @@ import sklearn.semi_supervised
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits, make_blobs
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.utils.estimator_checks import check_estimator
 
 from annotator.graph import build_graph
-from annotator.models import diffusion, push
+from annotator.models import diffusion, label_spreading, push
 from annotator.models.diffusion import FAINT
 from annotator.models.label_spreading import LabelPropagation, LabelSpreading
 from annotator.strategies.uncertainty import entropy, margin, top_k
 from annotator.types import FloatArray, IntArray, SparseMatrix
 
 ESTIMATORS = [LabelSpreading(), LabelSpreading(push_from=0), LabelPropagation()]
+WITH_KERNELS = [
+    estimator(kernel=kernel) for estimator in (LabelSpreading, LabelPropagation) for kernel in ("rbf", "knn")
+]
 NEEDS_A_SETTING = "check_array_api_input"  # runs only where SCIPY_ARRAY_API is set; the estimators claim no support
 WEIGHTS = [1e-6, 1e-3, 0.1, 0.4, 0.77, 1.0]
 
@@ -75,7 +82,7 @@ def converged(estimator: Any) -> Any:  # Any: scikit-learn ships no types
 # ---- scikit-learn
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=["scratch", "push", "propagation"])
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, *WITH_KERNELS], ids=str)
 def test_scikit_learns_checks_pass(estimator: LabelSpreading) -> None:
     """Every one of them: cloning, pickling, names of columns, shapes, strange input, determinism."""
     results = check_estimator(estimator, on_skip=None)
@@ -103,6 +110,154 @@ def test_propagation_agrees_with_scikit_learn(n: int) -> None:
     found = LabelPropagation(affinity="precomputed").fit(weights, labels)
     np.testing.assert_allclose(found.label_distributions_, expected.label_distributions_, atol=1e-4)
     np.testing.assert_array_equal(found.transduction_, expected.transduction_)
+
+
+SAME_PARAMETERS = [
+    {"kernel": "rbf"},
+    {"gamma": 5.0},
+    {"kernel": "rbf", "gamma": 1.0, "max_iter": 3},
+    {"kernel": "knn"},
+    {"kernel": "knn", "n_neighbors": 12, "tol": 1e-9, "max_iter": 500},
+    {"kernel": lambda left, right: rbf_kernel(left, right, gamma=2)},
+    {"kernel": lambda left, right: scipy.sparse.csr_matrix(rbf_kernel(left, right, gamma=2))},
+]
+
+
+@pytest.mark.parametrize("name", ["LabelSpreading", "LabelPropagation"])
+@pytest.mark.parametrize("parameters", SAME_PARAMETERS, ids=str)
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_matrix, scipy.sparse.csc_array])
+def test_with_scikit_learns_kernels_the_answers_are_scikit_learns(
+    name: str, parameters: dict[str, Any], kind: Callable[[FloatArray], Any]
+) -> None:
+    """Converged or ended early, of dense and sparse samples, of the pool and outside it; and after an update."""
+    points, truth = make_blobs(120, 5, centers=3, cluster_std=0.4, center_box=(-1, 1), random_state=6)
+    labels, new = np.where(np.arange(120) < 30, truth, -1), kind(points[100:] + 0.1)
+    theirs, ours = (getattr(module, name)(**parameters) for module in (sklearn.semi_supervised, label_spreading))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        expected = theirs.fit(kind(points), labels)
+        n_told = len(told)
+        ours.fit(kind(points), np.where(np.arange(120) < 10, truth, -1)).update(labels)
+    assert bool(n_told) == any(issubclass(warning.category, ConvergenceWarning) for warning in told[n_told:])
+    np.testing.assert_allclose(ours.label_distributions_, expected.label_distributions_, atol=1e-12)
+    np.testing.assert_array_equal(ours.transduction_, expected.transduction_)
+    np.testing.assert_array_equal(ours.predict(new), expected.predict(new))
+    np.testing.assert_allclose(ours.predict_proba(new), expected.predict_proba(new), atol=1e-12)
+    assert ours.n_iter_ == expected.n_iter_
+    assert ours.X_.shape == expected.X_.shape
+    assert ours.n_features_in_ == 5
+
+
+def test_what_scikit_learn_takes_ours_take() -> None:
+    """Its parameters by its names and in its order; the kernel is the only one without a name."""
+    for name in ("LabelSpreading", "LabelPropagation"):
+        theirs, ours = (
+            inspect.signature(getattr(module, name).__init__).parameters
+            for module in (sklearn.semi_supervised, label_spreading)
+        )
+        assert [key for key in ours if key in theirs] == list(theirs)
+        assert all(ours[key].kind == theirs[key].kind for key in theirs)
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_array, scipy.sparse.csc_matrix])
+def test_sparse_samples_have_the_graph_of_dense_ones(kind: Callable[[FloatArray], Any]) -> None:
+    """Also outside the pool."""
+    points, truth = make_blobs(80, 5, centers=3, cluster_std=4, random_state=7)
+    labels = np.where(np.arange(80) < 12, truth, -1)
+    for estimator in ESTIMATORS:
+        expected = estimator.fit(points, labels).predict_proba(points + 0.1)
+        np.testing.assert_allclose(estimator.fit(kind(points), labels).predict_proba(kind(points + 0.1)), expected)
+
+
+@pytest.mark.parametrize("max_iter", [1, 30])
+@pytest.mark.parametrize("tol", [0.0, 1e-3, 5.0])
+def test_the_graph_is_solved_to_the_end_whatever_ends_scikit_learn(max_iter: int, tol: float) -> None:
+    """A program's `max_iter` and `tol` are taken; no probability is further off than a thousandth."""
+    points, truth = make_blobs(80, 5, centers=3, cluster_std=4, random_state=7)
+    labels = np.where(np.arange(80) < 12, truth, -1)
+    for make in (LabelSpreading, LabelPropagation):
+        expected = make().fit(points, labels).label_distributions_
+        found = make(max_iter=max_iter, tol=tol).fit(points, labels).label_distributions_
+        np.testing.assert_allclose(found, expected, atol=1e-3 if tol <= 1e-3 else 0.1)
+
+
+def test_weights_are_precomputed_or_made() -> None:
+    """A kernel beside precomputed weights would be left out silently; cross-validation takes rows and columns."""
+    for wrong in ({"kernel": "knn"}, {"gamma": 2.0}):
+        with pytest.raises(ValueError, match="not both"):
+            spreading(**wrong).fit(chain(4), labels_of(4, {0: 1}))
+    assert spreading().__sklearn_tags__().input_tags.pairwise
+
+
+# ---- features far from zero, without distances; weights that rounding spoiled
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, *WITH_KERNELS], ids=str)
+@pytest.mark.parametrize("value", [2e19, 1e20, -3.4e38, 1e300])
+def test_features_that_single_precision_cannot_hold_end_no_program(estimator: LabelSpreading, value: float) -> None:
+    """P4: a ValueError or an answer, in fit and predict; it was a heap that broke and an interpreter that aborted."""
+    points, truth = make_blobs(60, 4, centers=2, random_state=3)
+    labels = np.where(np.arange(60) < 10, truth, -1)
+    spoiled = points.copy()
+    spoiled[17, 2] = value
+    for ask in (
+        lambda: estimator.fit(spoiled, labels).label_distributions_,
+        lambda: estimator.fit(points, labels).predict_proba(spoiled),
+    ):
+        try:
+            found = ask()
+        except ValueError as error:
+            assert "Scale the features" in str(error)
+        else:
+            assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, *WITH_KERNELS], ids=str)
+@pytest.mark.parametrize("offset", [1.7e9, -3e12])
+def test_an_offset_of_the_features_changes_nothing(estimator: LabelSpreading, offset: float) -> None:
+    """P11: timestamps, say; the fit and samples outside it are as without the offset, to what the digits hold."""
+    points, truth = make_blobs(150, 4, centers=3, random_state=4)
+    points = np.round(points * 256) / 256
+    labels, new = np.where(np.arange(150) < 15, truth, -1), points[50:] + 0.25
+    expected = estimator.fit(points, labels).predict_proba(new)
+    found = estimator.fit(points + offset, labels)
+    assert found.score(points[15:] + offset, truth[15:]) > 0.9
+    np.testing.assert_allclose(found.predict_proba(new + offset), expected, atol=1e-3)
+
+
+def test_weights_are_symmetric_but_for_rounding() -> None:
+    """P16: `rbf_kernel` differs by 4e-16 across its diagonal; what comes out is that of its exact mean."""
+    points, labels = np.random.default_rng(0).normal(size=(300, 12)), labels_of(300, {0: 0, 1: 1, 2: 1})
+    weights = rbf_kernel(points)
+    np.fill_diagonal(weights, 0)
+    weights[3, 5] *= 1 + 1e-10
+    assert (weights != weights.T).any()
+    expected, _ = dense((weights + weights.T) / 2, labels, 0.9)
+    for affinity in (weights, scipy.sparse.csr_array(weights), weights * 1e12):
+        found = spreading().fit(affinity, labels).label_distributions_
+        np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)
+
+
+def test_diagonal_and_sign_are_right_but_for_rounding() -> None:
+    """P16: zeros that came out a little off, as 1 - cosine does, are zeros; more than that is refused."""
+    exact = chain(6)
+    expected = spreading().fit(exact, labels_of(6, {0: 0, 5: 1})).label_distributions_
+    spoiled = exact + np.eye(6) * 2e-16 - np.eye(6, k=3) * 1e-17
+    found = spreading().fit(spoiled, labels_of(6, {0: 0, 5: 1})).label_distributions_
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    for wrong in (np.eye(6), -np.eye(6, k=3) - np.eye(6, k=-3), np.eye(6, k=3)):
+        with pytest.raises(ValueError, match="precomputed affinity"):
+            spreading().fit(exact + 1e-8 * wrong, labels_of(6, {0: 0}))
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("scale", [1e-120, 1e-40, 1e40, 1e120])
+def test_weights_of_any_size_have_the_same_answer(make: Callable[..., LabelSpreading], scale: float) -> None:
+    """P4: far-apart samples have kernels of 1e-100; one over their root is no number in single precision."""
+    labels = labels_of(30, {0: 0, 29: 1, 12: 1})
+    expected = make(push_tol=1e-3).fit(chain(30), labels).label_distributions_
+    found = make(push_tol=1e-3).fit(chain(30) * scale, labels).label_distributions_
+    np.testing.assert_allclose(found, expected, atol=2e-2)
 
 
 # ---- any sequence of labels
@@ -214,7 +369,7 @@ def _residual(model: LabelSpreading, labels: IntArray) -> FloatArray:
     solution = np.concatenate(list(solved._solution), axis=1)[:, : len(model.classes_)]
     codes = labels[equations.order]
     targets = (codes[:, None] == model.classes_) / equations.roots[:, None]
-    spread = model.alpha * (equations.affinity @ solution) / equations.roots[:, None] ** 2
+    spread = model._alpha * (equations.affinity @ solution) / equations.roots[:, None] ** 2
     return np.asarray(np.abs(targets - solution + spread).sum(axis=1))
 
 
@@ -326,6 +481,51 @@ def test_labels_may_be_text(estimator: LabelSpreading) -> None:
         np.testing.assert_array_equal(estimator.predict_proba(points), expected)
         assert set(estimator.predict(points)) == {"cat", "dog"}
     estimator.set_params(unlabeled_label=-1)
+
+
+UNLABELED_TEXT = [
+    ["ant", -1, "bee", -1, "ant", "-1"],
+    np.array(["ant", -1, "bee", -1, "ant", -1]),
+    np.array(["ant", -1.0, "bee", -1.0, "ant", -1.0]),
+    np.array(["ant", -1, "bee", "-1", "ant", np.int64(-1)], dtype=object),
+    ("ant", -1, "bee", -1, "ant", -1),
+]
+
+
+@pytest.mark.parametrize("y", UNLABELED_TEXT, ids=str)
+def test_minus_one_among_names_is_unlabeled(y: Any) -> None:
+    """P10: numpy makes the text "-1" of it, which is no class; in an update as in a fit."""
+    points = np.arange(6.0)[:, None]
+    fitted = LabelSpreading(kernel="rbf", gamma=0.1).fit(points, y)
+    assert list(fitted.classes_) == ["ant", "bee"]
+    assert fitted._codes.tolist() == [0, -1, 1, -1, 0, -1]
+    for model in (LabelSpreading(), LabelPropagation()):
+        updated = model.fit(points, ["bee", -1, "ant", -1, -1, -1]).update(y)
+        assert updated._codes.tolist() == [0, -1, 1, -1, 0, -1]
+        np.testing.assert_array_equal(updated.classes_, fitted.classes_)
+
+
+def test_labels_of_several_kinds_are_refused() -> None:
+    """P10: by fit and update alike, with what to do; an update leaves the model as it was."""
+    points, wrong = np.arange(4.0)[:, None], ["ant", 1, -1, -1]
+    with pytest.raises(ValueError, match="several kinds"):
+        LabelSpreading().fit(points, wrong)
+    model = LabelSpreading().fit(points, ["ant", "bee", -1, -1])
+    with pytest.raises(ValueError, match="several kinds"):
+        model.update(wrong)
+    with pytest.raises(ValueError, match="NaN"):
+        model.update([0.0, 1.0, np.nan, -1])
+    with pytest.raises(ValueError, match="1d array"):
+        model.update([[0, 1], [1, -1], [0, 1], [0, 1]])
+    assert list(model.classes_) == ["ant", "bee"]
+    as_objects = np.array([3, 4, -1, -1], dtype=object)
+    assert list(LabelSpreading().fit(points, as_objects).update(as_objects).classes_) == [3, 4]
+
+
+def test_a_class_may_be_called_minus_one_where_that_is_not_the_word_for_unlabeled() -> None:
+    """P10: with another word for it, "-1" is a name like any other."""
+    model = LabelSpreading(unlabeled_label="?").fit(np.arange(4.0)[:, None], ["-1", "bee", "?", "?"])
+    assert list(model.classes_) == ["-1", "bee"]
 
 
 def test_features_and_their_graph_give_the_same_answer() -> None:

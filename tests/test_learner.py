@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotator import registry
 from annotator.errors import ModelError
 from annotator.models.sparse_graph import SparseLabelSpreading
+from annotator.models.vote import Vote
 from annotator.project import Config, Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import Dataset, IntArray, Prediction
@@ -65,14 +67,51 @@ def test_labeling_goes_on_while_a_slow_model_learns(project: Project, slow: Slow
     session, oracle = project.session("ada"), oracle_of(project)
     for _ in range(3):
         session.advance(wait=False)
-        assert [card.strategy for card in session.remaining] == ["random"] * 6
+        assert [card.strategy for card in session.remaining] == ["typical"] * 6
         answer_batch(session, oracle)
     assert project.learner.is_learning
     slow.gate.set()
     finish(project)
+    slow.gate.clear()
     session.advance(wait=False)
     assert session.remaining[0].model_version == 1
     assert session.remaining[0].strategy == "entropy"
+    slow.gate.set()
+    finish(project)
+
+
+def test_labeling_goes_on_while_a_member_of_a_vote_learns(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R6: a vote with one slow member is as slow, and nobody waits for it."""
+    slow = Slow()
+    monkeypatch.setitem(registry.BUILT_IN["model"], "slow", f"{__name__}:Slow")
+    monkeypatch.setattr(Slow, "__new__", lambda cls: slow)
+    monkeypatch.setattr(Slow, "__init__", lambda self: None)
+    project.learner.use(Vote(classifier="slow"), project.config_version)
+    session, oracle = project.session("ada"), oracle_of(project)
+    for _ in range(2):
+        session.advance(wait=False)
+        answer_batch(session, oracle)
+    session.advance(wait=False)
+    assert session.remaining
+    assert project.learner.is_learning
+    slow.gate.set()
+    finish(project)
+    assert project.learner.version == 1
+
+
+def test_a_vote_after_a_restart_is_the_one_from_before(projects: Path) -> None:
+    """R6: members that go on from their last answer take every step again; the same bits."""
+    config = replace(CONFIG, name="vote", model="vote")
+    first = Project.create(projects / "vote", config)
+    session, oracle = first.session("ada"), oracle_of(first)
+    for _ in range(4):
+        session.advance()
+        answer_batch(session, oracle)
+    session.advance()
+    again = Project(first.folder)
+    np.testing.assert_array_equal(again.learner.prediction.probabilities, first.learner.prediction.probabilities)
+    first.close()
+    again.close()
 
 
 def test_the_card_says_how_old_its_guess_is(project: Project, slow: Slow) -> None:
@@ -113,7 +152,7 @@ def test_a_fit_that_fails_leaves_the_last_model_standing(project: Project, slow:
 
 
 def test_after_a_restart_the_last_fit_is_made_again(project: Project, slow: Slow) -> None:
-    """Until then batches are drawn at random; afterwards the prediction is the one from before."""
+    """Until then typical images are asked; afterwards the prediction is the one from before."""
     session, oracle = project.session("ada"), oracle_of(project)
     slow.gate.set()
     for _ in range(3):
@@ -135,7 +174,7 @@ def test_after_a_restart_the_last_fit_is_made_again(project: Project, slow: Slow
 
 
 def test_all_labels_taken_back_leaves_a_model_that_knows_nothing(projects: Path) -> None:
-    """After undoing everything the guesses are even again, and the next batch is drawn at random."""
+    """After undoing everything the guesses are even again, and typical images are asked."""
     tiny = Project.create(projects / "tiny", replace(CONFIG, batch_size=3))
     session, oracle = tiny.session("ada"), oracle_of(tiny)
     session.advance()
@@ -147,5 +186,35 @@ def test_all_labels_taken_back_leaves_a_model_that_knows_nothing(projects: Path)
         session.skip(card.image_id)
     session.advance()
     assert (tiny.learner.prediction.probabilities == 0.1).all()
-    assert {card.strategy for card in session.remaining} == {"random"}
+    assert {card.strategy for card in session.remaining} == {"typical"}
     tiny.close()
+
+
+class Uncopied(np.ndarray):  # type: ignore[type-arg]  # any array of the dataset
+    """An array too large to be copied."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Uncopied:
+        raise AssertionError("The dataset was copied into memory.")
+
+
+def test_a_restart_after_another_config_copies_no_dataset(project: Project) -> None:
+    """R5: with a test set the model holds the dataset before it is fitted again; its arrays stay on the disk."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    for _ in range(2):
+        session.advance()
+        answer_batch(session, oracle)
+    session.advance()
+    project.change(model_parameters={"alpha": 0.5})
+    again = Project(project.folder)
+    learner, dataset = again.learner, again.learner.dataset
+    assert dataset.held_out is not None
+    held_out = replace(dataset.held_out, features=dataset.held_out.features.view(Uncopied))
+    learner.see(
+        replace(
+            dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
+        )
+    )
+    learner._rehearse()
+    assert learner.is_ready
+    assert learner.prediction.probabilities.shape == (120, 10)
+    again.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import log
 
 import numpy as np
@@ -10,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import classification_report, confusion_matrix
 
-from annotator.metrics import CalibrationBin, calibration, confusion, row_entropy, score, wilson
+from annotator.metrics import (
+    CalibrationBin,
+    Scores,
+    calibration,
+    confusion,
+    most_mistaken,
+    row_entropy,
+    score,
+    wilson,
+)
 
 N_CLASSES = 5
 PAIRS = st.lists(st.tuples(st.integers(0, N_CLASSES - 1), st.integers(0, N_CLASSES - 1)), min_size=1, max_size=60)
@@ -92,6 +102,34 @@ def test_scores_of_no_images() -> None:
     assert (scores.n, scores.accuracy, scores.interval) == (0, None, (0.0, 1.0))
     assert (scores.macro_f1, scores.weighted_f1) == (0.0, 0.0)
     assert [one.support for one in scores.per_class] == [0, 0, 0]
+
+
+@given(PAIRS)
+def test_a_record_gives_the_same_scores(pairs: list[tuple[int, int]]) -> None:
+    """S6: through JSON and back nothing is lost; so it is for records of earlier versions, with a cell a class pair."""
+    truth, predicted = np.array(pairs, dtype=np.int64).T
+    scores = score(truth, predicted, N_CLASSES)
+    record = json.loads(json.dumps(scores.to_record()))
+    assert Scores.from_record(record) == scores
+    assert Scores.from_record(record).to_record() == record
+    np.testing.assert_array_equal(scores.confusion, confusion(truth, predicted, N_CLASSES))
+    earlier = {key: record[key] for key in ("n", "accuracy", "interval", "macro_f1", "weighted_f1")}
+    assert Scores.from_record(earlier | {"confusion": scores.confusion.tolist(), "per_class": []}) == scores
+
+
+def test_a_record_grows_with_the_images_not_with_the_class_pairs() -> None:
+    """S6: a thousand classes measured on 300 images are 300 entries at most, not a million."""
+    rng = np.random.default_rng(0)
+    scores = score(rng.integers(0, 1000, 300), rng.integers(0, 1000, 300), 1000)
+    assert len(scores.to_record()["pairs"]) <= 300
+    assert len(json.dumps(scores.to_record())) < 10_000
+
+
+def test_the_most_mistaken_classes() -> None:
+    """By mistakes in either direction, in the order of their codes."""
+    counts = confusion(codes(0, 0, 1, 2, 3, 3, 3), codes(0, 0, 2, 2, 1, 1, 3), 4)
+    assert most_mistaken(counts, 2).tolist() == [1, 3]
+    assert most_mistaken(counts, 9).tolist() == [0, 1, 2, 3]
 
 
 def test_scores_are_values() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shlex
 import sys
 import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from annotator import registry
+from annotator.cli import app
 from annotator.project import presets
 from annotator.simulate import simulate
 
@@ -44,5 +48,40 @@ def test_the_tree_of_the_readme_names_every_module() -> None:
 
 def test_every_picture_of_the_readme_is_there() -> None:
     """No link leads nowhere."""
-    for target in re.findall(r"\]\((assets/[^)]+)\)|src=\"(assets/[^\"]+)\"", README):
+    found = re.findall(r"\]\((assets/[^)]+)\)|src=\"(assets/[^\"]+)\"", README)
+    assert len(found) > 3
+    for target in found:
         assert (ROOT / "".join(target)).is_file(), target
+
+
+def commands() -> list[str]:
+    """Everything typed as `annotator ...`, in blocks and in sentences, without comments."""
+    blocks = [block.replace("\\\n", " ") for block in re.findall(r"```\n(.*?)```", README, re.S)]
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    typed = [*lines, *re.findall(r"`(annotator [^`]+)`", README)]
+    return sorted({line for line in typed if line.startswith("annotator ")})
+
+
+def test_the_readme_has_commands() -> None:
+    """R8: those that are looked for below are found, of every kind."""
+    assert {"run", "simulate", "export", "info", "fetch"} <= {line.split()[1] for line in commands()}
+
+
+@pytest.mark.parametrize("line", commands())
+def test_a_command_of_the_readme_is_one(line: str) -> None:
+    """R8: the command line takes it, every option with its value; nothing is run."""
+    _, name, *words = shlex.split(line)
+    command = get_command(app).commands[name]  # type: ignore[attr-defined]  # a group has commands
+    context = command.make_context(name, words)
+    if name == "simulate":
+        assert {value for key in ("preset",) if (value := context.params[key])} <= set(presets())
+
+
+def test_what_the_readme_runs_is_there() -> None:
+    """R8: each benchmark is a module, each `make` a target."""
+    modules = set(re.findall(r"python -m ([\w.]+)", README))
+    targets = set(re.findall(r"^make (\w+)|`make (\w+)`", README, re.M))
+    assert len(modules) > 3
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+    assert {"".join(target) for target in targets} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    assert targets

@@ -13,13 +13,14 @@ import tempfile
 import textwrap
 import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ from hypothesis import strategies as st
 from annotator import schema
 from annotator.database import Database, wal_is_safe
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store
+from annotator.store import MOST_CLASSES, Deciding, Event, ImageRecord, ModelRecord, Question, Store
 
 
 def question(image_id: str, round_number: int = 1, rank: int = 1, purpose: str = "train") -> Question:
@@ -276,6 +277,43 @@ def test_classes_are_named_once_and_not_empty(store: Store, names: list[str]) ->
     with pytest.raises(ConfigError):
         store.add_classes(names)
     assert [label_class.name for label_class in store.classes()] == ["wren", "owl"]
+
+
+def test_too_many_classes_are_refused(store: Store) -> None:
+    """S6: up to the stated number in any number of steps, not one more; those of before stay."""
+    store.add_classes([f"bird {number}" for number in range(MOST_CLASSES - 2)])
+    with pytest.raises(ConfigError, match="put") as refused:
+        store.add_classes(["one more"])
+    assert refused.value.code == "CLASS_TOO_MANY"
+    assert len(store.classes()) == MOST_CLASSES
+    assert store.verify() == []
+
+
+def test_labels_that_are_known_are_written_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R9: the number of statements grows with what is written at a time, not with the labels; the chain holds."""
+    monkeypatch.setattr("annotator.store.CHUNK", 4)
+    me = store.annotator("import", "importer").annotator_id
+    known = [(replace(question(f"{row}.png", 0, row + 1), purpose="seed"), row % 2) for row in range(10)]
+    statements: list[str] = []
+    with _watched(statements):
+        store.seed(known, me)
+    written = Counter(said.split()[2] for said in statements if said.startswith("INSERT"))
+    assert written == {"questions": 3, "events": 3}
+    assert standing(store) == {f"{row}.png": ("label", row % 2) for row in range(10)}
+    assert [event.seq for event in store.events()] == list(range(1, store.head_seq + 1))
+    assert store.verify() == []
+
+
+@contextmanager
+def _watched(statements: list[str]) -> Iterator[None]:
+    """What is sent to any database meanwhile."""
+
+    def note(_connection: Any, _cursor: Any, said: str, *_: Any) -> None:
+        statements.append(said)
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", note)
+    yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", note)
 
 
 def test_class_names_are_kept_exactly(store: Store) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,12 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotator.errors import ConfigError
+from annotator.strategies import herding
+from annotator.strategies.herding import Herding, Recommended, Typical, pick, stands_for
 from annotator.strategies.random import Random
 from annotator.strategies.uncertainty import Entropy, LeastConfidence, Margin, entropy, least_confidence, margin, top_k
-from annotator.types import FloatArray, Pool, Prediction, QueryStrategy
+from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, Pool, Prediction, QueryStrategy
 from tests.builders import tiny_dataset
 
 Measure = Callable[[FloatArray], FloatArray]
@@ -74,7 +79,7 @@ def test_top_k_is_a_full_stable_sort_cut_off(scores: list[float], k: int) -> Non
     assert list(choice.scores) == [scores[place] for place in expected]
 
 
-@pytest.mark.parametrize("strategy", [*UNCERTAIN, Random])
+@pytest.mark.parametrize("strategy", [*UNCERTAIN, Random, Typical, Herding])
 def test_only_candidates_are_asked_each_once(strategy: type[QueryStrategy]) -> None:
     """At most the batch size; fewer only where there are fewer; none from an empty list."""
     rng = np.random.default_rng(1)
@@ -102,3 +107,150 @@ def test_random_is_even_and_repeatable() -> None:
     rng = np.random.default_rng(4)
     counts = np.bincount(np.concatenate([Random().query(open_pool, 4, rng).rows for _ in range(2000)]))
     assert scipy.stats.chisquare(counts).pvalue > 1e-4
+
+
+# ---- herding
+
+
+def crowds(n: int = 300, n_crowds: int = 5, seed: int = 0) -> FeatureArray:
+    """Images in crowds of unequal size: the first crowd is the largest."""
+    rng = np.random.default_rng(seed)
+    sizes = np.arange(n_crowds, 0, -1)
+    crowd = np.repeat(np.arange(n_crowds), np.round(sizes / sizes.sum() * n).astype(int))[:n]
+    crowd = np.concatenate([crowd, np.zeros(n - len(crowd), dtype=int)])
+    return np.asarray(4 * np.eye(n_crowds)[crowd] + rng.normal(0, 0.2, (n, n_crowds)), dtype=np.float32)
+
+
+def crowded(
+    labeled: Sequence[int] = (),
+    asked: Sequence[int] = (),
+    known: FloatArray | None = None,
+    group: IntArray | None = None,
+    features: FeatureArray | None = None,
+) -> Pool:
+    """A pool of crowds; what is labeled or asked is no candidate."""
+    features = crowds() if features is None else features
+    n = len(features)
+    dataset = dataclasses.replace(tiny_dataset(n), features=features, group=np.arange(n) if group is None else group)
+    labels = np.full(n, UNLABELED)
+    labels[list(labeled)] = 0
+    belief = np.full((n, 3), 1 / 3) if known is None else known
+    candidates = np.setdiff1d(np.arange(n), [*labeled, *asked])
+    return Pool(dataset, labels, Prediction(belief), candidates, np.array(asked, dtype=np.int64))
+
+
+def crowd_of(asked: Pool, rows: IntArray) -> list[int]:
+    return [int(crowd) for crowd in asked.dataset.features[rows].argmax(axis=1)]
+
+
+@pytest.mark.parametrize("strategy", [Typical, Herding])
+def test_a_first_batch_has_one_of_each_crowd_the_largest_first(strategy: type[QueryStrategy]) -> None:
+    """Each image stands for its crowd: as many others as there are in it."""
+    asked = crowded()
+    choice = strategy().query(asked, 5, np.random.default_rng(0))
+    assert crowd_of(asked, choice.rows) == [0, 1, 2, 3, 4]
+    sizes = np.bincount(asked.dataset.features.argmax(axis=1))
+    assert list(choice.scores) == list(sizes - 1)
+
+
+@pytest.mark.parametrize("strategy", [Typical, Herding])
+def test_what_is_labeled_or_only_asked_counts_as_chosen(strategy: type[QueryStrategy]) -> None:
+    """Crowds with a label, or with a question that nobody has answered yet, are left for the others."""
+    asked = crowded(labeled=[0], asked=[int(np.flatnonzero(crowds().argmax(axis=1) == 1)[0])])
+    choice = strategy().query(asked, 3, np.random.default_rng(0))
+    assert crowd_of(asked, choice.rows) == [2, 3, 4]
+
+
+@pytest.mark.parametrize("strategy", [Typical, Herding])
+def test_identical_images_are_never_in_one_batch(strategy: type[QueryStrategy]) -> None:
+    """Not even where nothing else is left: the batch is as long as there are different images."""
+    features = np.repeat(crowds(20), 3, axis=0)
+    asked = crowded(features=features, group=np.repeat(np.arange(20) * 3, 3))
+    choice = strategy().query(asked, 30, np.random.default_rng(0))
+    assert sorted(choice.rows // 3) == list(range(20))
+
+
+def test_herding_asks_where_the_model_doubts() -> None:
+    """A crowd whose class is certain waits until the doubtful ones are asked, by each measure of doubt."""
+    known = np.full((300, 3), 1 / 3)
+    known[crowds().argmax(axis=1) == 0] = [1, 0, 0]
+    asked = crowded(known=known)
+    for weight in ("margin", "entropy", "least-confidence"):
+        choice = Herding(weight).query(asked, 4, np.random.default_rng(0))
+        assert sorted(crowd_of(asked, choice.rows)) == [1, 2, 3, 4]
+
+
+def test_with_many_labels_herding_is_plain_margin_and_says_so() -> None:
+    """From `margin_from` labels on: the same images, scores and name as `margin`; `recommended` likewise."""
+    asked = crowded(labeled=range(40), known=probabilities(300))
+    expected = Margin().query(asked, 6, np.random.default_rng(0))
+    for strategy in (Herding(margin_from=40), Recommended(margin_from=40)):
+        choice = strategy.query(asked, 6, np.random.default_rng(0))
+        assert choice.strategy == "margin"
+        assert np.array_equal(choice.rows, expected.rows)
+        assert np.array_equal(choice.scores, expected.scores)
+    assert Herding(margin_from=41).query(asked, 6, np.random.default_rng(0)).strategy is None
+    assert Recommended(margin_from=41).query(asked, 6, np.random.default_rng(0)).strategy == "herding"
+
+
+@pytest.mark.parametrize("parameters", [{"weight": "magrin"}, {"margin_from": -1}])
+def test_a_herding_that_cannot_be_is_refused(parameters: dict[str, Any]) -> None:
+    """ConfigError with the parameter's name."""
+    with pytest.raises(ConfigError, match=rf"^herding\.{next(iter(parameters))} must"):
+        Herding(**parameters)
+
+
+@pytest.mark.parametrize("strategy", [Typical, Herding])
+def test_a_batch_does_not_depend_on_the_features_unit(strategy: type[QueryStrategy]) -> None:
+    """The kernel's width is measured in the pool's own spread, wherever its features lie."""
+    near = strategy().query(crowded(), 8, np.random.default_rng(0))
+    far = crowded(features=(crowds() * 16 + 64).astype(np.float32))
+    assert np.array_equal(strategy().query(far, 8, np.random.default_rng(0)).rows, near.rows)
+
+
+@pytest.mark.parametrize("strategy", [Typical, Herding])
+def test_samples_of_a_large_pool_are_the_seeds(strategy: type[QueryStrategy], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates and points are drawn: equal seeds ask the same images with the same scores, others other ones."""
+    for name, size in (("N_CANDIDATES", 40), ("TYPICAL_CANDIDATES", 40), ("N_POINTS", 50), ("TYPICAL_POINTS", 50)):
+        monkeypatch.setattr(herding, name, size)
+    first, again, other = (strategy().query(crowded(), 6, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first.rows, again.rows)
+    assert np.array_equal(first.scores, again.scores)
+    assert not np.array_equal(first.rows, other.rows)
+    assert sorted(set(crowd_of(crowded(), first.rows))) == [0, 1, 2, 3, 4]
+
+
+def test_picks_are_those_of_the_plain_greedy_rule() -> None:
+    """Computing only the leading gains again changes nothing."""
+    rng = np.random.default_rng(3)
+    similarity, weights = rng.random((60, 80), dtype=np.float32), rng.random(80, dtype=np.float32)
+    start = covered = rng.random(80, dtype=np.float32) / 2
+    expected: list[int] = []
+    for _ in range(20):
+        gains = np.maximum(similarity - covered, 0).astype(np.float64) @ weights
+        gains[expected] = -1
+        expected.append(int(gains.argmax()))
+        covered = np.maximum(covered, similarity[expected[-1]])
+    assert list(pick(similarity, weights, start, 20)) == expected
+
+
+def test_an_image_stands_for_those_it_is_the_nearest_to() -> None:
+    """Of all in the batch and all asked before; those themselves are not counted. In large pools it is scaled up."""
+    features = np.array([[0], [1], [2], [10], [11], [12], [13], [20], [21]], dtype=np.float32)
+    none = np.empty(0, dtype=np.int64)
+    assert list(stands_for(features, np.array([1, 4]), np.array([7]))) == [2, 3]
+    assert list(stands_for(features, np.array([1, 4]), none)) == [2, 5]
+    line, picked = np.arange(1000, dtype=np.float32)[:, None], np.array([250, 750])
+    counted = stands_for(line, picked, none)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(herding, "N_COUNTED", 100)
+        np.testing.assert_allclose(stands_for(line, picked, none), counted, rtol=0.05)
+
+
+def test_a_reason_is_a_few_plain_words() -> None:
+    """What the card says of a score."""
+    assert [Herding.reason(score) for score in (0.0, 1.0, 1340.0)] == [
+        "stands for itself alone",
+        "stands for 1 other",
+        "stands for 1,340 others",
+    ]

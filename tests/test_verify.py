@@ -83,6 +83,7 @@ DAMAGES: dict[str, tuple[bool, str, tuple[str, ...]]] = {
         "UPDATE classes SET retired_at = 'now' WHERE class_id = 3",)),
     "config": (True, "Configuration 1 is not the one", (
         """UPDATE configs SET config = replace(config, '"seed":0', '"seed":1')""",)),
+    "config unreadable": (True, "Configuration 1 is not the one", ("UPDATE configs SET config = '{'",)),
     "config gone": (True, "Configuration 1 is in the log", ("DELETE FROM configs",)),
     "config from nowhere": (True, "Configuration 2 was stored by no event", (
         "INSERT INTO configs SELECT project_id, 2, seq, config, created_at FROM configs",)),
@@ -269,6 +270,19 @@ def test_verify_says_what_it_cannot_read(
     (folder / STORE_NAME).write_bytes(b"not a database at all " * 100)
     assert run(monkeypatch, "verify", folder) == 1
     assert "is not a label store" in capsys.readouterr().out
+
+
+def test_a_damaged_project_is_exported_with_a_warning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S4: the file is written, stderr and the manifest say what is wrong; `annotator info` says it too."""
+    damage(folder, "UPDATE projects SET head_seq = head_seq + 4")
+    assert run(monkeypatch, "export", folder, "--to", tmp_path / "labels.csv") == 0
+    assert "the newest 4 are gone" in capsys.readouterr().err
+    manifest = json.loads((tmp_path / "labels.csv.manifest.json").read_text())
+    assert any("the newest 4 are gone" in said for said in manifest["provenance"]["damage"])
+    assert run(monkeypatch, "info", folder) == 0
+    assert "the newest 4 are gone" in capsys.readouterr().out
 
 
 # ---- projects of earlier versions

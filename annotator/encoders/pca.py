@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -19,7 +20,8 @@ NO_VARIANCE = 1e-7  # of the first direction's: what is left is rounding
 class Projection:
     """(vectors - mean) @ components, or the vectors as they are where `components` has no columns."""
 
-    mean: NDArray[np.float32]
+    mean: NDArray[np.floating[Any]]
+    """float32, or float64 where the vectors were: single precision would lose what lies far from zero."""
     components: NDArray[np.float32]
 
     def apply(self, vectors: FeatureArray) -> FeatureArray:
@@ -56,7 +58,9 @@ def fit_projection(vectors: FeatureArray, max_dimensions: int) -> Projection:
     components = _leading_directions(vectors - mean, max_dimensions)
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=0)[None], axis=0)
     components *= np.where(largest < 0, -1.0, 1.0)
-    return Projection(mean.astype(np.float32), np.ascontiguousarray(components, dtype=np.float32))
+    return Projection(
+        mean.astype(np.result_type(vectors, np.float32)), np.ascontiguousarray(components, dtype=np.float32)
+    )
 
 
 def _leading_directions(centred: FloatArray, max_directions: int) -> FloatArray:

@@ -83,13 +83,23 @@ def digest(*arrays: Array) -> str:
 
 def path_of(array: Array, folder: Path) -> Path:
     """The .npy that another process may map to see `array`: the one it is mapped from, else a copy in `folder`."""
-    path = getattr(array, "filename", None)
-    if path is not None and _is_whole(array, Path(path)):
-        return Path(path)
+    path = _mapped_from(array)
+    if path is not None and _is_whole(array, path):
+        return path
     copy = folder / f"array-{digest(array)}.npy"
     if not copy.exists():
         write_npy(copy, array)
     return copy
+
+
+def _mapped_from(array: Array) -> Path | None:
+    """The file behind an array, or behind what it is a view of: `npy.load` hides it. None where memory differs."""
+    behind: object = array
+    while isinstance(behind, np.ndarray):
+        if isinstance(behind, np.memmap) and behind.filename is not None:
+            return None if behind.mode == "c" else Path(behind.filename)
+        behind = behind.base
+    return None
 
 
 def _is_whole(array: Array, path: Path) -> bool:

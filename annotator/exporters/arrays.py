@@ -66,8 +66,10 @@ def array_name(column: str) -> str:
 
 
 def _column(rows: Sequence[ExportRow], column: str) -> Array:
-    make = {str: _text, float: _fractions}.get(KINDS[column], _whole)
-    return make(getattr(row, column) for row in rows)
+    values = (getattr(row, column) for row in rows)
+    if KINDS[column] is str:
+        return _text(values)
+    return _fractions(values) if KINDS[column] is float else _whole(values)
 
 
 def _rows(export: Export) -> IntArray:

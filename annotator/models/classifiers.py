@@ -38,7 +38,7 @@ from sklearn.utils import all_estimators
 from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
-from annotator.models.priors import normalised
+from annotator.models.priors import label_shares, normalised
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 FAMILY = "sklearn"
@@ -76,7 +76,7 @@ class Classifier(ABC):
 
         Raises ModelError (MODEL_FIT) where the estimator refuses these labels and features or answers with NaN.
         """
-        self._shares = _label_shares(labels, n_classes)
+        self._shares = label_shares(labels, n_classes)
         self._seen = np.flatnonzero(np.bincount(labels[labels != UNLABELED], minlength=n_classes))
         self._fitted = None
         if len(self._seen) > 1:
@@ -92,9 +92,10 @@ class Classifier(ABC):
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
         masses = np.zeros((len(features), len(self._shares)))
         if self._fitted is not None:
-            for start in range(0, len(features), ROWS_PER_CHUNK):
-                chunk = slice(start, start + ROWS_PER_CHUNK)
-                masses[chunk, self._seen] = self._ask(self._fitted, features[chunk].astype(np.float64))
+            with self._bounded():
+                for start in range(0, len(features), ROWS_PER_CHUNK):
+                    chunk = slice(start, start + ROWS_PER_CHUNK)
+                    masses[chunk, self._seen] = self._ask(self._fitted, features[chunk].astype(np.float64))
         return normalised(masses, self._shares)
 
     def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
@@ -107,10 +108,9 @@ class Classifier(ABC):
         """On labeled images of at least two classes."""
 
     def _ask(self, fitted: Fitted, features: FloatArray) -> FloatArray:
-        with self._bounded():
-            answer = np.asarray(fitted.predict_proba(features), dtype=np.float64)
-            if answer.shape != (len(features), len(self._seen)) or not (np.isfinite(answer) & (answer >= 0)).all():
-                raise ValueError("its answers are not a probability for each class, or hold NaN")
+        answer = np.asarray(fitted.predict_proba(features), dtype=np.float64)
+        if answer.shape != (len(features), len(self._seen)) or not (np.isfinite(answer) & (answer >= 0)).all():
+            raise ValueError("its answers are not a probability for each class, or hold NaN")
         return answer
 
     def _positive(self, parameter: str, value: Number) -> Number:
@@ -213,7 +213,8 @@ class LogisticRegression(Classifier):
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
         spread = features.var(axis=0).sum()
         regression = SklearnLogisticRegression(C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS)
-        fitted: Fitted = regression.fit(features, codes)
+        with threadpool_limits(1):  # a few hundred small products: two threads would wait for each other
+            fitted: Fitted = regression.fit(features, codes)
         return fitted
 
 
@@ -345,12 +346,6 @@ def _sharpness(decisions: FloatArray, codes: IntArray) -> float:
 def _by_class(decisions: FloatArray) -> FloatArray:
     """scikit-learn gives one value an image, not two, where there are two classes."""
     return np.column_stack([-decisions, decisions]) if decisions.ndim == 1 else decisions
-
-
-def _label_shares(labels: IntArray, n_classes: int) -> FloatArray:
-    """(n_classes,) shares of the labels given; uniform without labels."""
-    counts = np.bincount(labels[labels != UNLABELED], minlength=n_classes)
-    return np.asarray(counts / counts.sum() if counts.any() else np.full(n_classes, 1 / n_classes))
 
 
 def _sentence(error: Exception) -> str:

@@ -22,6 +22,8 @@ FAINT = 0.03
 """Evidence below this share of the pool's mean counts as faint: such rows are held to the tolerance of this share."""
 SINGLE_FROM = 1e-3
 """From this tolerance on the residual is kept in single precision."""
+MODERATE = 1e15
+"""Roots of degrees from one over this to this fit single precision, with their quotients."""
 REFRESHED_AFTER = 1000
 """Changes after which the residual is computed anew: until then rounding adds less than a thousandth of SINGLE_FROM."""
 
@@ -47,7 +49,8 @@ class Diffusion:
 
     def __init__(self, equations: Equations, n_classes: int, tolerance: float) -> None:
         n = len(equations.order)
-        kind = np.float32 if tolerance >= SINGLE_FROM else np.float64
+        fits_single = equations.roots.min(initial=1) >= 1 / MODERATE and equations.roots.max(initial=1) <= MODERATE
+        kind = np.float32 if tolerance >= SINGLE_FROM and fits_single else np.float64
         self._equations = equations
         self._tolerance = tolerance
         self._floor = np.inf

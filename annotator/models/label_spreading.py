@@ -1,5 +1,9 @@
 """Label spreading and label propagation on a sparse neighbour graph, as scikit-learn estimators that can be updated.
 
+A program that imports `LabelSpreading` or `LabelPropagation` from here instead of from scikit-learn runs as it is: they
+take the same parameters. With kernel "rbf", "knn" or a function (or `gamma`, which only "rbf" has) the answers are
+scikit-learn's own (kernel.py). Left at "auto" they are those of the self-tuned graph, and all that follows is of it.
+
 With W the graph's affinities, D its row sums, S = D^-1/2 W D^-1/2 and P = D^-1 W:
 
 - spreading solves (I - alpha S) F = Y, Y one-hot on labeled rows (Zhou et al., "Learning with Local and Global
@@ -51,6 +55,7 @@ proportion to ln(1/t).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Self
@@ -59,21 +64,30 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from annotator.graph import NeighborGraph, build_graph
+from annotator.graph import NeighborGraph, build_graph, centre_of, checked, from_centre
 from annotator.models.conjugate_gradients import MIN_TOL, solve
 from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
+from annotator.models.kernel import Kernel, Kind, Samples, Weights, propagation_steps, repeated, spreading_steps
 from annotator.models.priors import class_prior, normalised
 from annotator.rowwise import Renewed
-from annotator.types import UNLABELED, FloatArray, IntArray, SparseMatrix
+from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, SparseMatrix
 
 FAINTEST = 1e-200  # evidence below this would underflow soon: such a row counts as not reached
 AFRESH = 0.5
 """Where more than this share of the labels is new or gone, an update starts from nothing."""
+LARGEST_TOL = 0.1
+ROUNDING = 1e-9
+"""Share of the largest weight by which precomputed ones may miss what they should be."""
+SELF_TUNED = {"n_neighbors": 10, "alpha": 0.9, "tol": 1e-6}
+"""What None stands for on our graph ..."""
+SCIKIT_LEARN = {"n_neighbors": 7, "alpha": 0.2, "tol": 1e-3, "gamma": 20.0}
+"""... and with a kernel of scikit-learn's."""
 
 Labels = NDArray[Any]  # Any: numbers, or objects
 
@@ -82,33 +96,49 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     """What both share: reading labels and graph, the prior of unreached rows, samples outside the pool."""
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 # Any: constraints; scikit-learn's own way
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "kernel": [StrOptions({"auto", "self-tuned", "rbf", "knn"}), callable],
+        "gamma": [None, Interval(Real, 0, None, closed="left")],
+        "n_neighbors": [None, Interval(Integral, 1, None, closed="left")],
+        "max_iter": [None, Interval(Integral, 1, None, closed="left")],
+        "tol": [None, Interval(Real, 0, None, closed="left")],
+        "n_jobs": [None, Integral],
         "affinity": [StrOptions({"neighbors", "precomputed"})],
-        "tol": [Interval(Real, MIN_TOL, 1, closed="left")],
         "unlabeled_label": "no_validation",  # type: ignore[dict-item]  # scikit-learn's own word for "anything"
     }
+    _max_iter = 0
+    """scikit-learn's, where None is given."""
 
-    def __init__(self, n_neighbors: int, affinity: str, tol: float, unlabeled_label: object) -> None:
+    def __init__(
+        self,
+        kernel: Kind,
+        gamma: float | None,
+        n_neighbors: int | None,
+        max_iter: int | None,
+        tol: float | None,
+        n_jobs: int | None,
+        affinity: str,
+        unlabeled_label: object,
+    ) -> None:
+        self.kernel = kernel
+        self.gamma = gamma
         self.n_neighbors = n_neighbors
-        self.affinity = affinity
+        self.max_iter = max_iter
         self.tol = tol
+        self.n_jobs = n_jobs
+        self.affinity = affinity
         self.unlabeled_label = unlabeled_label
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]  # scikit-learn ships no types
     def fit(self, X: ArrayLike | SparseMatrix, y: ArrayLike) -> Self:  # noqa: N803 # scikit-learn's name
         """X: (n, n_features), or with affinity="precomputed" (n, n) symmetric weights; y: (n,) with unlabeled ones.
 
-        Raises ValueError where nothing is labeled.
+        Raises ValueError where nothing is labeled, or where features have no distances.
         """
-        samples, labels = validate_data(self, X, y, accept_sparse=["csr"] if self._is_precomputed else False)
+        samples, labels = validate_data(self, X, _as_given(y), accept_sparse=["csr", "csc"])
         classes, codes = self._read_labels(labels)
-        self._graph: NeighborGraph | None = None
-        if not self._is_precomputed:
-            self._graph = build_graph(np.asarray(samples, dtype=np.float32), self.n_neighbors)
-        affinity = samples if self._graph is None else self._graph.affinity
-        self._equations = read_equations(_symmetric(affinity), self._alpha)
-        self.classes_, self._codes = classes, codes
-        self._start()
+        self._join(samples)
+        self.X_, self.classes_, self._codes = samples, classes, codes
+        self._begin()
         return self
 
     def update(self, y: ArrayLike) -> Self:
@@ -118,11 +148,16 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         of labels, or where none is left.
         """
         check_is_fitted(self)
-        classes, codes = self._read_labels(np.asarray(y))
+        labels = column_or_1d(_as_given(y), warn=True)
+        assert_all_finite(labels, input_name="y")
+        classes, codes = self._read_labels(labels)
         if len(codes) != len(self._codes):
             raise ValueError(f"There are {len(self._codes)} samples, and {len(codes)} labels were given.")
         before, self.classes_, self._codes = self.classes_, classes, codes
-        self._go_on(before)
+        if self._kernel is None:
+            self._go_on(before)
+        else:
+            self._begin()
         return self
 
     def predict_proba(self, X: ArrayLike | SparseMatrix) -> FloatArray:  # noqa: N803 # scikit-learn's name
@@ -132,8 +167,7 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         not vote. Without any other neighbour the answer is the class prior.
         """
         check_is_fitted(self)
-        samples = validate_data(self, X, accept_sparse=["csr"] if self._is_precomputed else False, reset=False)
-        weights = samples if self._graph is None else self._graph.connect(np.asarray(samples, dtype=np.float32))
+        weights = self._to_pool(validate_data(self, X, accept_sparse=["csr"], reset=False))
         reached = self.evidence_ > 0
         voters = self.label_distributions_
         if not reached.all():
@@ -154,6 +188,65 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def warm_up(self) -> None:
         """Compile what `update` may need, or read it from the cache; takes seconds the first time."""
 
+    def __sklearn_tags__(self) -> Any:  # Any: scikit-learn ships no types
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.pairwise = self._is_precomputed
+        return tags
+
+    def _join(self, samples: Samples) -> None:
+        """Find the weights among the samples."""
+        self._graph: NeighborGraph | None = None
+        self._kernel: Kernel | None = None
+        self._centre: FloatArray | None = None
+        if self._is_precomputed:
+            if self._kind != "self-tuned":
+                raise ValueError('Weights are precomputed or made by a kernel, not both: leave kernel at "auto".')
+            self._equations = read_equations(_symmetric(samples), self._alpha)
+        elif self._kind != "self-tuned":
+            gamma, n_neighbors = self._setting("gamma"), self._setting("n_neighbors")
+            self._kernel = Kernel(samples, self._kind, gamma, n_neighbors, self.n_jobs)
+        else:
+            self._centre = centre_of(_dense(samples))
+            self._graph = build_graph(self._points(samples), self._setting("n_neighbors"))
+            self._equations = read_equations(self._graph.affinity, self._alpha)
+
+    def _points(self, samples: Samples) -> FeatureArray:
+        """(n, n_features) as the graph takes them. Raises FeatureError, a ValueError, where it cannot."""
+        features = _dense(samples)
+        checked(features, self._centre)
+        return from_centre(features, self._centre)
+
+    def _to_pool(self, samples: Samples) -> Weights:
+        """(n_new, n) weights from new samples to those that were fitted."""
+        if self._kernel is not None:
+            return self._kernel.from_new(samples)
+        return samples if self._graph is None else self._graph.connect(self._points(samples))
+
+    def _begin(self) -> None:
+        """Solve from nothing, by scikit-learn's iteration where it is scikit-learn's kernel."""
+        if self._kernel is None:
+            self._start()
+            return
+        start = np.asarray(self._codes[:, None] == np.arange(len(self.classes_)), dtype=np.float64)
+        step = self._step(self._build_graph(), start)
+        max_iter = self._max_iter if self.max_iter is None else self.max_iter
+        masses, self.n_iter_ = repeated(step, start, max_iter, self._setting("tol"))
+        self._keep(masses)
+
+    def _build_graph(self) -> Weights:
+        """(n, n) the steps that labels take, by scikit-learn's name: S for spreading, P for propagation."""
+        if self._kernel is not None:
+            return self._steps(self._kernel.among())
+        return self._steps(self.X_ if self._graph is None else self._graph.affinity)
+
+    def _steps(self, weights: Weights) -> Weights:
+        raise NotImplementedError
+
+    def _step(self, graph: Weights, start: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """One turn of scikit-learn's iteration, from masses (n, n_classes) to the next."""
+        raise NotImplementedError
+
     def _start(self) -> None:
         raise NotImplementedError
 
@@ -166,8 +259,25 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         raise NotImplementedError
 
     @property
+    def _tol(self) -> float:
+        """Of a solve on our graph; what is asked beyond double precision, or beyond any use, is not."""
+        return float(min(max(self._setting("tol"), MIN_TOL), LARGEST_TOL))
+
+    @property
     def _is_precomputed(self) -> bool:
         return self.affinity == "precomputed"
+
+    @property
+    def _kind(self) -> Kind:
+        """The kernel by its name, "auto" spelled out."""
+        if callable(self.kernel) or self.kernel != "auto":
+            return self.kernel
+        return "self-tuned" if self.gamma is None else "rbf"
+
+    def _setting(self, name: str) -> Any:  # Any: the parameter's
+        """A parameter, or what None stands for."""
+        given = getattr(self, name)
+        return given if given is not None else (SELF_TUNED if self._kind == "self-tuned" else SCIKIT_LEARN)[name]
 
     @property
     def _prior(self) -> FloatArray:
@@ -175,26 +285,29 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
     def _read_labels(self, y: Labels) -> tuple[Labels, IntArray]:
         """The classes in order, and (n,) codes into them, -1 where unlabeled."""
-        comparable = y if y.dtype.kind in "biuf" else y.astype(object)
-        is_labeled = np.asarray(comparable != self.unlabeled_label)
-        # Twice each: it warns of many classes among few samples, which is how labeling begins.
-        check_classification_targets(np.repeat(y[is_labeled], 2))
-        classes, found = np.unique(y[is_labeled], return_inverse=True)
-        if not classes.size:
+        is_labeled = ~_equals(y, self.unlabeled_label)
+        labels = _of_one_kind(y[is_labeled])
+        if not labels.size:
             raise ValueError(
                 f"No sample is labeled: every label is {self.unlabeled_label!r}, one class or more needed."
             )
+        # Twice each: it warns of many classes among few samples, which is how labeling begins.
+        check_classification_targets(np.repeat(labels, 2))
+        classes, found = np.unique(labels, return_inverse=True)
         codes = np.full(len(y), UNLABELED, dtype=np.int64)
         codes[is_labeled] = found
         return classes, codes
 
     def _store(self, solution: FloatArray, n_iter: int) -> None:
         """Keep an answer from scratch, (n, n_classes) by place."""
-        places = self._equations.places
-        self.label_distributions_ = normalised(solution, self._prior)[places]
-        self.evidence_ = solution.sum(axis=1)[places]
-        self.changed_ = np.arange(len(places))
+        self._keep(solution[self._equations.places])
         self.n_iter_ = n_iter
+
+    def _keep(self, masses: FloatArray) -> None:
+        """Masses (n, n_classes) as the answer, the prior where there are none."""
+        self.label_distributions_ = normalised(masses, self._prior)
+        self.evidence_ = masses.sum(axis=1)
+        self.changed_ = np.arange(len(masses))
 
     def _targets(self) -> FloatArray:
         """(n, n_classes) one-hot by place, a row of zeros where unlabeled."""
@@ -207,39 +320,55 @@ class LabelSpreading(_GraphClassifier):
 
     Parameters
     ----------
-    n_neighbors : neighbours of each sample in the self-tuned graph (graph.py).
-    alpha : share of a row's answer that comes from its neighbours, above 0 and below 1.
+    kernel : "self-tuned" = the sparse neighbour graph (graph.py), for pools of any size; "rbf", "knn" or a function of
+        two sets of samples that gives (n, m) weights = as in scikit-learn, n x n numbers for all but "knn";
+        "auto" = "self-tuned", or "rbf" where `gamma` is given, which nothing else has.
+    gamma : of "rbf"; None = 20.
+    n_neighbors : neighbours of each sample; None = 10 in the self-tuned graph, 7 for "knn".
+    alpha : share of a row's answer that comes from its neighbours, above 0 and below 1; None = 0.9 on the self-tuned
+        graph, 0.2 with a kernel of scikit-learn's.
+    max_iter : most steps with a kernel of scikit-learn's, None = 30; the self-tuned graph is solved to the end.
+    tol : on the self-tuned graph the largest error of a probability where it is solved from scratch, None = 1e-6, at
+        least 1e-9; with a kernel of scikit-learn's the change of all masses that ends its iteration, None = 1e-3.
+    n_jobs : of the search for neighbours with "knn".
     affinity : "neighbors" = X are features; "precomputed" = X are weights, (n, n) symmetric with a zero diagonal.
-    tol : largest error of a probability where it is solved from scratch.
     push_tol : residual relative to the evidence in pools of `push_from` samples and more; see the module.
     push_from : smaller pools are solved from scratch at every update.
     unlabeled_label : what stands in y for "no label".
 
     Attributes
     ----------
-    classes_, label_distributions_ (n, n_classes), transduction_ (n,), n_iter_ : as in scikit-learn.
+    X_, classes_, label_distributions_ (n, n_classes), transduction_ (n,), n_iter_, n_features_in_,
+    feature_names_in_ : as in scikit-learn.
     evidence_ : (n,) how much label mass reached the row, 0 = none did.
     changed_ : rows that the last fit or update wrote.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 # Any: constraints; scikit-learn's own way
         **_GraphClassifier._parameter_constraints,
-        "alpha": [Interval(Real, 0, 1, closed="neither")],
+        "alpha": [None, Interval(Real, 0, 1, closed="neither")],
         "push_tol": [Interval(Real, MIN_TOL, 1, closed="left")],
         "push_from": [Interval(Integral, 0, None, closed="left")],
     }
 
+    _max_iter = 30
+
     def __init__(
         self,
-        n_neighbors: int = 10,
-        alpha: float = 0.9,
+        kernel: Kind = "auto",
+        *,
+        gamma: float | None = None,
+        n_neighbors: int | None = None,
+        alpha: float | None = None,
+        max_iter: int | None = None,
+        tol: float | None = None,
+        n_jobs: int | None = None,
         affinity: str = "neighbors",
-        tol: float = 1e-6,
         push_tol: float = 0.01,
         push_from: int = 5000,
         unlabeled_label: object = UNLABELED,
     ) -> None:
-        super().__init__(n_neighbors, affinity, tol, unlabeled_label)
+        super().__init__(kernel, gamma, n_neighbors, max_iter, tol, n_jobs, affinity, unlabeled_label)
         self.alpha = alpha
         self.push_tol = push_tol
         self.push_from = push_from
@@ -250,7 +379,14 @@ class LabelSpreading(_GraphClassifier):
 
     @property
     def _alpha(self) -> float:
-        return self.alpha
+        return float(self._setting("alpha"))
+
+    def _steps(self, weights: Weights) -> Weights:
+        return spreading_steps(weights)
+
+    def _step(self, graph: Weights, start: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """One turn of scikit-learn's iteration, from masses (n, n_classes) to the next."""
+        return lambda masses: self._alpha * (graph @ masses) + (1 - self._alpha) * start
 
     def _start(self) -> None:
         self._diffusion: Diffusion | None = None
@@ -329,8 +465,8 @@ class LabelSpreading(_GraphClassifier):
 
     def _settled(self, roots: FloatArray, solution: FloatArray, residual: FloatArray) -> BoolArray:
         """Rows whose probabilities are right to `tol`, by the module's bound with h = 1 / (1 - alpha)."""
-        error = roots * _largest_residual(roots, residual) / (1 - self.alpha)
-        return np.asarray(error <= self.tol * solution.sum(axis=1))
+        error = roots * _largest_residual(roots, residual) / (1 - self._alpha)
+        return np.asarray(error <= self._tol * solution.sum(axis=1))
 
     def _all_settled(self, roots: FloatArray, solution: FloatArray, residual: FloatArray) -> bool:
         return bool(self._settled(roots, solution, residual).all())
@@ -339,22 +475,39 @@ class LabelSpreading(_GraphClassifier):
 class LabelPropagation(_GraphClassifier):
     """Labels stay as given, every other sample is the mean of its neighbours: trusts each label fully.
 
-    Parameters and attributes are those of `LabelSpreading`; it is always solved from scratch. `evidence_` is 1 on
-    every row that a label reaches: a harmonic row is a mean of labels, whatever the distance.
+    Parameters and attributes are those of `LabelSpreading` without `alpha`, and `max_iter` None = 1000; it is always
+    solved from scratch. `evidence_` is 1 on every row that a label reaches: a harmonic row is a mean of labels,
+    whatever the distance.
     """
+
+    _max_iter = 1000
 
     def __init__(
         self,
-        n_neighbors: int = 10,
+        kernel: Kind = "auto",
+        *,
+        gamma: float | None = None,
+        n_neighbors: int | None = None,
+        max_iter: int | None = None,
+        tol: float | None = None,
+        n_jobs: int | None = None,
         affinity: str = "neighbors",
-        tol: float = 1e-6,
         unlabeled_label: object = UNLABELED,
     ) -> None:
-        super().__init__(n_neighbors, affinity, tol, unlabeled_label)
+        super().__init__(kernel, gamma, n_neighbors, max_iter, tol, n_jobs, affinity, unlabeled_label)
 
     @property
     def _alpha(self) -> float:
         return 1.0
+
+    def _steps(self, weights: Weights) -> Weights:
+        return propagation_steps(weights)
+
+    def _step(self, graph: Weights, start: FloatArray) -> Callable[[FloatArray], FloatArray]:
+        """One turn of scikit-learn's iteration, from masses (n, n_classes) to the next."""
+        free = (self._codes == UNLABELED)[:, None]
+        nothing = np.zeros(len(self.classes_))
+        return lambda masses: np.where(free, normalised(graph @ masses, nothing), start)
 
     def _start(self) -> None:
         self._store(*self._from_scratch())
@@ -384,7 +537,7 @@ class LabelPropagation(_GraphClassifier):
         if np.abs(residual[:, -1] / roots).max() > 0.5:
             return False
         reach = 2 * (solution[:, -1] / roots).max()
-        return bool(reach * _largest_residual(roots, residual[:, :-1]) <= self.tol)
+        return bool(reach * _largest_residual(roots, residual[:, :-1]) <= self._tol)
 
 
 def _largest_residual(roots: FloatArray, residual: FloatArray) -> float:
@@ -398,13 +551,64 @@ def _block(matrix: SparseMatrix, rows: IntArray) -> SparseMatrix:
 
 
 def _symmetric(affinity: ArrayLike | SparseMatrix) -> SparseMatrix:
-    """Weights as csr_array. Raises ValueError where they are no affinities of samples to each other."""
+    """Weights as csr_array, made exactly symmetric and not negative where only rounding keeps them from it.
+
+    Raises ValueError where they are no affinities of samples to each other.
+    """
     weights = scipy.sparse.csr_array(affinity, dtype=np.float64)
     if weights.shape[0] != weights.shape[1]:
         raise ValueError(f"A precomputed affinity is square, not {weights.shape[0]} x {weights.shape[1]}.")
-    if weights.nnz and (weights.data.min() < 0 or weights.diagonal().any() or abs(weights - weights.T).max() > 0):
+    if not weights.nnz:
+        return weights
+    rounding = ROUNDING * np.abs(weights.data).max()
+    asymmetry = abs(weights - weights.T).max()
+    diagonal = np.abs(weights.diagonal()).max()
+    if weights.data.min() < -rounding or diagonal > rounding or asymmetry > rounding:
         raise ValueError("A precomputed affinity is symmetric, not negative, and has a zero diagonal.")
+    if asymmetry or diagonal or weights.data.min() < 0:
+        weights = scipy.sparse.csr_array((weights + weights.T) / 2 - scipy.sparse.diags_array(weights.diagonal()))
+        weights.data = np.maximum(weights.data, 0)
     return weights
+
+
+def _dense(samples: Samples) -> NDArray[Any]:  # Any: float32 or float64
+    """(n, n_features) as an array: what finds neighbours takes no other."""
+    return scipy.sparse.csr_array(samples).toarray() if scipy.sparse.issparse(samples) else np.asarray(samples)
+
+
+def _as_given(y: Any) -> Any:  # Any: what scikit-learn takes
+    """Labels whose names and numbers are kept apart: of a list with both, numpy would make text."""
+    if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
+        return np.array(y, dtype=object)
+    return y
+
+
+def _equals(y: Labels, unlabeled: object) -> BoolArray:
+    """(n,) where labels are the one for "no label"; among text also where that is its text, as numpy makes it."""
+    if y.dtype.kind in "biuf":
+        return np.broadcast_to(np.asarray(y == unlabeled), y.shape)
+    labels = y.astype(object)
+    found = np.asarray(labels == unlabeled, dtype=bool)
+    if isinstance(unlabeled, Integral) and not isinstance(unlabeled, bool):
+        for text in (str(unlabeled), str(float(unlabeled))):
+            found = found | np.asarray(labels == text, dtype=bool)
+    return found
+
+
+def _of_one_kind(labels: Labels) -> Labels:
+    """Labels that can be put in order, numbers among objects as numbers. Raises ValueError where they cannot."""
+    if labels.dtype != object:
+        return labels
+    texts = [isinstance(label, str) for label in labels]
+    if all(texts):
+        return labels
+    if any(texts):
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
+        raise ValueError(
+            f"The labels are of several kinds ({kinds}). Give them all as text, or all as numbers, and say by "
+            "unlabeled_label what stands for no label."
+        )
+    return np.array(labels.tolist())
 
 
 def _positions(those: Labels, among: Labels) -> IntArray:

@@ -7,6 +7,12 @@ import numpy as np
 from annotator.types import UNLABELED, FloatArray, IntArray
 
 
+def label_shares(labels: IntArray, n_classes: int) -> FloatArray:
+    """(n_classes,) shares of the labels given; uniform without labels."""
+    counts = np.bincount(labels[labels != UNLABELED], minlength=n_classes)
+    return np.asarray(counts / counts.sum() if counts.any() else np.full(n_classes, 1 / n_classes))
+
+
 def class_prior(labels: IntArray, n_classes: int) -> FloatArray:
     """(n_classes,) shares of the labels given, one added to each count (Laplace): uniform without labels."""
     counts = np.bincount(labels[labels != UNLABELED], minlength=n_classes) + 1.0

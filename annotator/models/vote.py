@@ -1,6 +1,16 @@
-"""Two models asked at once: what they believe on average, and where they disagree. Knows not how they work."""
+"""Three models asked at once: what they believe together, and where they disagree. Knows not how they work.
+
+    p = weight g^3 + (1 - weight) / 2 (k + c^2)
+
+for a graph model g, a kernel model k and a classifier c, each power divided by the sum of its row. The powers bring
+members to one sharpness: label spreading alone says 30 % where it is right in 70 of 100, a kernel model's softmax is
+sharp as it is. Found on Fashion-MNIST (50,000 images, labels from 10 to 3,000). In double precision: in single a small
+probability's cube is 0, and a row of those is NaN.
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from annotator import registry
 from annotator.errors import ConfigError
@@ -8,30 +18,59 @@ from annotator.types import Dataset, FeatureArray, FloatArray, IntArray, Model, 
 
 
 class Vote:
-    """The mean of a graph model and a classifier: one knows the pool's shape, the other its borders.
+    """A graph model, a kernel model and a classifier together: one knows the pool's shape, the others its borders.
 
-    `weight` is the graph model's share, 0 to 1; both members have their default parameters.
+    `weight` is the graph model's share, 0 to 1; the other two have equal shares of the rest. All have their default
+    parameters. The vote can what its members can: it is `asynchronous` where one of them is, and so on.
     """
 
     def __init__(
-        self, graph: str = "label-spreading", classifier: str = "logistic-regression", weight: float = 0.5
+        self,
+        graph: str = "label-spreading",
+        classifier: str = "logistic-regression",
+        weight: float = 0.5,
+        kernel: str = "kernel-ridge",
     ) -> None:
         if not 0 <= weight <= 1:
             raise ConfigError(f"vote.weight must lie between 0 and 1, not {weight}.")
         self.weight = weight
-        self._graph: Model = registry.create("model", graph)
-        self._classifier: Model = registry.create("model", classifier)
+        self._members: tuple[Model, ...] = tuple(registry.create("model", name) for name in (graph, classifier, kernel))
+        self.asynchronous = any(getattr(member, "asynchronous", False) for member in self._members)
+        """Whoever labels need not wait for `fit_predict`."""
+        self.goes_on = any(getattr(member, "goes_on", False) for member in self._members)
+        """An answer depends, within the members' tolerances, on the fits before it."""
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
-        """labels (n_images,), -1 = unlabeled -> the mean, its two members, and the graph model's evidence."""
-        graph = self._graph.fit_predict(dataset, labels, n_classes)
-        classifier = self._classifier.fit_predict(dataset, labels, n_classes)
-        members = (graph.probabilities, classifier.probabilities)
-        return Prediction(self._mean(*members), graph.evidence, members=members)
+        """labels (n_images,), -1 = unlabeled -> what they say together and apart, and the graph model's evidence."""
+        found = [member.fit_predict(dataset, labels, n_classes) for member in self._members]
+        members = tuple(prediction.probabilities for prediction in found)
+        return Prediction(self._together(*members), found[0].evidence, members=members)
 
     def predict(self, features: FeatureArray) -> FloatArray:
-        """(n, n_features) -> (n, n_classes), the mean of both members. Raises ModelError (MODEL_NOT_FITTED)."""
-        return self._mean(self._graph.predict(features), self._classifier.predict(features))
+        """(n, n_features) -> (n, n_classes), by all members. Raises ModelError (MODEL_NOT_FITTED)."""
+        return self._together(*(member.predict(features) for member in self._members))
 
-    def _mean(self, graph: FloatArray, classifier: FloatArray) -> FloatArray:
-        return self.weight * graph + (1 - self.weight) * classifier
+    def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
+        """A fit whose prediction nobody wants: only members that go on from their last answer take the step."""
+        for member in self._members:
+            if getattr(member, "goes_on", False):
+                getattr(member, "follow", member.fit_predict)(dataset, labels, n_classes)
+
+    def warm_up(self) -> None:
+        """Begin in the background with what the members' first fits would wait for."""
+        for member in self._members:
+            getattr(member, "warm_up", lambda: None)()
+
+    def join(self, dataset: Dataset, features: FeatureArray) -> None:
+        """Look up what the members need of a held-out set before the first fit has to wait for it."""
+        for member in self._members:
+            getattr(member, "join", lambda dataset, features: None)(dataset, features)
+
+    def _together(self, graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> FloatArray:
+        rest = (1 - self.weight) / 2
+        return self.weight * _shares(graph * graph * graph) + rest * (_shares(classifier * classifier) + kernel)
+
+
+def _shares(powers: FloatArray) -> FloatArray:
+    """Rows divided by their sums."""
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

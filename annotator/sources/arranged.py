@@ -25,6 +25,7 @@ class Arranged:
         self.held_out = source.held_out
         self.set_aside = source.set_aside
         self.n_ignored = getattr(source, "n_ignored", 0)
+        self.left_out = getattr(source, "left_out", ())
 
     def read(self, row: int) -> bytes:
         """The bytes of image `row` of this order. Raises SourceError (SRC_...)."""

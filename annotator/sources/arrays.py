@@ -8,7 +8,9 @@ Keys are compared without case, and exactly one of each line may be there (the f
     test labels      y_test test_labels labels_test
     class names      class_names label_names target_names
 
-Any other key is refused: it may be the labels, misspelt. Test images are held out.
+Any other key is left out and named (`left_out`), but where there are no labels it is refused: it may be the labels,
+misspelt. Test images are held out. Of this app's own exports, which have outcomes and event_ids too, those rows are
+labeled that a person gave a class: what the model predicted is no known label.
 
 Shapes: (n, height, width) and (n, height, width, c) with c = 1, 3 or 4, or the channels in front; transparency is laid
 on white. A shape that can be read both ways is asked about (`channels`); one image, (height, width, 3), is refused.
@@ -49,6 +51,12 @@ CHANNELS = ("auto", "first", "last")
 OVERSHOOT = 0.1
 """Of a scale's range: so far values may lie beyond its ends, as resizing leaves them; they are cut off there."""
 MAX_CLASSES = 10_000
+OWN = {"outcomes", "event_ids"}
+"""Keys by which an export of this app is known."""
+BY_A_PERSON = "label"
+"""The outcome of such a row where a person gave it a class."""
+MAX_CHARACTER = 0x10FFFF
+"""Of Unicode; NumPy's text is four bytes a character, whatever they hold."""
 MAX_CODE = 2**53
 """The largest label number; beyond it floating-point numbers skip some."""
 SHOWN = 5
@@ -71,14 +79,17 @@ class Arrays(ArrayRows):
         _check_word("channels", channels, CHANNELS)
         file = locate(path, root)
         name = printable(file.stem.encode("utf-8", "surrogateescape"))
-        parts = _parts(NpzFile(file))
+        opened = NpzFile(file)
+        parts = _parts(opened)
         pool = _read_images(parts["images"], scale, channels)
         test = _read_images(parts["test images"], scale, channels) if "test images" in parts else None
         _check_alike(pool, test)
         codes, test_codes = _read_labels(parts, "labels", pool), _read_labels(parts, "test labels", test)
+        codes = _by_people(opened, codes)
         class_names, truth, test_truth = _truths(codes, test_codes, _read_names(parts))
         held_out = None if test is None else ArrayRows(f"{name}-test", test, test_truth, class_names)
         super().__init__(name, pool, truth, class_names, held_out)
+        self.left_out = _unknown(opened.keys)
 
 
 def _check_word(parameter: str, word: str, known: Sequence[str]) -> None:
@@ -92,10 +103,9 @@ def _check_word(parameter: str, word: str, known: Sequence[str]) -> None:
 def _parts(file: NpzFile) -> dict[str, StoredArray]:
     """What each key stands for, by the table above."""
     found = {part: [key for key in file.keys if key.lower() in known] for part, known in KEYS.items()}
-    known = {key for keys in found.values() for key in keys}
-    unknown = tuple(key for key in file.keys if key not in known)
-    if unknown:
-        raise _keys_error(f"does not know {list_keys(unknown)}", file)
+    unknown = _unknown(file.keys)
+    if unknown and not found["labels"]:
+        raise _keys_error(f"finds no labels, and does not know {list_keys(unknown)}", file)
     for part, keys in found.items():
         if len(keys) > 1:
             raise _keys_error(f"could take each of {list_keys(tuple(keys))} for the {part}", file)
@@ -104,6 +114,11 @@ def _parts(file: NpzFile) -> dict[str, StoredArray]:
     if found["test labels"] and not found["test images"]:
         raise _keys_error("finds test labels without test images", file)
     return {part: file.array(keys[0]) for part, keys in found.items() if keys}
+
+
+def _unknown(keys: Sequence[str]) -> tuple[str, ...]:
+    """The keys that stand for nothing here."""
+    return tuple(key for key in keys if not any(key.lower() in known for known in KEYS.values()))
 
 
 def _keys_error(what: str, file: NpzFile) -> SourceError:
@@ -278,7 +293,7 @@ def _read_labels(parts: dict[str, StoredArray], part: str, labeled: ImageArray |
         )
     if stored.n_values > len(labeled):
         return _one_hot(stored)
-    return _texts(stored).ravel() if stored.dtype.kind in "US" else _numbers(stored)
+    return _texts(stored) if stored.dtype.kind in "US" else _numbers(stored)
 
 
 def _numbers(stored: StoredArray) -> IntArray:
@@ -312,14 +327,28 @@ def _read_names(parts: dict[str, StoredArray]) -> tuple[str, ...]:
 
 
 def _texts(stored: StoredArray) -> NDArray[np.str_]:
-    """Text or UTF-8 bytes as text that can be written anywhere."""
-    values = stored.whole()
+    """Text or UTF-8 bytes as flat text that can be written anywhere."""
+    values = stored.whole().ravel()
     try:
+        if stored.dtype.kind == "U" and (values.view(stored.dtype.byteorder + "u4") > MAX_CHARACTER).any():
+            raise ValueError("beyond the last character")
         texts: NDArray[np.str_] = np.strings.decode(values, "utf-8") if stored.dtype.kind == "S" else values
         "".join(np.unique(texts).tolist()).encode()
     except ValueError as error:  # UnicodeError is one
         raise _label_error(stored, "holds text that is not Unicode") from error
     return texts
+
+
+def _by_people(file: NpzFile, codes: Values | None) -> Values | None:
+    """Of an export of this app only what people answered; of any other file everything."""
+    if codes is None or not set(file.keys) >= OWN:
+        return codes
+    stored = file.array("outcomes")
+    _check_small(stored)
+    if stored.shape != codes.shape or stored.dtype.kind not in "US":
+        raise _label_error(stored, f"is {stored.dtype} {stored.shape}, and each label has one as text")
+    nobody = "" if codes.dtype.kind == "U" else UNLABELED
+    return np.where(_texts(stored) == BY_A_PERSON, codes, nobody)
 
 
 def _truths(

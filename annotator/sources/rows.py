@@ -20,6 +20,8 @@ class ArrayRows:
     """An `ImageSource` over an array. `Arrays`, `Idx` and `FashionMnist` are this after reading their files."""
 
     set_aside: Sequence[SetAside] = ()
+    left_out: Sequence[str] = ()
+    """Parts of the file that stand for nothing here, by name."""
 
     def __init__(
         self,

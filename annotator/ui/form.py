@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from annotator.pages import reason_for
 from annotator.project import Project
-from annotator.session import Answered, Card, Session
+from annotator.session import COLD_START, Answered, Card, Session
 from annotator.store import Event
 from annotator.ui import parts, pictures, state
 from annotator.ui.words import count, plain, visible
@@ -118,6 +119,10 @@ def _form(project: Project, session: Session, cards: Sequence[Card]) -> None:
 
 def _picked_by(session: Session, cards: Sequence[Card]) -> None:
     card = cards[0]
+    if card.strategy == COLD_START:
+        ends = ", until the model knows two classes" if card.model_version is None else ""
+        st.markdown(f"**What are these?** Typical of all images{ends}.")
+        return
     if card.model_version is None or card.strategy == "random" != session.settings.strategy:
         st.markdown("**What are these?** They are drawn at random until the model knows two classes.")
         return
@@ -129,6 +134,8 @@ def _card(project: Project, session: Session, card: Card) -> None:
     with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
         pictures.show(project.learner.dataset, card.row)
         st.markdown(parts.chip(card))
+        if reason := reason_for(card.strategy, card.score):
+            st.caption(plain(reason))
         options = _options(session, card)
         if len(session.class_names) < MANY_CLASSES:
             st.pills(

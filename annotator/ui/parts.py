@@ -150,8 +150,8 @@ def set_aside(project: Project) -> None:
         st.info(plain(said), icon=":material/info:")
     aside = project.prepared.set_aside
     n_images, n_duplicates = len(project.prepared.dataset), project.prepared.n_duplicates
-    n_ignored = project.prepared.n_ignored
-    if not aside and not n_duplicates and not n_ignored:
+    n_ignored, left_out = project.prepared.n_ignored, project.prepared.left_out
+    if not aside and not n_duplicates and not n_ignored and not left_out:
         return
     total = n_images + len(aside)
     title = f"Imported {n_images:,} of {total:,} images, {len(aside):,} set aside"
@@ -159,9 +159,13 @@ def set_aside(project: Project) -> None:
         title += f", {count(n_duplicates, 'duplicate')}"
     if n_ignored:
         title += f", {count(n_ignored, 'other file')} ignored"
+    if left_out:
+        title += f", {count(len(left_out), 'array')} left out"
     with st.expander(title):
         if n_duplicates:
             st.caption("Identical images are kept as they are; only the first of each is asked about.")
+        if left_out:
+            st.caption(plain(f"Left out, since they stand for nothing here: {', '.join(left_out)}."))
         if aside:
             rows = [{"file": image_name(entry.image_id), "code": entry.code, "reason": entry.reason} for entry in aside]
             st.dataframe(rows, hide_index=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from annotator.learner import MEASURED_ON
+from annotator.metrics import Scores, most_mistaken
 from annotator.project import Project
 from annotator.session import Session
 from annotator.ui import parts, state
 from annotator.ui.words import count, percent, plain, visible
+
+MOST_IN_MATRIX = 40
+"""Classes whose confusion matrix can be read on a screen."""
 
 
 def render(project: Project) -> None:
@@ -28,7 +29,6 @@ def render(project: Project) -> None:
 
     left, right = st.columns(2, gap="medium")
     newest = session.history[-1]
-    measured = newest.measures[newest.headline] if newest.headline else None
     with left:
         st.markdown("#### Learning curve")
         parts.curve(session, project.changes, height=280)
@@ -40,8 +40,8 @@ def render(project: Project) -> None:
         st.markdown("#### Doubt left in the pool")
         st.altair_chart(charts.pool_entropy(session.history), key="entropy")
         st.caption("Mean entropy of the guesses for all unlabeled images.")
-    if measured is not None and newest.headline is not None:
-        _report(project, measured, newest.headline)
+    if newest.headline is not None:
+        _report(project, newest.scores(newest.headline), newest.headline)
     _agreement(session)
     st.markdown("#### What was asked")
     _rounds(project, session)
@@ -63,32 +63,35 @@ def _totals(session: Session) -> None:
         st.metric("seconds per label", "–" if pace is None else f"{pace:.1f}")
 
 
-def _report(project: Project, measured: Mapping[str, Any], name: str) -> None:  # Any: JSON of metrics.Scores
+def _report(project: Project, measured: Scores, name: str) -> None:
     from annotator.ui import charts  # as above
 
     names = [visible(class_name) for class_name in project.class_names]
-    n_known = len(measured["confusion"])
+    codes = most_mistaken(measured.confusion, MOST_IN_MATRIX).tolist()
     left, right = st.columns(2, gap="medium")
     with left:
         st.markdown("#### Confusion matrix")
-        st.altair_chart(charts.confusion(measured["confusion"], names[:n_known]), key="confusion")
-        st.caption(f"On {measured['n']:,} {MEASURED_ON[name]}.")
+        counts = [[int(measured.confusion[truth, guess]) for guess in codes] for truth in codes]
+        st.altair_chart(charts.confusion(counts, [names[code] for code in codes]), key="confusion")
+        which = f"The {len(codes)} of {measured.n_classes:,} classes with the most mistakes, on"
+        on = "On" if len(codes) == measured.n_classes else which
+        st.caption(f"{on} {measured.n:,} {MEASURED_ON[name]}.")
     with right:
         st.markdown("#### Classification report")
         rows = [
             {
-                "class": names[entry["code"]],
-                "precision": entry["precision"],
-                "recall": entry["recall"],
-                "F1": entry["f1"],
-                "images": entry["support"],
+                "class": names[entry.code],
+                "precision": entry.precision,
+                "recall": entry.recall,
+                "F1": entry.f1,
+                "images": entry.support,
             }
-            for entry in measured["per_class"]
+            for entry in measured.per_class
         ]
         numbers = {key: st.column_config.NumberColumn(format="%.3f") for key in ("precision", "recall", "F1")}
         st.dataframe(rows, hide_index=True, column_config=numbers, key="report")
         st.caption(
-            f"Macro F1 {measured['macro_f1']:.3f}, weighted F1 {measured['weighted_f1']:.3f}, on {measured['n']:,} "
+            f"Macro F1 {measured.macro_f1:.3f}, weighted F1 {measured.weighted_f1:.3f}, on {measured.n:,} "
             f"{plain(MEASURED_ON[name])}."
         )
 

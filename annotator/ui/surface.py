@@ -18,7 +18,7 @@ from annotator.errors import AnnotatorError
 from annotator.learner import MEASURED_ON
 from annotator.pages import Page, PageCard
 from annotator.project import Project
-from annotator.session import Session
+from annotator.session import COLD_START, Session
 from annotator.store import LabelClass
 from annotator.types import Dataset
 from annotator.ui import image_route, outbox, state
@@ -168,21 +168,24 @@ def _curve(project: Project, session: Session) -> dict[str, Any]:  # Any: JSON
 
 
 def _page(project: Project, page: Page) -> dict[str, Any]:  # Any: JSON
+    has_reasons = any(card.reason for card in page.cards)
     return {
         "round": page.round,
         "why": _why(page),
         "labels_at": None if page.model_version is None else page.labels_at,
-        "cards": [_card(project, card) for card in page.cards],
+        "cards": [_card(project, card, has_reasons) for card in page.cards],
     }
 
 
 def _why(page: Page) -> str:
+    if page.strategy == COLD_START:
+        return "Typical of all images" + (", until the model knows two classes" if page.model_version is None else "")
     if page.model_version is None:
         return "Drawn at random until the model knows two classes"
     return f"Picked by model {page.model_version} with {page.strategy}"
 
 
-def _card(project: Project, card: PageCard) -> dict[str, Any]:  # Any: JSON
+def _card(project: Project, card: PageCard, has_reasons: bool) -> dict[str, Any]:  # Any: JSON
     head = card.head
     stands = head is not None and head.outcome is not None
     return {
@@ -196,6 +199,7 @@ def _card(project: Project, card: PageCard) -> dict[str, Any]:  # Any: JSON
         "audit": card.purpose == "audit",
         "top": list(card.top),
         "flag": card.flag,
+        "reason": visible(card.reason) if has_reasons else None,
         **_picture(project, card.row),
     }
 

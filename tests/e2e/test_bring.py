@@ -142,4 +142,5 @@ def test_small_pictures_are_enlarged_and_photos_are_not_blurred(
     person.name_classes("a", "b")
     person.create()
     boxes = [image.bounding_box() for image in person.page.locator(".surface .card img").all()]
+    assert len(boxes) == 12
     assert all(box is not None and max(box["width"], box["height"]) >= 96 for box in boxes)

@@ -520,6 +520,17 @@ def stored(events: list[dict[str, Any]]) -> dict[str, dict[str, str]]:  # Any: t
     return {event["key"]: {"status": "stored"} for event in events}
 
 
+def test_a_card_says_why_it_was_picked(mounted: Mounted) -> None:
+    """In a line of its own, for whose height every card of the page makes room."""
+    told = batch(1, 3, reason="stands for 340 others")
+    told["cards"][2]["reason"] = ""  # type: ignore[index]  # an audit image has none
+    mounted.give(asked(told))
+    card = mounted.page.locator(".page .card")
+    assert card.locator(".reason").all_inner_texts() == ["stands for 340 others", "stands for 340 others", ""]
+    assert "stands for 340 others" in str(card.first.get_attribute("aria-label"))
+    assert len({box["height"] for box in (one.bounding_box() for one in card.all()) if box}) == 1
+
+
 def test_nothing_is_sent_while_mounting_and_everything_with_the_first_key(mounted: Mounted) -> None:
     """The first letter names the rounds that were shown."""
     mounted.give(asked(batch(1, 3)))

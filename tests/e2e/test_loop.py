@@ -116,7 +116,7 @@ def test_everything_typed_is_in_the_export(server: Server, new_person: NewPerson
             key: guesses[key] for key in typed
         }
         assert {row["annotator"] for row in rows.values()} == {"you"}
-    assert {row["strategy"] for row in rows.values()} == {"random", "margin", "uniform"}
+    assert {row["strategy"] for row in rows.values()} == {"typical", "margin", "uniform"}
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

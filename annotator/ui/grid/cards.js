@@ -15,10 +15,11 @@ export class CardFace {
     this.share = element("span.share");
     this.flag = element("span.flagged", { "aria-hidden": "true" }, "⚑");
     this.top = words.many ? topList() : null;
+    this.reason = card.reason == null ? null : element("span.reason", { title: card.reason }, card.reason);
     const frame = element("span.frame", {}, this.image, element("span.check", { "aria-hidden": "true" }), this.flag);
     this.chip = element("span.chip", {}, words.many ? cap(1) : null, this.dot, this.name, this.share);
     const marks = { "data-image": card.image, "data-cursor": "false", "aria-selected": "false" };
-    this.element = element("div.card", { id, role: "option", ...marks }, frame, this.chip, this.top);
+    this.element = element("div.card", { id, role: "option", ...marks }, frame, this.chip, this.top, this.reason);
   }
 
   paint(view, words) {

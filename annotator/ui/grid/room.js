@@ -9,6 +9,7 @@ const HEAD_PX = 44;
 const TOP_PX = 200;
 const BELOW_PX = 33;
 const BELOW_MANY_PX = 107;
+const REASON_PX = 20;
 
 export class Room {
   // `page` returns the shown page or null, `many` whether each card names its most probable classes.
@@ -34,15 +35,15 @@ export class Room {
     const { columns, size } = layout(page.cards.length, this.free);
     const { style } = this.frame.element;
     this.columns = columns;
-    this.arranged = page.cards.length;
+    this.arranged = shape(page);
     style.setProperty("--columns", columns);
     style.setProperty("--card", `${size}px`);
     style.setProperty("--foot", `${this.frame.foot.offsetHeight}px`);
   }
 
-  // Another page has come: one with as many cards needs no other layout.
+  // Another page has come: one with as many cards of the same height needs no other layout.
   turn() {
-    if (this.page().cards.length !== this.arranged) this.arrange();
+    if (shape(this.page()) !== this.arranged) this.arrange();
   }
 
   get free() {
@@ -51,6 +52,16 @@ export class Room {
     const beside = wide >= WIDE_PX ? side.offsetWidth + BETWEEN_PX : 0;
     const top = Math.min(Math.max(columns.getBoundingClientRect().top, 0), TOP_PX);
     const height = window.innerHeight - top - HEAD_PX - foot.offsetHeight;
-    return { width: wide - beside, height, below: this.many() ? BELOW_MANY_PX : BELOW_PX };
+    const reason = hasReasons(this.page()) ? REASON_PX : 0;
+    return { width: wide - beside, height, below: (this.many() ? BELOW_MANY_PX : BELOW_PX) + reason };
   }
+}
+
+// All cards of a page have a line for why they were picked, or none has.
+function hasReasons(page) {
+  return page.cards.some((card) => card.reason != null);
+}
+
+function shape(page) {
+  return `${page.cards.length} ${hasReasons(page)}`;
 }

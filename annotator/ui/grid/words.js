@@ -66,5 +66,6 @@ export function cardLabel(card, nameOf, place, of) {
   const guess = card.guess ? `guess ${nameOf(card.guess.class)}, ${percent(card.guess.p)}` : guessWords(card, nameOf);
   const said = answer === null ? guess : `answered ${answer}`;
   const flag = card.flag ? `, flagged: ${card.flag}` : "";
-  return `${card.image}, ${said}${flag}, ${place} of ${of}`;
+  const reason = card.reason ? `, ${card.reason}` : "";
+  return `${card.image}, ${said}${flag}${reason}, ${place} of ${of}`;
 }

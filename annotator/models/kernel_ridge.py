@@ -1,0 +1,221 @@
+"""Kernel ridge regression on one-hot targets: what labeled images say of others, by similarity alone. Knows no graph.
+
+    scores(x) = sum over labeled y of k(x, y) A_y,  (K + penalty I) A = Y,  k(x, y) = exp(-gamma |x - y|^2)
+
+with `gamma` measured in the pool's own spread (divided by the sum of its features' variances), and probabilities
+softmax(sharpness * scores) over the classes seen. Saunders, Gammerman & Vovk, "Ridge Regression Learning Algorithm in
+Dual Variables", ICML 1998.
+
+**What a refit costs.** The kernel between the pool and each labeled image is a column that is computed once and kept,
+in single precision, so that a refit computes the columns of new labels, solves for A and multiplies. Beyond
+`MOST_LANDMARKS` labels, or `MOST_CELLS` numbers kept, columns are those of as many labeled images only, the landmarks,
+drawn evenly from them (the subset of regressors: all labels are still fitted, by functions of the landmarks):
+
+    (K_ml K_lm + penalty K_mm) A = K_ml Y
+
+Quinonero-Candela & Rasmussen, "A Unifying View of Sparse Approximate Gaussian Process Regression", JMLR 2005. Which
+are landmarks depends on the labeled rows alone. Probabilities are those of a fresh fit to 1e-5: only the order in which
+columns are added up depends on what was fitted before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from annotator.errors import ConfigError, ModelError
+from annotator.models.head import scaling_of, softmax
+from annotator.models.priors import label_shares
+from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
+
+MOST_LANDMARKS = 1_000
+MOST_CELLS = 100_000_000
+"""400 MB: 1,000 landmarks for up to 100,000 images, 100 for a million."""
+ROWS_PER_CHUNK = 4_096
+MAX_THREADS = 2
+JITTER = 1e-8
+
+SinglePrecision = NDArray[np.float32]
+
+
+class _Columns:
+    """k(x, y) for every row x of some features and those y that were asked for, kept as rows of one array."""
+
+    def __init__(self, features: FeatureArray, gamma: float, most: int) -> None:
+        self.features = features
+        self._gamma = gamma
+        self._kept = np.empty((most, len(features)), dtype=np.float32)
+        self._holds = np.full(most, UNLABELED, dtype=np.int64)
+        """(most,) which row of the pool each kept column is of; the first -1 ends them."""
+
+    def ready(self, rows: IntArray, landmarks: FloatArray) -> None:
+        """Have the columns of these rows of the pool, whose features (n, n_features) are `landmarks`."""
+        missing = ~np.isin(rows, self._holds)
+        if missing.any():
+            places = np.flatnonzero(~np.isin(self._holds, rows))
+            places = np.sort(places[np.argsort(self._holds[places] != UNLABELED, kind="stable")][: missing.sum()])
+            self._compute(places, landmarks[missing])
+            self._holds[places] = rows[missing]
+
+    def times(self, rows: IntArray, coefficients: FloatArray) -> FloatArray:
+        """Sums over these rows' columns by their coefficients, (n_rows, n_classes) -> (len(features), n_classes)."""
+        n_used = np.count_nonzero(self._holds != UNLABELED)
+        held = self._holds[:n_used]
+        order = np.argsort(held)
+        factors = np.zeros((n_used, coefficients.shape[1]), dtype=np.float32)
+        factors[order[np.searchsorted(held, rows, sorter=order)]] = coefficients
+        return np.asarray((factors.T @ self._kept[:n_used]).T, dtype=np.float64)
+
+    def _compute(self, places: IntArray, landmarks: FloatArray) -> None:
+        for start in range(0, len(self.features), ROWS_PER_CHUNK):
+            chunk = slice(start, start + ROWS_PER_CHUNK)
+            part = np.asarray(self.features[chunk], dtype=np.float64)
+            self._kept[places, chunk] = kernel(landmarks, part, self._gamma)
+
+
+@dataclass(frozen=True)
+class _Space:
+    """What is known of a dataset before any label."""
+
+    dataset: Dataset
+    gamma: float
+    most: int
+    order: IntArray
+    """(n_images,) each row's place in a fixed shuffled order: the labeled ones that come first are landmarks."""
+    columns: _Columns
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """The last answer: which classes were seen, of how many, and the function that tells them apart."""
+
+    seen: IntArray
+    shares: FloatArray
+    rows: IntArray
+    landmarks: FloatArray
+    coefficients: FloatArray
+
+
+class KernelRidge:
+    """Labeled images vote by similarity, weighed so that together they fit the labels: good with a thousand labels."""
+
+    goes_on = True
+    """Rounding depends on the order in which labels came."""
+
+    def __init__(self, penalty: float = 0.3, gamma: float = 0.7, sharpness: float = 8.0) -> None:
+        self.penalty = _positive("penalty", penalty)
+        self.gamma = _positive("gamma", gamma)
+        self.sharpness = _positive("sharpness", sharpness)
+        self._space: _Space | None = None
+        self._outside: _Columns | None = None
+        self._fit: _Fit | None = None
+
+    def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
+        """labels (n_images,), -1 = unlabeled -> probabilities; such a model knows no evidence."""
+        with threadpool_limits(MAX_THREADS):
+            space = self._space_of(dataset)
+            self._fit = fit = self._solved(space, labels, n_classes)
+            return Prediction(self._probabilities(fit, space.columns))
+
+    def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
+        """A fit whose prediction nobody wants, on the way to a later one."""
+        with threadpool_limits(MAX_THREADS):
+            space = self._space_of(dataset)
+            rows = _landmarks(space, np.flatnonzero(labels != UNLABELED))
+            space.columns.ready(rows, _exactly(dataset, rows))
+
+    def predict(self, features: FeatureArray) -> FloatArray:
+        """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED) before the first fit."""
+        fit, space = self._fit, self._space
+        if fit is None or space is None:
+            raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
+        most = max(1, MOST_CELLS // max(1, len(space.order)))
+        with threadpool_limits(MAX_THREADS):
+            if len(features) > most:
+                parts = [features[start : start + most] for start in range(0, len(features), most)]
+                columns = (_Columns(part, space.gamma, max(1, len(fit.rows))) for part in parts)
+                return np.concatenate([self._probabilities(fit, each) for each in columns])
+            # A held-out set asks after every fit: its columns are kept.
+            if self._outside is None or self._outside.features is not features:
+                self._outside = _Columns(features, space.gamma, space.most)
+            return self._probabilities(fit, self._outside)
+
+    def _space_of(self, dataset: Dataset) -> _Space:
+        if self._space is None or self._space.dataset is not dataset:
+            self._outside = None
+            n_images, n_features = dataset.features.shape
+            variance = scaling_of(dataset.features).spread ** 2 * n_features
+            most = min(MOST_LANDMARKS, n_images, max(1, MOST_CELLS // max(1, n_images)))
+            order = np.random.default_rng(0).permutation(n_images)
+            columns = _Columns(dataset.features, self.gamma / variance, most)
+            self._space = _Space(dataset, self.gamma / variance, most, order, columns)
+        return self._space
+
+    def _solved(self, space: _Space, labels: IntArray, n_classes: int) -> _Fit:
+        labeled = np.flatnonzero(labels != UNLABELED)
+        shares, seen = label_shares(labels, n_classes), np.unique(labels[labeled])
+        if len(seen) < 2:  # nothing to tell apart
+            return _Fit(seen, shares, labeled[:0], np.zeros((0, 0)), np.zeros((0, 0)))
+        rows = _landmarks(space, labeled)
+        landmarks = _exactly(space.dataset, rows)
+        targets = np.asarray(labels[labeled][:, None] == seen, dtype=np.float64)
+        if len(rows) == len(labeled):
+            system, right = kernel(landmarks, landmarks, space.gamma), targets
+            system[np.diag_indices_from(system)] += self.penalty
+        else:
+            across = kernel(landmarks, _exactly(space.dataset, labeled), space.gamma)
+            system = across @ across.T + self.penalty * kernel(landmarks, landmarks, space.gamma)
+            system[np.diag_indices_from(system)] += JITTER * len(labeled)
+            right = across @ targets
+        coefficients = scipy.linalg.solve(_finite(system), right, assume_a="pos", overwrite_a=True, check_finite=False)
+        return _Fit(seen, shares, rows, landmarks, coefficients)
+
+    def _probabilities(self, fit: _Fit, columns: _Columns) -> FloatArray:
+        if not len(fit.rows):
+            return np.tile(fit.shares, (len(columns.features), 1))
+        columns.ready(fit.rows, fit.landmarks)
+        probabilities = np.zeros((len(columns.features), len(fit.shares)))
+        scores = _finite(columns.times(fit.rows, fit.coefficients))
+        probabilities[:, fit.seen] = softmax(self.sharpness * scores)
+        return probabilities
+
+
+def kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
+    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision."""
+    squared = features @ (-2 * others.T)
+    squared += np.einsum("ij,ij->i", features, features)[:, None]
+    squared += np.einsum("ij,ij->i", others, others)
+    np.maximum(squared, 0, out=squared)
+    squared *= -gamma
+    return np.asarray(np.exp(squared, out=squared))
+
+
+def _landmarks(space: _Space, labeled: IntArray) -> IntArray:
+    """Rows of the columns, ascending: all that are labeled, or as many of them as may be kept."""
+    if len(labeled) <= space.most:
+        return labeled
+    return np.sort(labeled[np.argsort(space.order[labeled])[: space.most]])
+
+
+def _finite(values: FloatArray) -> FloatArray:
+    """The same. Raises ModelError where features made it infinite or NaN."""
+    if not np.isfinite(values).all():
+        raise ModelError(
+            "The model 'kernel-ridge' cannot work with these features: some are NaN, or too large. Choose another "
+            "model or encoder; your labels are safe."
+        )
+    return values
+
+
+def _exactly(dataset: Dataset, rows: IntArray) -> FloatArray:
+    return np.asarray(dataset.features[rows], dtype=np.float64)
+
+
+def _positive(parameter: str, value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"kernel-ridge.{parameter} must be above 0, not {value}.")
+    return value

@@ -1,0 +1,200 @@
+"""Ask for images that stand for many others: a batch built greedily, each image the one that covers most anew.
+
+With k(x, y) = exp(-|x - y|^2 / sigma^2), image x is covered by the most similar one that was chosen,
+c(x) = max over chosen y of k(x, y), and y gains
+
+    sum over x of w(x) max(0, k(x, y) - c(x)).
+
+What is labeled, or asked and not answered yet, counts as chosen. w = 1 is MaxHerding (Bae et al., "Generalized Coverage
+for More Robust Low-Budget Active Learning", arXiv 2407.12212); w = the model's uncertainty is uncertainty herding (Bae
+et al., "Uncertainty Herding: One Active Learning Method for All Label Budgets", arXiv 2412.20644). Both x and y are
+samples of the pool, drawn anew for each batch.
+
+sigma is 0.7 times the pool's spread, the root of the sum of its features' variances. Features that are centred and of
+length 1 have a spread of nearly 1: for them it is the 0.7 that was found best, and others are measured in their own
+unit. Herding narrows it as labels come in: by (10 / (labels + batch size)) to the 1/4.
+
+The score of an image is how many others it stands for: images of the pool that were not asked themselves, to which it
+is more similar than anything else in the batch or labeled. Counted on every image up to `N_COUNTED`, above on as many
+spread over the pool, and scaled up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.errors import ConfigError
+from annotator.strategies.uncertainty import ask_highest, entropy, least_confidence, margin
+from annotator.types import UNLABELED, Choice, FeatureArray, FloatArray, IntArray, Pool
+
+WIDTH = 0.7
+FIRST_BATCH = 10
+TYPICAL_CANDIDATES, TYPICAL_POINTS = 3_000, 8_000
+N_CANDIDATES, N_POINTS = 1_000, 5_000
+N_COUNTED = 100_000
+ROWS_PER_CHUNK = 4_096
+LEAST_SPREAD = 1e-30
+LEAST_WEIGHT = 1e-9
+"""Where the model doubts nothing, coverage alone decides."""
+
+WEIGHTS: dict[str, Callable[[FloatArray], FloatArray]] = {
+    "margin": margin,
+    "entropy": entropy,
+    "least-confidence": least_confidence,
+}
+
+SinglePrecision = NDArray[np.float32]
+Rows = TypeVar("Rows", SinglePrecision, IntArray)
+
+
+def reason(score: float) -> str:
+    """What a score of this module says, for the card."""
+    n_others = round(score)
+    if not n_others:
+        return "stands for itself alone"
+    return f"stands for {n_others:,} other{'s' * (n_others != 1)}"
+
+
+class Typical:
+    """Images that between them are most like all others: the first batch, before a model knows two classes."""
+
+    reason = staticmethod(reason)
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """The prediction is not looked at; each image scores how many others it stands for."""
+        candidates = _drawn(_distinct(pool), max(TYPICAL_CANDIDATES, batch_size), rng)
+        points = _drawn(np.flatnonzero(pool.labels == UNLABELED), TYPICAL_POINTS, rng)
+        return _herded(pool, candidates, points, np.ones(len(points)), WIDTH, batch_size)
+
+
+class Herding:
+    """Doubtful images that stand for many other doubtful ones, none like another in the batch; later plain margin.
+
+    `weight` is the measure of doubt: margin, entropy or least-confidence. From `margin_from` labels on the smallest
+    margins are asked as they are: by then classes overlap where the borders run, and variety costs more than it gives.
+    """
+
+    reason = staticmethod(reason)
+
+    def __init__(self, weight: str = "margin", margin_from: int = 500) -> None:
+        if weight not in WEIGHTS:
+            raise ConfigError(f"herding.weight must be one of {', '.join(WEIGHTS)}, not {weight!r}.")
+        if margin_from < 0:
+            raise ConfigError(f"herding.margin_from must not be negative: {margin_from}.")
+        self.weight = weight
+        self.margin_from = margin_from
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """Each image scores how many others it stands for, or its margin where that chose it."""
+        if np.count_nonzero(pool.labels != UNLABELED) >= self.margin_from:
+            asked = ask_highest(pool, margin, batch_size)
+            return Choice(asked.rows, asked.scores, "margin")
+        doubt = np.maximum(pool.prediction.figures.of(WEIGHTS[self.weight]), LEAST_WEIGHT)
+        candidates = _drawn(_distinct(pool), max(N_CANDIDATES, batch_size), rng, doubt)
+        points = _drawn(np.flatnonzero(pool.labels == UNLABELED), N_POINTS, rng)
+        width = WIDTH * min(1.0, FIRST_BATCH / max(1, len(_chosen(pool)) + batch_size)) ** 0.25
+        return _herded(pool, candidates, points, doubt[points], width, batch_size)
+
+
+class Recommended(Herding):
+    """What we recommend: `herding`, which asks what teaches most at every number of labels measured."""
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """What herding asks, and named so on each question."""
+        choice = super().query(pool, batch_size, rng)
+        return Choice(choice.rows, choice.scores, choice.strategy or "herding")
+
+
+def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SinglePrecision, size: int) -> IntArray:
+    """(n, n_points), (n_points,), (n_points,) -> at most `size` of the n, greedily by their gain, the first of equals.
+
+    A gain only falls as more is covered, so of the old ones only those that lead are computed again (Minoux, 1978).
+    """
+    gains = np.concatenate([np.maximum(part - covered, 0) @ weights for part in _parts(similarity)])
+    picked: list[int] = []
+    while len(picked) < min(size, len(similarity)):
+        best = int(gains.argmax())
+        gain = np.maximum(similarity[best] - covered, 0) @ weights
+        if gain < gains[best]:
+            gains[best] = gain
+            continue
+        picked.append(best)
+        gains[best] = -np.inf
+        covered = np.maximum(covered, similarity[best])
+    return np.array(picked, dtype=np.int64)
+
+
+def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> IntArray:
+    """(len(picked),) how many other rows of (n, n_features) are nearest to each, of all picked and chosen before."""
+    step = -(-len(features) // N_COUNTED)
+    rows = np.setdiff1d(np.arange(0, len(features), step), np.concatenate([picked, chosen]))
+    counts = np.zeros(len(picked), dtype=np.int64)
+    for part in _parts(rows):
+        near = _squared_distances(features[part], features[picked])
+        first = near.argmin(axis=1)
+        if len(chosen):
+            known = _squared_distances(features[part], features[chosen]).min(axis=1)
+            first = first[near.min(axis=1) < known]
+        counts += np.bincount(first, minlength=len(picked))
+    return counts * step
+
+
+def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatArray, width: float, size: int) -> Choice:
+    """The greedy batch; those that stand for most others come first."""
+    features, chosen = pool.dataset.features, _chosen(pool)
+    if not len(candidates):
+        return Choice(candidates, np.zeros(0))
+    at = features[points if len(points) else candidates].astype(np.float32)
+    weights = weights if len(points) else np.ones(len(at))
+    factor = -1 / max(width**2 * float(at.var(axis=0, dtype=np.float64).sum()), LEAST_SPREAD)
+    similarity = _squared_distances(features[candidates], at)
+    np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
+    covered = np.zeros(len(at), dtype=np.float32)
+    for part in _parts(chosen):
+        nearest = _squared_distances(features[part], at).min(axis=0)
+        covered = np.maximum(covered, np.exp(factor * nearest))
+    picked = candidates[pick(similarity, weights.astype(np.float32), covered.astype(np.float32), size)]
+    counts = stands_for(features, picked, chosen)
+    order = np.argsort(-counts, kind="stable")
+    return Choice(picked[order], counts[order].astype(np.float64))
+
+
+def _chosen(pool: Pool) -> IntArray:
+    """Rows that are labeled, or asked and not answered yet."""
+    return np.union1d(pool.asked, np.flatnonzero(pool.labels != UNLABELED))
+
+
+def _distinct(pool: Pool) -> IntArray:
+    """One candidate of each group of identical images."""
+    _, first = np.unique(pool.dataset.group[pool.candidates], return_index=True)
+    return pool.candidates[np.sort(first)]
+
+
+def _drawn(rows: IntArray, size: int, rng: np.random.Generator, weights: FloatArray | None = None) -> IntArray:
+    """`size` of the rows without replacement, ascending; in proportion to the weights of all images where given.
+
+    The largest of log(weight) + Gumbel noise (Efraimidis & Spirakis, 2006), so that one draw serves for all.
+    """
+    if len(rows) <= size:
+        return rows
+    keys = rng.gumbel(size=len(rows)) + (0.0 if weights is None else np.log(weights[rows]))
+    return np.sort(rows[np.argpartition(-keys, size)[:size]])
+
+
+def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePrecision:
+    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0."""
+    centre = others.mean(axis=0)  # differences stay exact where all features lie far from 0
+    queries, others = (np.asarray(each, dtype=np.float32) - centre for each in (queries, others))
+    squared = queries @ (-2 * others.T)
+    squared += np.einsum("ij,ij->i", queries, queries)[:, None]
+    squared += np.einsum("ij,ij->i", others, others)
+    return np.asarray(np.maximum(squared, 0, out=squared))
+
+
+def _parts(rows: Rows) -> list[Rows]:
+    """In pieces, so that what is computed on the way stays small."""
+    return [rows[start : start + ROWS_PER_CHUNK] for start in range(0, len(rows), ROWS_PER_CHUNK)]
