@@ -20,6 +20,7 @@ from typer import Argument, Option
 
 from annotator import __version__
 from annotator.errors import AnnotatorError, ConfigError, StoreError
+from annotator.paths import name_of
 from annotator.types import Report
 
 app = typer.Typer(
@@ -288,7 +289,7 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside")
     print(project.learner.dataset.graph.note)
     for record in aside:
-        print(f"  {record.image_id!r}: {record.reason}")
+        print(f"  {name_of(record.image_id)!r}: {record.reason}")
     for said in filter(None, (project.notice, project.dropped_labels)):
         print(said)
 

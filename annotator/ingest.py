@@ -39,6 +39,7 @@ from PIL import Image
 from annotator import images, npy
 from annotator.errors import AnnotatorError, ImageError, SourceError
 from annotator.ids import StoredIds
+from annotator.paths import name_of
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, silent
 
 VIEW_SIDE = 64
@@ -254,7 +255,7 @@ def _n_ignored(source: ImageSource) -> int:
 
 
 def _none_left(set_aside: list[SetAside]) -> str:
-    first = f" The first: {set_aside[0].image_id}: {set_aside[0].reason}" if set_aside else ""
+    first = f" The first: {name_of(set_aside[0].image_id)}: {set_aside[0].reason}" if set_aside else ""
     return f"Not one of {len(set_aside)} files could be used as an image.{first} Choose a folder with images."
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from annotator import images
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ingest import THUMBNAIL_SIDE, Ingested
+from annotator.paths import name_of
 from annotator.types import ImageSource
 
 NEARLY = 1.1
@@ -52,7 +53,8 @@ class Originals:
         content = source.read(_position(source, image_id, int(self._pool.source_rows[row])))
         if hashlib.sha256(content).digest() != self._pool.hashes[row].tobytes():
             raise SourceError(
-                f"{image_id} has changed since it was labeled. Put the first file back to see it.", "SRC_CHANGED"
+                f"{name_of(image_id)} has changed since it was labeled. Put the first file back to see it.",
+                "SRC_CHANGED",
             )
         return content
 
@@ -78,4 +80,6 @@ def _position(source: ImageSource, image_id: str, row: int) -> int:
     try:
         return source.ids.index(image_id)
     except ValueError:
-        raise SourceError(f"{image_id} is no longer in its folder. Put it back to see it.", "SRC_MISSING") from None
+        raise SourceError(
+            f"{name_of(image_id)} is no longer in its folder. Put it back to see it.", "SRC_MISSING"
+        ) from None

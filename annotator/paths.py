@@ -2,7 +2,7 @@
 
 `safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
 symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `expanded` is
-the one reading of "~". `assets` is the package's own folder.
+the one reading of "~", `name_of` how an image is called on a screen. `assets` is the package's own folder.
 """
 
 from __future__ import annotations
@@ -91,6 +91,14 @@ def readable(text: str, fallback: str) -> str:
 def same_on_disk(name: str) -> str:
     """Equal for two names that some disk takes for one: it ignores case, or how an accent is written."""
     return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+
+
+def name_of(image_id: str) -> str:
+    """An image id, or a folder in one, as people know it: the "%25" in it is "%" again.
+
+    What stands for a byte that is no UTF-8, "%E9" for example, stays as it is.
+    """
+    return image_id.replace("%25", "%")
 
 
 def assets() -> Path:

@@ -20,6 +20,7 @@ from annotator import __version__, registry
 from annotator.errors import ConfigError, StoreError
 from annotator.learner import Learner, Measured, describe
 from annotator.pages import Page, read_pages
+from annotator.paths import name_of
 from annotator.store import OUTCOMES, Annotator, Deciding, Event, LabelClass, Question, Store
 from annotator.types import UNLABELED, Choice, IntArray, Pool, Prediction, QueryStrategy
 
@@ -499,11 +500,14 @@ class Session:
             return
         standing = self._standing(image_id)
         if standing is None:
-            raise StoreError(f"{image_id} is not asked of you at the moment; reload the page.", "STORE_NOT_ASKED")
+            message = f"{name_of(image_id)} is not asked of you at the moment; reload the page."
+            raise StoreError(message, "STORE_NOT_ASKED")
         if (standing.outcome, standing.class_id) == (outcome, class_id):
             return
         if event_id is not None:
-            raise StoreError(f"{image_id} was answered in another tab; change it there or reload.", "STORE_CONFLICT")
+            raise StoreError(
+                f"{name_of(image_id)} was answered in another tab; change it there or reload.", "STORE_CONFLICT"
+            )
         self._store.relabel(standing, outcome, class_id)
 
     def _asked_of_me(self, image_id: str, event_id: str | None) -> Question | None:

@@ -289,13 +289,16 @@ def test_what_is_not_an_image_by_name_is_ignored(tmp_path: Path) -> None:
 
 
 def test_class_folders_give_the_truth_on_request(tmp_path: Path) -> None:
-    """The first folder is the class, however deep the image; an image beside the folders has none."""
+    """The first folder is the class, however deep the image; an image beside the folders has none.
+
+    P12: it is called as on the disk, unlike in the ids.
+    """
     put(tmp_path, "cat/1.png", "cat/more/2.png", "Dog/1.png", "loose.png", "100%/1.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("no image")
     source = Folder(str(tmp_path), classes_from_folders=True)
-    assert source.class_names == class_folders(str(tmp_path)) == ("100%25", "Dog", "cat")
+    assert source.class_names == class_folders(str(tmp_path)) == ("100%", "Dog", "cat")
     assert source.truth is not None
     assert dict(zip(source.ids, source.truth.tolist(), strict=True)) == {
         "100%25/1.png": 0,
@@ -304,6 +307,15 @@ def test_class_folders_give_the_truth_on_request(tmp_path: Path) -> None:
         "cat/more/2.png": 2,
         "loose.png": -1,
     }
+
+
+def test_folders_that_read_alike_are_two_classes(tmp_path: Path) -> None:
+    """P12: a byte that is no UTF-8 is written "%FF", as another folder may be called."""
+    for name in (b"%FF", b"\xff"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+        (tmp_path / os.fsdecode(name) / "a.png").write_bytes(picture(0))
+    source = Folder(str(tmp_path), classes_from_folders=True)
+    assert source.class_names == class_folders(str(tmp_path)) == ("%25FF", "%FF")
 
 
 def test_a_folder_without_sub_folders_knows_no_truth(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest, app_test
 
+from annotator.dataset import open_source
 from annotator.project import Config, Project
 from annotator.ui import state
 from annotator.ui.bring import KNOWN
@@ -95,6 +96,15 @@ def test_the_folder_that_is_chosen_now_gives_the_classes(form: AppTest) -> None:
     config = create(form)
     assert (config.classes, config.initial) == (("elm", "oak"), "known")
     assert not form.exception
+
+
+def test_class_folders_are_called_as_on_the_disk(form: AppTest, root: Path) -> None:
+    """P12: "100%", not "100%25", and their labels are known."""
+    (root / "b" / "images" / "elm").rename(root / "b" / "images" / "100%")
+    choose(form, "b/images")
+    form.radio(key="folder-use").set_value(KNOWN).run()
+    config = create(form)
+    assert config.classes == open_source(config.recipe).class_names == ("100%", "oak")
 
 
 def test_what_was_typed_right_before_the_click_counts(form: AppTest) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from annotator.errors import SourceError
-from annotator.paths import expanded, inside
+from annotator.paths import expanded, inside, name_of
 from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
 
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .heic .heif .avif .svg .psd".split())
@@ -87,13 +87,13 @@ class Folder:
             # Judged anew: since the listing, the file or a folder above it may have become a link to elsewhere.
             real = Path(os.path.realpath(self._root / self._files[row], strict=True))
             if not real.is_relative_to(self._root):  # both are free of links
-                raise _error(image_id, "SRC_ESCAPES_ROOT")
+                raise _error(name_of(image_id), "SRC_ESCAPES_ROOT")
             with os.fdopen(os.open(real, READ_FLAGS), "rb") as file:
                 if fault := _fault(os.fstat(file.fileno())):
-                    raise _error(image_id, fault)
+                    raise _error(name_of(image_id), fault)
                 return file.read(MAX_BYTES)
         except OSError as error:
-            raise _error(image_id, _code(error)) from error
+            raise _error(name_of(image_id), _code(error)) from error
 
     def stamp(self, row: int) -> str:
         """Size, time of change and inode of the file; "missing" where there is none, since `read` will tell."""
@@ -111,7 +111,14 @@ def class_folders(path: str, root: str | None = None) -> tuple[str, ...]:
     """
     folder = _open_root(path, root)
     names = [entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]
-    return tuple(sorted(_image_id(name) for name in names if any(isinstance(it, str) for it in _walk(folder, name))))
+    found = sorted(_image_id(name) for name in names if any(isinstance(it, str) for it in _walk(folder, name)))
+    return as_class_names(found)
+
+
+def as_class_names(folders: Sequence[str]) -> tuple[str, ...]:
+    """Folders of image ids as their classes are called: as on the disk, unless two would be called the same."""
+    names = [name_of(folder) for folder in folders]
+    return tuple(name if names.count(name) == 1 else folder for folder, name in zip(folders, names, strict=True))
 
 
 def _open_root(path: str, root: str | None) -> Path:
@@ -197,14 +204,14 @@ def _classes(ids: Sequence[str]) -> tuple[tuple[str, ...], IntArray | None]:
     if not names:
         return (), None
     codes = {"": UNLABELED, **{name: code for code, name in enumerate(names)}}
-    return names, np.array([codes[folder] for folder in folders], dtype=np.int64)
+    return as_class_names(names), np.array([codes[folder] for folder in folders], dtype=np.int64)
 
 
 def _nothing(path: str, set_aside: Sequence[SetAside]) -> str:
     told = f"No images in {path!r} or its sub-folders: no file with a usual suffix (.jpg, .png, ...) that can be read."
     if not set_aside:
         return told
-    return f"{told} {len(set_aside):,} set aside, first {set_aside[0].image_id!r}: {set_aside[0].reason}"
+    return f"{told} {len(set_aside):,} set aside, first {name_of(set_aside[0].image_id)!r}: {set_aside[0].reason}"
 
 
 def _code(error: OSError) -> str:

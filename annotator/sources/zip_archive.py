@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from annotator.errors import SourceError
-from annotator.paths import safe_join
+from annotator.paths import name_of, safe_join
 from annotator.sources.files import locate, open_file, printable
-from annotator.sources.folder import SUFFIXES
+from annotator.sources.folder import SUFFIXES, as_class_names
 from annotator.sources.zip_members import METHODS, Member, list_members, read_member
 from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
 
@@ -77,7 +77,7 @@ class Zip:
             with open_file(self._path) as file:
                 return read_member(file, self._members[row])
         except SourceError as error:
-            raise SourceError(f"{self.ids[row]!r}: {error}", error.code) from error
+            raise SourceError(f"{name_of(self.ids[row])!r}: {error}", error.code) from error
 
     def stamp(self, row: int) -> str:
         """Size, time of change and inode of the zip, checksum and place of the member in it."""
@@ -172,7 +172,9 @@ def _classes(ids: Sequence[str]) -> tuple[tuple[str, ...], IntArray | None]:
     if not names:
         return (), None
     codes = {name: code for code, name in enumerate(names)}
-    return names, np.array([codes[parts[0]] if parts else UNLABELED for parts in folders], dtype=np.int64)
+    return as_class_names(names), np.array(
+        [codes[parts[0]] if parts else UNLABELED for parts in folders], dtype=np.int64
+    )
 
 
 def _check_total(members: Sequence[Member]) -> None:
@@ -189,7 +191,7 @@ def _nothing(path: str, members: Sequence[Member], set_aside: Sequence[SetAside]
     """Why there is no image: a reason that all entries share is the reason for the whole."""
     told = f"No image in {path!r} can be used: {len(set_aside):,} entries set aside, {n_ignored:,} are other files."
     if set_aside:
-        told += f" The first: {set_aside[0].image_id!r}: {set_aside[0].reason}"
+        told += f" The first: {name_of(set_aside[0].image_id)!r}: {set_aside[0].reason}"
     if any(member.name.endswith(b".npy") for member in members):
         told += " It holds NumPy arrays: import it as arrays, named .npz."
     codes = {entry.code for entry in set_aside}

@@ -12,7 +12,7 @@ from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.ui import pictures
-from annotator.ui.words import count, duration, plain, visible
+from annotator.ui.words import count, duration, image_name, plain
 from annotator.verify import ADVICE
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
@@ -167,7 +167,7 @@ def set_aside(project: Project) -> None:
         if left_out:
             st.caption(plain(f"Left out, since they stand for nothing here: {', '.join(left_out)}."))
         if aside:
-            rows = [{"file": visible(entry.image_id), "code": entry.code, "reason": entry.reason} for entry in aside]
+            rows = [{"file": image_name(entry.image_id), "code": entry.code, "reason": entry.reason} for entry in aside]
             st.dataframe(rows, hide_index=True)
 
 

@@ -26,7 +26,7 @@ from annotator.ui.ahead import Ahead, ahead
 from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
-from annotator.ui.words import plain, visible
+from annotator.ui.words import image_name, plain, visible
 
 CURVE_POINTS = 400
 LEAST_SIDE = 96
@@ -189,7 +189,7 @@ def _card(project: Project, card: PageCard, has_reasons: bool) -> dict[str, Any]
     head = card.head
     stands = head is not None and head.outcome is not None
     return {
-        "image": visible(card.image_id),
+        "image": image_name(card.image_id),
         "q": card.question_id,
         "n_events": card.n_events,
         "head": head.event_id if head else None,

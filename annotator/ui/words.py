@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from annotator.paths import name_of
+
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&=^@/])")
 _JOINERS = "\u200c\u200d"
 """Invisible, but part of how names are spelled in Persian, Hindi and others, and of many emoji."""
@@ -24,6 +26,11 @@ def visible(text: str) -> str:
 
 def _is_control(character: str) -> bool:
     return character not in _JOINERS and unicodedata.category(character) in ("Cc", "Cf", "Cs")
+
+
+def image_name(image_id: str) -> str:
+    """An image as its file is called."""
+    return visible(name_of(image_id))
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
