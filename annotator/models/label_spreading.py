@@ -69,7 +69,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from annotator.graph import NeighborGraph, build_graph, centre_of, checked, from_centre
+from annotator.graph import Frame, NeighborGraph, build_graph, checked, frame_of, in_frame
 from annotator.models.conjugate_gradients import MIN_TOL, solve
 from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
@@ -198,7 +198,7 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Find the weights among the samples."""
         self._graph: NeighborGraph | None = None
         self._kernel: Kernel | None = None
-        self._centre: FloatArray | None = None
+        self._frame: Frame | None = None
         if self._is_precomputed:
             if self._kind != "self-tuned":
                 raise ValueError('Weights are precomputed or made by a kernel, not both: leave kernel at "auto".')
@@ -207,15 +207,15 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             gamma, n_neighbors = self._setting("gamma"), self._setting("n_neighbors")
             self._kernel = Kernel(samples, self._kind, gamma, n_neighbors, self.n_jobs)
         else:
-            self._centre = centre_of(_dense(samples))
+            self._frame = frame_of(_dense(samples))
             self._graph = build_graph(self._points(samples), self._setting("n_neighbors"))
             self._equations = read_equations(self._graph.affinity, self._alpha)
 
     def _points(self, samples: Samples) -> FeatureArray:
         """(n, n_features) as the graph takes them. Raises FeatureError, a ValueError, where it cannot."""
         features = _dense(samples)
-        checked(features, self._centre)
-        return from_centre(features, self._centre)
+        checked(features, self._frame)
+        return in_frame(features, self._frame)
 
     def _to_pool(self, samples: Samples) -> Weights:
         """(n_new, n) weights from new samples to those that were fitted."""
