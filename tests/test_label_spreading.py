@@ -536,6 +536,7 @@ def test_a_class_may_be_called_minus_one_where_that_is_not_the_word_for_unlabele
     """P10: with another word for it, "-1" is a name like any other."""
     model = LabelSpreading(unlabeled_label="?").fit(np.arange(4.0)[:, None], ["-1", "bee", "?", "?"])
     assert list(model.classes_) == ["-1", "bee"]
+    assert model.classes_.dtype.kind == "U"
 
 
 def test_features_and_their_graph_give_the_same_answer() -> None:
