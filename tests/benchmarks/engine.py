@@ -56,9 +56,9 @@ N_REAL = 60_000
 CHUNK = 20_000
 SKLEARN_UP_TO = 60_000
 KEYS = (
-    "round_ms", "session_ms", "wait_ms", "vote_session_ms", "vote_wait_ms", "sklearn_s", "sklearn_ratio", "sklearn_on_our_graph_s", "cold_cg_s",
-    "cold_cg_ratio", "scratch_s", "graph_s", "recall", "accuracy", "sklearn_accuracy", "exact_accuracy", "overlap_10",
-    "overlap_100", "error_median", "error_99", "peak_mb",
+    "round_ms", "session_ms", "wait_ms", "vote_session_ms", "vote_wait_ms", "sklearn_s", "sklearn_ratio",
+    "sklearn_on_our_graph_s", "cold_cg_s", "cold_cg_ratio", "scratch_s", "graph_s", "recall", "accuracy",
+    "sklearn_accuracy", "exact_accuracy", "overlap_10", "overlap_100", "error_median", "error_99", "peak_mb",
 )  # fmt: skip
 
 Figures = dict[str, float | None]
