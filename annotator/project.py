@@ -34,6 +34,8 @@ from annotator.types import UNLABELED, IntArray, Report, silent
 
 STORE_NAME = "project.sqlite"
 AUDIT_SHARE = 0.15
+UNKNOWN_AT_MOST = 0.05
+"""Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
 CACHE = ".cache"
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
@@ -65,7 +67,9 @@ class Config:
     initial: str = "none"
     """Labels taken from the source at the start: "none", a number drawn at random, "first:N", or "known" (all)."""
     audit_share: float | None = None
-    """Share of each batch drawn at random for honest accuracy; None = 0.15, or 0 where the truth is known anyway."""
+    """Share of each batch drawn at random for honest accuracy; None = decided when the project is created: 0.15, or 0
+    where a test set or the known labels of the images to be asked measure it anyway.
+    """
     audit_until: int = 200
     hidden_share: float = 0.0
     """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
@@ -157,6 +161,7 @@ class Project:
             class_names = checked_class_names(config.classes or own, own=own)
             if not class_names:
                 raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
+            config = _with_audit_share(config, prepared, class_names)
             with building(folder) as partial_folder:
                 store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
                 _fill(store, config, class_names, prepared)
@@ -375,8 +380,30 @@ def _seed_question(prepared: Prepared, row: int, rank: int, config_version: int)
     )
 
 
+def _with_audit_share(config: Config, prepared: Prepared, class_names: Sequence[str]) -> Config:
+    """The config with its audit share decided, so that it stays what it was for as long as the project lives."""
+    if config.audit_share is not None:
+        return config
+    return replace(config, audit_share=0.0 if _is_measured_anyway(config, prepared, class_names) else AUDIT_SHARE)
+
+
+def _is_measured_anyway(config: Config, prepared: Prepared, class_names: Sequence[str]) -> bool:
+    """Whether a test set, or known labels of nearly all images that will be asked, tell how good the model is."""
+    dataset = prepared.dataset
+    held_out = None if dataset.held_out is None else dataset.held_out.truth
+    if held_out is not None and (translated(held_out, prepared.class_names, class_names) != UNLABELED).any():
+        return True
+    if dataset.truth is None:
+        return False
+    unknown = translated(dataset.truth, prepared.class_names, class_names) == UNLABELED
+    asked = np.ones(len(unknown), dtype=bool)
+    asked[_initial_rows(config, prepared)] = False
+    asked |= unknown  # a known label whose class the project lacks is not taken
+    return not asked.any() or float(unknown[asked].mean()) <= UNKNOWN_AT_MOST
+
+
 def _audit_share(config: Config, prepared: Prepared) -> float:
-    """As chosen; without a choice only where nothing else could tell how good the model is."""
+    """As decided; projects of before, whose share was not, keep the rule that they began with."""
     if config.audit_share is not None:
         return config.audit_share
     measured_anyway = prepared.dataset.held_out is not None or prepared.dataset.truth is not None

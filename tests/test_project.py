@@ -7,8 +7,10 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from annotator.cli import main
@@ -16,6 +18,7 @@ from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.paths import assets
 from annotator.project import Config, Project, broken_presets, list_projects, presets
 from annotator.simulate import answer_batch, oracle_of
+from tests.conftest import PhotoFolder, photo
 
 SMALL = Config(name="small", source="digits", limit=20, encoder="autoencoder", batch_size=4)
 TOO_SMALL = "A pool of 20 images is too small to train an autoencoder on"
@@ -100,6 +103,47 @@ def test_a_lost_note_loses_no_project(projects: Path, damage: str) -> None:
     assert len(project.learner.dataset) == 20
     assert json.loads(note.read_text())["folder"] == project.prepared.folder.name
     project.close()
+
+
+# ---- what accuracy is measured on
+
+
+@pytest.mark.parametrize(
+    ("n_loose", "initial", "share"), [(40, "known", 0.15), (40, "none", 0.15), (0, "none", 0.0), (1, "none", 0.0)]
+)
+def test_accuracy_is_measured_wherever_it_can_be(
+    projects: Path, photo_folder: PhotoFolder, n_loose: int, initial: str, share: float
+) -> None:
+    """P3: images that will be asked and whose truth is not known get an audit slice; its answers give an accuracy."""
+    folder = photo_folder(24, ("cat", "dog"))
+    for number in range(n_loose):
+        photo("circle", np.random.default_rng(100 + number)).save(folder / f"{number}.png")
+    parameters = {"path": str(folder), "classes_from_folders": True}
+    config = Config(source="folder", source_parameters=parameters, initial=initial, encoder="pixels", batch_size=4)
+    project = Project.create(projects / "p", config)
+    assert project.config.audit_share == project.settings.audit_share == share
+    session = project.session("you")
+    for _ in range(3):
+        session.advance()
+        for card in session.remaining:
+            session.label(card.image_id, "dog", event_id=card.event_id)
+    session.advance()
+    assert session.history[-1].headline == ("audit" if share else "rest")
+    project.close()
+
+
+def test_a_project_of_before_keeps_its_audit_slice(projects: Path, photo_folder: PhotoFolder) -> None:
+    """P3: where the share was not decided, no image that was trained on becomes one to measure with."""
+    folder = photo_folder(12, ("cat", "dog"))
+    photo("circle", np.random.default_rng(7)).save(folder / "loose.png")
+    parameters = {"path": str(folder), "classes_from_folders": True}
+    config = Config(source="folder", source_parameters=parameters, initial="known", encoder="pixels")
+    project = Project.create(projects / "p", config)
+    project.store.record_config(asdict(config))
+    project.close()
+    again = Project(projects / "p")
+    assert (again.settings.audit_share, len(again.learner.audit_rows)) == (0.0, 0)
+    again.close()
 
 
 # ---- no room left

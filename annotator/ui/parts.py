@@ -89,7 +89,7 @@ def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> No
     """The learning curve, and on what it was measured; `changes` are marked where they took effect."""
     newest = session.history[-1] if session.history else None
     if newest is None or newest.headline is None:
-        st.caption("The learning curve starts with the first round." if newest is None else _not_measured())
+        st.caption("The learning curve starts with the first round." if newest is None else _not_measured(session))
         return
     from annotator.ui import charts  # Altair and pandas, which a first page without a curve need not wait for
 
@@ -102,10 +102,15 @@ def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> No
     )
 
 
-def _not_measured() -> str:
+def _not_measured(session: Session) -> str:
+    if session.settings.audit_share:
+        return (
+            "Nothing to measure accuracy on yet: a share of each batch is drawn at random for that, and the curve "
+            "starts when the first of them are answered."
+        )
     return (
-        "Nothing to measure accuracy on yet: a share of each batch is drawn at random for that, and the curve starts "
-        "when the first of them are answered."
+        "Nothing to measure accuracy on: no label of the images left is known, and this project draws no share of "
+        "each batch at random for that."
     )
 
 
