@@ -83,6 +83,7 @@ OTHER_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("JPEG 2000", 4, b"jP  \r\n"),
     ("JPEG XL", 0, b"\xff\x0a"),
     ("JPEG XL", 4, b"JXL \r\n"),
+    *(("Netpbm (PPM, PGM, PBM)", 0, b"P%d%c" % (number, blank)) for number in range(1, 8) for blank in b" \t\r\n"),
 )
 NOT_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("a Windows program", 0, b"MZ"),
@@ -92,6 +93,8 @@ NOT_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("a video or sound", 0, b"RIFF"),
     ("a video or sound", 4, b"ftyp"),
 )
+HEAD = 64
+"""Bytes in which every signature lies."""
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 """How a whole file of the format ends."""
 UPRIGHT = {
@@ -137,6 +140,11 @@ def decode(content: bytes, side: int = 0) -> Decoded:
         raise
     except Exception as error:  # a decoder raises whatever the broken bytes lead it to
         raise _refusal(error, content, kind) from error
+
+
+def begins_like_image(head: bytes) -> bool:
+    """Whether these first bytes, at least `HEAD` of a longer file, are those of an image, of any format."""
+    return _match(SIGNATURES, head) is not None or _match(OTHER_IMAGES, head) is not None
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:

@@ -40,6 +40,8 @@ CACHE = ".cache"
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
 CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
+FIRST_LISTING = 1
+"""By which a source listed for projects whose config does not say it."""
 IMPORTER = "import"
 """Who gave the labels that were known from the start."""
 
@@ -138,7 +140,7 @@ class Project:
         self.folder = folder
         self.store = Store(folder / STORE_NAME)
         self.config_version, values = self.store.config()
-        self.config = Config.from_json(values)
+        self.config = _with_listing(Config.from_json(values), FIRST_LISTING)
         self.prepared = _reopen(folder, self.config, self.store, report)
         self.notice = str(_note(folder).get("notice", ""))
         """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
@@ -155,6 +157,7 @@ class Project:
             raise StoreError(
                 f"There is a project at {folder} already. Open it, or choose another name.", "STORE_EXISTS"
             )
+        config = _with_listing(config)
         with _room(folder.parent):
             config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
             own = distinct_names(prepared.class_names)
@@ -380,6 +383,18 @@ def _seed_question(prepared: Prepared, row: int, rank: int, config_version: int)
     )
 
 
+def _with_listing(config: Config, listing: int | None = None) -> Config:
+    """The config with its source's rules for what is an image, the newest where none are given: they never change.
+
+    Where the source has no such rules it is the config as it is.
+    """
+    parameters = {found.name: found.default for found in registry.describe("source", config.source)}
+    if "listing" not in parameters or "listing" in config.source_parameters:
+        return config
+    kept = parameters["listing"] if listing is None else listing
+    return replace(config, source_parameters={**config.source_parameters, "listing": kept})
+
+
 def _with_audit_share(config: Config, prepared: Prepared, class_names: Sequence[str]) -> Config:
     """The config with its audit share decided, so that it stays what it was for as long as the project lives."""
     if config.audit_share is not None:
@@ -452,7 +467,10 @@ def _point_to(folder: Path, config: Config, prepared: Prepared, notice: str = ""
 def _pointed_to(folder: Path, config: Config) -> str | None:
     """The name of the dataset's folder in the cache; None where the note is lost, damaged, or of another recipe."""
     note = _note(folder)
-    return str(note["folder"]) if "folder" in note and note.get("recipe") == asdict(config.recipe) else None
+    recipe = asdict(config.recipe)
+    if recipe["source_parameters"].get("listing") == FIRST_LISTING and "listing" not in str(note.get("recipe")):
+        del recipe["source_parameters"]["listing"]  # a note of before this was kept
+    return str(note["folder"]) if "folder" in note and note.get("recipe") == recipe else None
 
 
 def _note(folder: Path) -> dict[str, Any]:  # Any: JSON

@@ -7,7 +7,7 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.paths import assets
 from annotator.project import Config, Project, broken_presets, list_projects, presets
 from annotator.simulate import answer_batch, oracle_of
+from annotator.sources.listing import LISTING
 from tests.conftest import PhotoFolder, photo
 
 SMALL = Config(name="small", source="digits", limit=20, encoder="autoencoder", batch_size=4)
@@ -103,6 +104,54 @@ def test_a_lost_note_loses_no_project(projects: Path, damage: str) -> None:
     assert len(project.learner.dataset) == 20
     assert json.loads(note.read_text())["folder"] == project.prepared.folder.name
     project.close()
+
+
+# ---- projects of before
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_project_of_before_goes_on_on_its_images(
+    projects: Path, photo_folder: PhotoFolder, tmp_path: Path, kind: str, has_cache: bool
+) -> None:
+    """P12, P13, P14, P18, P19: made when sources listed otherwise and spelled "100%" as in ids; nothing moves."""
+    folder = photo_folder(12, ("test", "train", "100%", "10", "9", "lost+found"))
+    for name in ("plain", "train/other"):
+        photo("circle", np.random.default_rng(9)).save(folder / name, "PNG")
+    path = folder if kind == "folder" else Path(shutil.make_archive(str(tmp_path / "set"), "zip", folder))
+    parameters = {"path": str(path), "classes_from_folders": True}
+    old = {**parameters, "listing": 1}
+    names = ("10", "100%25", "9", "lost+found", "test", "train")
+    config = Config(source=kind, source_parameters=old, classes=names, initial="known", encoder="pixels")
+    project = Project.create(projects / "p", config)
+    ids, labels = list(project.learner.dataset.ids), project.session("you").labels
+    project.store.record_config(asdict(replace(config, source_parameters=parameters)))
+    note = projects / "p" / "dataset.json"
+    note.write_text(note.read_text().replace(', "listing": 1', ""))
+    project.close()
+    if not has_cache:
+        shutil.rmtree(projects / ".cache")
+    again = Project(projects / "p")
+    assert list(again.learner.dataset.ids) == ids == sorted(ids)
+    assert (again.store.n_labels(), again.session("you").labels) == (12, labels)
+    assert (again.class_names, again.dropped_labels) == (list(names), "")
+    assert again.learner.truth is not None
+    assert [names[code] for code in again.learner.truth] == [image_id.partition("/")[0] for image_id in ids]
+    assert again.learner.dataset.open_image(0, 0).size == (96, 72)
+    assert again.config.source_parameters["listing"] == 1
+    again.close()
+
+
+def test_a_new_project_keeps_how_its_source_lists(projects: Path, photo_folder: PhotoFolder) -> None:
+    """Whatever later versions list, its images stay; a source without such rules gets no parameter."""
+    config = Config(source="folder", source_parameters={"path": str(photo_folder(6))}, classes=("a",), encoder="pixels")
+    project = Project.create(projects / "p", config)
+    assert project.config.source_parameters["listing"] == LISTING
+    assert project.store.config()[1]["source_parameters"]["listing"] == LISTING
+    project.close()
+    small = Project.create(projects / "small", SMALL)
+    assert small.config.source_parameters == {}
+    small.close()
 
 
 # ---- what accuracy is measured on

@@ -155,10 +155,12 @@ def set_aside(project: Project) -> None:
     if n_duplicates:
         title += f", {count(n_duplicates, 'duplicate')}"
     if n_ignored:
-        title += f", {count(n_ignored, 'other file')} ignored"
+        title += f", {count(n_ignored, 'other entry', 'other entries')} ignored"
     with st.expander(title):
         if n_duplicates:
             st.caption("Identical images are kept as they are; only the first of each is asked about.")
+        if n_ignored:
+            st.caption("Ignored: files that are no images, and what systems put beside them (thumbnails, trash).")
         if aside:
             rows = [{"file": visible(entry.image_id), "code": entry.code, "reason": entry.reason} for entry in aside]
             st.dataframe(rows, hide_index=True)
