@@ -181,6 +181,26 @@ def test_accuracy_is_measured_wherever_it_can_be(
     project.close()
 
 
+def test_a_held_out_layer_measures_accuracy(projects: Path, photo_folder: PhotoFolder) -> None:
+    """P18: train/cat and test/cat are one class; test measures, no audit slice is drawn, bad test files are told."""
+    folder = photo_folder(24, ("train/cat", "train/dog", "test/cat", "test/dog"))
+    (folder / "test" / "cat" / "bad.png").write_text("no image")
+    parameters = {"path": str(folder), "classes_from_folders": True}
+    project = Project.create(projects / "p", Config(source="folder", source_parameters=parameters, encoder="pixels"))
+    held_out = project.learner.dataset.held_out
+    assert (project.class_names, len(project.learner.dataset)) == (["cat", "dog"], 12)
+    assert held_out is not None
+    assert held_out.truth.tolist() == [0] * 6 + [1] * 6
+    assert [record.image_id for record in project.store.images("set aside")] == ["test/cat/bad.png"]
+    assert project.settings.audit_share == 0.0
+    session = project.session("you")
+    session.advance()
+    answer_batch(session, oracle_of(project))
+    session.advance()
+    assert session.history[-1].headline == "test"
+    project.close()
+
+
 def test_a_project_of_before_keeps_its_audit_slice(projects: Path, photo_folder: PhotoFolder) -> None:
     """P3: where the share was not decided, no image that was trained on becomes one to measure with."""
     folder = photo_folder(12, ("cat", "dog"))
