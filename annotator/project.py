@@ -396,10 +396,10 @@ def _with_listing(config: Config, listing: int | None = None) -> Config:
 
 
 def _with_audit_share(config: Config, prepared: Prepared, class_names: Sequence[str]) -> Config:
-    """The config with its audit share decided, so that it stays what it was for as long as the project lives."""
-    if config.audit_share is not None:
-        return config
-    return replace(config, audit_share=0.0 if _is_measured_anyway(config, prepared, class_names) else AUDIT_SHARE)
+    """The config with its audit share decided where the rule of `_audit_share`, that projects keep, would not do."""
+    share = 0.0 if _is_measured_anyway(config, prepared, class_names) else AUDIT_SHARE
+    decided = config.audit_share is not None or share == _audit_share(config, prepared)
+    return config if decided else replace(config, audit_share=share)
 
 
 def _is_measured_anyway(config: Config, prepared: Prepared, class_names: Sequence[str]) -> bool:
@@ -418,7 +418,7 @@ def _is_measured_anyway(config: Config, prepared: Prepared, class_names: Sequenc
 
 
 def _audit_share(config: Config, prepared: Prepared) -> float:
-    """As decided; projects of before, whose share was not, keep the rule that they began with."""
+    """As decided; else by whether any truth is known, for as long as the project lives."""
     if config.audit_share is not None:
         return config.audit_share
     measured_anyway = prepared.dataset.held_out is not None or prepared.dataset.truth is not None

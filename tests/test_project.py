@@ -170,7 +170,7 @@ def test_accuracy_is_measured_wherever_it_can_be(
     parameters = {"path": str(folder), "classes_from_folders": True}
     config = Config(source="folder", source_parameters=parameters, initial=initial, encoder="pixels", batch_size=4)
     project = Project.create(projects / "p", config)
-    assert project.config.audit_share == project.settings.audit_share == share
+    assert project.settings.audit_share == share
     session = project.session("you")
     for _ in range(3):
         session.advance()
