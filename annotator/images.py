@@ -85,6 +85,11 @@ OTHER_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("JPEG XL", 4, b"JXL \r\n"),
     *(("Netpbm (PPM, PGM, PBM)", 0, b"P%d%c" % (number, blank)) for number in range(1, 8) for blank in b" \t\r\n"),
 )
+_BEGINNINGS = {
+    offset: tuple(magic for _, place, magic in (*SIGNATURES, *OTHER_IMAGES) if place == offset)
+    for offset in {place for _, place, _ in (*SIGNATURES, *OTHER_IMAGES)}
+}
+"""Offset -> what stands there in an image, of any format."""
 NOT_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("a Windows program", 0, b"MZ"),
     ("a Linux program", 0, b"\x7fELF"),
@@ -144,7 +149,7 @@ def decode(content: bytes, side: int = 0) -> Decoded:
 
 def begins_like_image(head: bytes) -> bool:
     """Whether these first bytes, at least `HEAD` of a longer file, are those of an image, of any format."""
-    return _match(SIGNATURES, head) is not None or _match(OTHER_IMAGES, head) is not None
+    return any(head.startswith(magics, offset) for offset, magics in _BEGINNINGS.items())
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:

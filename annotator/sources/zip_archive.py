@@ -17,7 +17,7 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 from itertools import compress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 from annotator import images
@@ -189,7 +189,7 @@ def _fault(member: Member, name: str, file: BinaryIO, listing: int) -> str | Non
     parts = name.split("/")
     if name.endswith("/") or any(is_left_out(part, listing) for part in parts):
         return IGNORED
-    if PurePosixPath(name).suffix.lower() in ARCHIVES:
+    if os.path.splitext(parts[-1])[1].lower() in ARCHIVES:
         return "ZIP_NESTED"
     if has_image_suffix(parts[-1], listing):
         return _content_fault(member)
