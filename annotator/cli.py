@@ -286,7 +286,8 @@ def _print_rounds(
 def _print_import(project: Any) -> None:  # Any: Project, imported late
     """What became images of the pool, and what did not, with the reasons."""
     n_images, aside = len(project.learner.dataset), project.store.images("set aside")
-    print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside")
+    ignored = f"; ignored: {project.prepared.n_ignored:,} other" if project.prepared.n_ignored else ""
+    print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside{ignored}")
     print(project.learner.dataset.graph.note)
     for record in aside:
         print(f"  {name_of(record.image_id)!r}: {record.reason}")

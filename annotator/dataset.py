@@ -121,12 +121,13 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
     )
+    aside = (*pool.set_aside, *_set_aside_of_held_out(folder, manifest))
     return Prepared(
         dataset,
         folder,
         tuple(manifest["class_names"]),
         pool.hashes,
-        pool.set_aside,
+        aside,
         pool.flags,
         pool.n_ignored,
         pool.left_out,
@@ -240,6 +241,11 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
     ingested = open_ingested(folder.parent / manifest["held_out"])
     features = npy.load(folder / "held_out.npy")
     return HeldOut(ingested.ids, ingested.views, features, truth)
+
+
+def _set_aside_of_held_out(folder: Path, manifest: dict[str, Any]) -> tuple[SetAside, ...]:  # Any: JSON
+    """Test images that cannot be used are told as well."""
+    return open_ingested(folder.parent / manifest["held_out"]).set_aside if manifest["held_out"] else ()
 
 
 def _saved_codes(path: Path) -> IntArray | None:

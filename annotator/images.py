@@ -90,7 +90,13 @@ OTHER_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("JPEG 2000", 4, b"jP  \r\n"),
     ("JPEG XL", 0, b"\xff\x0a"),
     ("JPEG XL", 4, b"JXL \r\n"),
+    *(("Netpbm (PPM, PGM, PBM)", 0, b"P%d%c" % (number, blank)) for number in range(1, 8) for blank in b" \t\r\n"),
 )
+_BEGINNINGS = {
+    offset: tuple(magic for _, place, magic in (*SIGNATURES, *OTHER_IMAGES) if place == offset)
+    for offset in {place for _, place, _ in (*SIGNATURES, *OTHER_IMAGES)}
+}
+"""Offset -> what stands there in an image, of any format."""
 NOT_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("a Windows program", 0, b"MZ"),
     ("a Linux program", 0, b"\x7fELF"),
@@ -99,6 +105,8 @@ NOT_IMAGES: tuple[tuple[str, int, bytes], ...] = (
     ("a video or sound", 0, b"RIFF"),
     ("a video or sound", 4, b"ftyp"),
 )
+HEAD = 64
+"""Bytes in which every signature lies."""
 ENDINGS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
 """How a whole file of the format ends."""
 UPRIGHT = {
@@ -149,6 +157,11 @@ def decode(content: bytes, side: int = 0) -> Decoded:
         raise
     except Exception as error:  # a decoder raises whatever the broken bytes lead it to
         raise _refusal(error, content, kind) from error
+
+
+def begins_like_image(head: bytes) -> bool:
+    """Whether these first bytes, at least `HEAD` of a longer file, are those of an image, of any format."""
+    return any(head.startswith(magics, offset) for offset, magics in _BEGINNINGS.items())
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:

@@ -1,7 +1,7 @@
 """source -> decoded images on disk: small views for encoders, thumbnails for people, a hash of each content.
 
-Files are decoded in two worker processes with a memory limit and a time limit: what crashes a decoder is set aside like
-any other bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
+Files are decoded in guarded worker processes (see decoders.py): what crashes a decoder is set aside like any other bad
+file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
 a half-written one is never opened. Knows no features and no labels.
 
     manifest.json       what is known of some images: those set aside, and why; flags
@@ -13,22 +13,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import threading
-import time
 import uuid
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +30,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from annotator import images, npy
-from annotator.errors import AnnotatorError, ImageError, SourceError
+from annotator.decoders import N_WORKERS, Decoded, Decoders, Sides
+from annotator.errors import AnnotatorError, SourceError
 from annotator.ids import StoredIds
 from annotator.paths import name_of
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, silent
@@ -51,22 +45,8 @@ LAYOUT = "3"
 COLUMNS = "columns"
 """The sub-folder of what is known of every image."""
 HASH_BYTES = 32
-N_WORKERS = 2
 CHUNK = 16
 CHUNK_BYTES = 32 << 20
-WORKER_BYTES = 4 << 30
-CHUNK_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One image as a worker hands it back: its hash, and either its views or why there are none."""
-
-    content_sha256: str
-    view: ImageArray | None = None
-    thumbnail: bytes = b""
-    flags: tuple[str, ...] = ()
-    refused: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -299,14 +279,15 @@ def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
 
 def _decoded(source: ImageSource) -> Iterator[tuple[int, Decoded]]:
     """Every row in order with what became of it; at most a few chunks are in flight."""
-    waiting: deque[tuple[list[int], list[bytes | Decoded], Future[list[Decoded]] | None]] = deque()
-    with _Workers() as workers:
+    waiting: deque[tuple[list[int], list[bytes | Decoded], Future[list[Decoded]]]] = deque()
+    with Decoders(Sides(VIEW_SIDE, THUMBNAIL_SIDE)) as decoders:
         for rows, contents in _chunks(source):
-            waiting.append((rows, contents, workers.submit(_bytes_of(contents))))
+            files = [content for content in contents if isinstance(content, bytes)]
+            waiting.append((rows, contents, decoders.submit(files)))
             while len(waiting) > 2 * N_WORKERS:
-                yield from _collect(workers, *waiting.popleft())
+                yield from _collect(*waiting.popleft())
         while waiting:
-            yield from _collect(workers, *waiting.popleft())
+            yield from _collect(*waiting.popleft())
 
 
 def _chunks(source: ImageSource) -> Iterator[tuple[list[int], list[bytes | Decoded]]]:
@@ -332,94 +313,9 @@ def _fetch(source: ImageSource, row: int) -> bytes | Decoded:
         return Decoded("", refused=(error.code, str(error)))
 
 
-def _bytes_of(contents: list[bytes | Decoded]) -> list[bytes]:
-    return [content for content in contents if isinstance(content, bytes)]
-
-
 def _collect(
-    workers: _Workers, rows: list[int], contents: list[bytes | Decoded], future: Future[list[Decoded]] | None
+    rows: list[int], contents: list[bytes | Decoded], future: Future[list[Decoded]]
 ) -> Iterator[tuple[int, Decoded]]:
-    results = iter(workers.result(future, _bytes_of(contents)))
+    results = iter(future.result())
     for row, content in zip(rows, contents, strict=True):
         yield row, (content if isinstance(content, Decoded) else next(results))
-
-
-class _Workers:
-    """Two decoding processes; a chunk that kills or stalls one is done again, image by image, in a new one."""
-
-    def __enter__(self) -> _Workers:
-        self._pool = _new_pool(N_WORKERS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _stop(self._pool)
-
-    def submit(self, contents: list[bytes]) -> Future[list[Decoded]] | None:
-        with suppress(BrokenProcessPool):
-            return self._pool.submit(_decode_all, contents)
-        return None
-
-    def result(self, future: Future[list[Decoded]] | None, contents: list[bytes]) -> list[Decoded]:
-        with suppress(BrokenProcessPool, FutureTimeoutError):
-            if future is not None:
-                return future.result(timeout=CHUNK_SECONDS)
-        _stop(self._pool)
-        self._pool = _new_pool(N_WORKERS)
-        return [_alone(content) for content in contents]
-
-
-def _alone(content: bytes) -> Decoded:
-    """One image in a process of its own: whatever happens there is about this image."""
-    pool = _new_pool(1)
-    try:
-        return pool.submit(_decode_all, [content]).result(timeout=CHUNK_SECONDS)[0]
-    except (BrokenProcessPool, FutureTimeoutError):
-        reason = "The decoder crashed or ran out of memory or time on this file. Save it again with another program."
-        return Decoded(hashlib.sha256(content).hexdigest(), refused=("IMG_DECODE", reason))
-    finally:
-        _stop(pool)
-
-
-def _new_pool(n_workers: int) -> ProcessPoolExecutor:
-    limits = partial(_prepare_worker, os.getpid())
-    return ProcessPoolExecutor(n_workers, mp_context=get_context("spawn"), initializer=limits)
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.kill()
-
-
-def _prepare_worker(parent: int) -> None:
-    """Limit memory where the platform can, and leave when the parent has gone."""
-    with suppress(ImportError, ValueError, OSError):
-        import resource  # not on every platform
-
-        resource.setrlimit(resource.RLIMIT_AS, (WORKER_BYTES, WORKER_BYTES))
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
-
-
-def _leave_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _decode_all(contents: list[bytes]) -> list[Decoded]:
-    return [_decode(content) for content in contents]
-
-
-def _decode(content: bytes) -> Decoded:
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        decoded = images.decode(content, side=THUMBNAIL_SIDE)
-        thumbnail = images.thumbnail(decoded.image, THUMBNAIL_SIDE)
-        small = max(thumbnail.size) <= VIEW_SIDE
-        encoded = images.png(thumbnail) if small else images.jpeg(thumbnail)
-        return Decoded(digest, images.letterbox(thumbnail, VIEW_SIDE), encoded, decoded.flags)
-    except ImageError as error:
-        return Decoded(digest, refused=(error.code, str(error)))
-    except MemoryError:
-        return Decoded(digest, refused=("IMG_TOO_LARGE", "Decoding it needs more memory than one image may take."))

@@ -563,7 +563,7 @@ def serve(target: str, folder: Path) -> None:
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests, folder), name="parent", daemon=True).start()
     _become(NICENESS, None)
-    with _answers_apart() as answers:
+    with answers_apart() as answers:
         with contextlib.suppress(Exception):  # whoever asks will hear of it
             import_module(target.partition(":")[0])
         while True:
@@ -580,7 +580,7 @@ def _read_requests(requests: queue.SimpleQueue[bytes], folder: Path) -> None:
     _leave(folder)
 
 
-def _answers_apart() -> BinaryIO:
+def answers_apart() -> BinaryIO:
     """The pipe up to the parent, for answers alone: what anything else in this process prints goes to the log."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -35,12 +35,16 @@ from annotator.types import UNLABELED, IntArray, Report, silent
 
 STORE_NAME = "project.sqlite"
 AUDIT_SHARE = 0.15
+UNKNOWN_AT_MOST = 0.05
+"""Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
 CACHE = ".cache"
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
 RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
 """What won in trials on clothes and on colour pictures: offered first for one's own images."""
 CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
+FIRST_LISTING = 1
+"""By which a source listed for projects whose config does not say it."""
 IMPORTER = "import"
 """Who gave the labels that were known from the start."""
 
@@ -68,7 +72,9 @@ class Config:
     initial: str = "none"
     """Labels taken from the source at the start: "none", a number drawn at random, "first:N", or "known" (all)."""
     audit_share: float | None = None
-    """Share of each batch drawn at random for honest accuracy; None = 0.15, or 0 where the truth is known anyway."""
+    """Share of each batch drawn at random for honest accuracy; None = decided when the project is created: 0.15, or 0
+    where a test set or the known labels of the images to be asked measure it anyway.
+    """
     audit_until: int = 200
     hidden_share: float = 0.0
     """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
@@ -143,7 +149,7 @@ class Project:
         A damaged project takes no answers and no other settings; it shows and exports what it has.
         """
         self.config_version, values = self.store.config()
-        self.config = Config.from_json(values)
+        self.config = _with_listing(Config.from_json(values), FIRST_LISTING)
         self.prepared = _reopen(folder, self.config, self.store, report)
         self.notice = str(_note(folder).get("notice", ""))
         """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
@@ -162,12 +168,14 @@ class Project:
             raise StoreError(
                 f"There is a project at {folder} already. Open it, or choose another name.", "STORE_EXISTS"
             )
+        config = _with_listing(config)
         with _room(folder.parent):
             config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
             own = distinct_names(prepared.class_names)
             class_names = checked_class_names(config.classes or own, own=own)
             if not class_names:
                 raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
+            config = _with_audit_share(config, prepared, class_names)
             with building(folder) as partial_folder:
                 store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
                 _fill(store, config, class_names, prepared)
@@ -425,8 +433,42 @@ def _seed_question(prepared: Prepared, row: int, rank: int, config_version: int)
     )
 
 
+def _with_listing(config: Config, listing: int | None = None) -> Config:
+    """The config with its source's rules for what is an image, the newest where none are given: they never change.
+
+    Where the source has no such rules it is the config as it is.
+    """
+    parameters = {found.name: found.default for found in registry.describe("source", config.source)}
+    if "listing" not in parameters or "listing" in config.source_parameters:
+        return config
+    kept = parameters["listing"] if listing is None else listing
+    return replace(config, source_parameters={**config.source_parameters, "listing": kept})
+
+
+def _with_audit_share(config: Config, prepared: Prepared, class_names: Sequence[str]) -> Config:
+    """The config with its audit share decided where the rule of `_audit_share`, that projects keep, would not do."""
+    share = 0.0 if _is_measured_anyway(config, prepared, class_names) else AUDIT_SHARE
+    decided = config.audit_share is not None or share == _audit_share(config, prepared)
+    return config if decided else replace(config, audit_share=share)
+
+
+def _is_measured_anyway(config: Config, prepared: Prepared, class_names: Sequence[str]) -> bool:
+    """Whether a test set, or known labels of nearly all images that will be asked, tell how good the model is."""
+    dataset = prepared.dataset
+    held_out = None if dataset.held_out is None else dataset.held_out.truth
+    if held_out is not None and (translated(held_out, prepared.class_names, class_names) != UNLABELED).any():
+        return True
+    if dataset.truth is None:
+        return False
+    unknown = translated(dataset.truth, prepared.class_names, class_names) == UNLABELED
+    asked = np.ones(len(unknown), dtype=bool)
+    asked[_initial_rows(config, prepared)] = False
+    asked |= unknown  # a known label whose class the project lacks is not taken
+    return not asked.any() or float(unknown[asked].mean()) <= UNKNOWN_AT_MOST
+
+
 def _audit_share(config: Config, prepared: Prepared) -> float:
-    """As chosen; without a choice only where nothing else could tell how good the model is."""
+    """As decided; else by whether any truth is known, for as long as the project lives."""
     if config.audit_share is not None:
         return config.audit_share
     measured_anyway = prepared.dataset.held_out is not None or prepared.dataset.truth is not None
@@ -500,7 +542,10 @@ def _point_to(
 def _pointed_to(folder: Path, config: Config) -> str | None:
     """The name of the dataset's folder in the cache; None where the note is lost, damaged, or of another recipe."""
     note = _note(folder)
-    return str(note["folder"]) if "folder" in note and note.get("recipe") == asdict(config.recipe) else None
+    recipe = asdict(config.recipe)
+    if recipe["source_parameters"].get("listing") == FIRST_LISTING and "listing" not in str(note.get("recipe")):
+        del recipe["source_parameters"]["listing"]  # a note of before this was kept
+    return str(note["folder"]) if "folder" in note and note.get("recipe") == recipe else None
 
 
 def _note(folder: Path) -> dict[str, Any]:  # Any: JSON

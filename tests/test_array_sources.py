@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+import shutil
 import struct
 import threading
 import zipfile
@@ -31,7 +32,7 @@ from annotator.paths import assets
 from annotator.sources.arrays import KEYS, Arrays
 from annotator.sources.download import FASHION_MNIST, download
 from annotator.sources.fashion_mnist import CLASS_NAMES, FashionMnist, fetched_folder
-from annotator.sources.idx import Idx
+from annotator.sources.idx import Idx, has_family
 from annotator.sources.rows import MAX_IMAGES, MAX_VALUES
 from annotator.types import ImageSource
 from tests.builders import tiny_dataset
@@ -677,6 +678,31 @@ def test_only_the_images_are_needed(tmp_path: Path) -> None:
     (tmp_path / "train-images.idx3-ubyte").write_bytes(idx(pixels(4, 6, 7)))
     source = Idx(str(tmp_path))
     assert (len(source.ids), source.truth, source.class_names, source.held_out) == (4, None, (), None)
+
+
+@pytest.mark.parametrize("with_plain_files", [True, False])
+def test_a_folder_of_a_files_name_is_not_the_file(tmp_path: Path, with_plain_files: bool) -> None:
+    """P8: as MNIST is handed out, each file lies in a folder of its own name, and beside it under a name with a dot."""
+    plain = family(tmp_path / "plain", zipped=False)
+    folder = tmp_path / "mnist"
+    for file in plain.iterdir():
+        (folder / file.name).mkdir(parents=True)
+        shutil.copy(file, folder / file.name / file.name)
+        if with_plain_files:
+            shutil.copy(file, folder / file.name.replace("-idx", ".idx"))
+    assert has_family(folder)
+    source = Idx(str(folder))
+    assert (len(source.ids), source.held_out is not None, source.truth is not None) == (20, True, True)
+    one = Idx(str(folder / "train-images-idx3-ubyte" / "train-images-idx3-ubyte"))
+    assert (len(one.ids), one.truth) == (20, None)
+
+
+def test_a_linked_folder_of_a_files_name_is_not_entered(tmp_path: Path) -> None:
+    """P8: what it leads to may lie outside of the folder."""
+    plain = family(tmp_path / "plain", zipped=False)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "train-images-idx3-ubyte").symlink_to(plain)
+    assert refusal(lambda: Idx(str(tmp_path / "in")))[0] == "SRC_MISSING"
 
 
 def test_one_images_file_brings_its_labels(tmp_path: Path) -> None:

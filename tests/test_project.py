@@ -7,8 +7,10 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from annotator.cli import main
@@ -16,6 +18,8 @@ from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.paths import assets
 from annotator.project import Config, Project, broken_presets, list_projects, presets
 from annotator.simulate import answer_batch, oracle_of
+from annotator.sources.listing import LISTING
+from tests.conftest import PhotoFolder, photo
 
 SMALL = Config(name="small", source="digits", limit=20, encoder="autoencoder", batch_size=4)
 TOO_SMALL = "A pool of 20 images is too small to train an autoencoder on"
@@ -100,6 +104,115 @@ def test_a_lost_note_loses_no_project(projects: Path, damage: str) -> None:
     assert len(project.learner.dataset) == 20
     assert json.loads(note.read_text())["folder"] == project.prepared.folder.name
     project.close()
+
+
+# ---- projects of before
+
+
+@pytest.mark.parametrize("has_cache", [True, False])
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_project_of_before_goes_on_on_its_images(
+    projects: Path, photo_folder: PhotoFolder, tmp_path: Path, kind: str, has_cache: bool
+) -> None:
+    """P12, P13, P14, P18, P19: made when sources listed otherwise and spelled "100%" as in ids; nothing moves."""
+    folder = photo_folder(12, ("test", "train", "100%", "10", "9", "lost+found"))
+    for name in ("plain", "train/other"):
+        photo("circle", np.random.default_rng(9)).save(folder / name, "PNG")
+    path = folder if kind == "folder" else Path(shutil.make_archive(str(tmp_path / "set"), "zip", folder))
+    parameters = {"path": str(path), "classes_from_folders": True}
+    old = {**parameters, "listing": 1}
+    names = ("10", "100%25", "9", "lost+found", "test", "train")
+    config = Config(source=kind, source_parameters=old, classes=names, initial="known", encoder="pixels")
+    project = Project.create(projects / "p", config)
+    ids, labels = list(project.learner.dataset.ids), project.session("you").labels
+    project.store.record_config(asdict(replace(config, source_parameters=parameters)))
+    note = projects / "p" / "dataset.json"
+    note.write_text(note.read_text().replace(', "listing": 1', ""))
+    project.close()
+    if not has_cache:
+        shutil.rmtree(projects / ".cache")
+    again = Project(projects / "p")
+    assert list(again.learner.dataset.ids) == ids == sorted(ids)
+    assert (again.store.n_labels(), again.session("you").labels) == (12, labels)
+    assert (again.class_names, again.dropped_labels) == (list(names), "")
+    assert again.learner.truth is not None
+    assert [names[code] for code in again.learner.truth] == [image_id.partition("/")[0] for image_id in ids]
+    assert again.learner.dataset.open_image(0, 0).size == (96, 72)
+    assert again.config.source_parameters["listing"] == 1
+    again.close()
+
+
+def test_a_new_project_keeps_how_its_source_lists(projects: Path, photo_folder: PhotoFolder) -> None:
+    """Whatever later versions list, its images stay; a source without such rules gets no parameter."""
+    config = Config(source="folder", source_parameters={"path": str(photo_folder(6))}, classes=("a",), encoder="pixels")
+    project = Project.create(projects / "p", config)
+    assert project.config.source_parameters["listing"] == LISTING
+    assert project.store.config()[1]["source_parameters"]["listing"] == LISTING
+    project.close()
+    small = Project.create(projects / "small", SMALL)
+    assert small.config.source_parameters == {}
+    small.close()
+
+
+# ---- what accuracy is measured on
+
+
+@pytest.mark.parametrize(
+    ("n_loose", "initial", "share"), [(40, "known", 0.15), (40, "none", 0.15), (0, "none", 0.0), (1, "none", 0.0)]
+)
+def test_accuracy_is_measured_wherever_it_can_be(
+    projects: Path, photo_folder: PhotoFolder, n_loose: int, initial: str, share: float
+) -> None:
+    """P3: images that will be asked and whose truth is not known get an audit slice; its answers give an accuracy."""
+    folder = photo_folder(24, ("cat", "dog"))
+    for number in range(n_loose):
+        photo("circle", np.random.default_rng(100 + number)).save(folder / f"{number}.png")
+    parameters = {"path": str(folder), "classes_from_folders": True}
+    config = Config(source="folder", source_parameters=parameters, initial=initial, encoder="pixels", batch_size=4)
+    project = Project.create(projects / "p", config)
+    assert project.settings.audit_share == share
+    session = project.session("you")
+    for _ in range(3):
+        session.advance()
+        for card in session.remaining:
+            session.label(card.image_id, "dog", event_id=card.event_id)
+    session.advance()
+    assert session.history[-1].headline == ("audit" if share else "rest")
+    project.close()
+
+
+def test_a_held_out_layer_measures_accuracy(projects: Path, photo_folder: PhotoFolder) -> None:
+    """P18: train/cat and test/cat are one class; test measures, no audit slice is drawn, bad test files are told."""
+    folder = photo_folder(24, ("train/cat", "train/dog", "test/cat", "test/dog"))
+    (folder / "test" / "cat" / "bad.png").write_text("no image")
+    parameters = {"path": str(folder), "classes_from_folders": True}
+    project = Project.create(projects / "p", Config(source="folder", source_parameters=parameters, encoder="pixels"))
+    held_out = project.learner.dataset.held_out
+    assert (project.class_names, len(project.learner.dataset)) == (["cat", "dog"], 12)
+    assert held_out is not None
+    assert held_out.truth.tolist() == [0] * 6 + [1] * 6
+    assert [record.image_id for record in project.store.images("set aside")] == ["test/cat/bad.png"]
+    assert project.settings.audit_share == 0.0
+    session = project.session("you")
+    session.advance()
+    answer_batch(session, oracle_of(project))
+    session.advance()
+    assert session.history[-1].headline == "test"
+    project.close()
+
+
+def test_a_project_of_before_keeps_its_audit_slice(projects: Path, photo_folder: PhotoFolder) -> None:
+    """P3: where the share was not decided, no image that was trained on becomes one to measure with."""
+    folder = photo_folder(12, ("cat", "dog"))
+    photo("circle", np.random.default_rng(7)).save(folder / "loose.png")
+    parameters = {"path": str(folder), "classes_from_folders": True}
+    config = Config(source="folder", source_parameters=parameters, initial="known", encoder="pixels")
+    project = Project.create(projects / "p", config)
+    project.store.record_config(asdict(config))
+    project.close()
+    again = Project(projects / "p")
+    assert (again.settings.audit_share, len(again.learner.audit_rows)) == (0.0, 0)
+    again.close()
 
 
 # ---- no room left

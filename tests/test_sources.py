@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 
 from annotator import images, registry
 from annotator.errors import ConfigError, SourceError
+from annotator.ingest import ingest
 from annotator.paths import inside, safe_join, slug
 from annotator.sources.arranged import arrange
 from annotator.sources.digits import Digits
@@ -280,12 +281,110 @@ def test_a_folder_is_listed_by_its_bytes(tmp_path: Path) -> None:
 
 
 def test_what_is_not_an_image_by_name_is_ignored(tmp_path: Path) -> None:
-    """Hidden files, litter and other suffixes are no images; formats that are not decoded are, to be reported."""
-    put(
-        tmp_path, "a.png", ".hidden.png", ".git/b.png", "__MACOSX/._a.png", ".DS_Store", "Thumbs.db", "notes.txt", "png"
-    )
+    """Hidden files, litter and other suffixes are no images; formats that are not decoded are, to be reported.
+
+    P13, P14: what was passed over is counted, a hidden folder as one.
+    """
+    put(tmp_path, "a.png", ".hidden.png", ".git/b.png", "__MACOSX/._a.png", ".DS_Store", "Thumbs.db", "notes.txt")
     put(tmp_path, "x.tif", "x.heic", "x.svg", "x.avif", "x.psd")
-    assert list(Folder(str(tmp_path)).ids) == ["a.png", "x.avif", "x.heic", "x.psd", "x.svg", "x.tif"]
+    source = Folder(str(tmp_path))
+    assert list(source.ids) == ["a.png", "x.avif", "x.heic", "x.psd", "x.svg", "x.tif"]
+    assert source.n_ignored == 6
+
+
+def test_images_of_other_formats_and_without_a_suffix_are_listed(tmp_path: Path) -> None:
+    """P13: each is read, or set aside with its reason; other files without a suffix are only counted."""
+    put(tmp_path, "0.png", "plain", "IMG_0001")
+    for name, content in {
+        "a.ppm": b"P6\n2 2\n255\n" + bytes(12),
+        "b.pgm": b"P5 2 2 255\n....",
+        "raw": b"P2\n1 1\n9\n1",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "README").write_text("no image")
+    (tmp_path / "empty").touch()
+    source = Folder(str(tmp_path))
+    assert list(source.ids) == ["0.png", "IMG_0001", "a.ppm", "b.pgm", "plain", "raw"]
+    assert source.n_ignored == 2
+    pool = ingest(source, tmp_path / "cache")
+    assert list(pool.ids) == ["0.png", "IMG_0001", "plain"]
+    assert [entry.image_id for entry in pool.set_aside] == ["a.ppm", "b.pgm", "raw"]
+    assert all("Netpbm" in entry.reason for entry in pool.set_aside)
+    assert pool.n_ignored == 2
+
+
+def test_a_link_without_a_suffix_lets_nothing_in(tmp_path: Path) -> None:
+    """P13, B1: what lies outside is not looked at, whatever it is called; pipes are not opened."""
+    put(tmp_path, "in/a.png", "out/secret")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out" / "secret")
+    os.mkfifo(tmp_path / "in" / "pipe")
+    source = Folder(str(tmp_path / "in"))
+    assert (list(source.ids), source.n_ignored, source.set_aside) == (["a.png"], 2, ())
+
+
+SYSTEM_FOLDERS = (
+    "@eaDir/x.jpg #recycle $RECYCLE.BIN .Trash-1000/files .Trashes lost+found __MACOSX @tmp .thumbnails cat/@eaDir"
+).split()
+
+
+def test_what_systems_put_beside_photos_is_left_out(tmp_path: Path) -> None:
+    """P14: thumbnails, trash and indexes of NAS and operating systems are no images and no classes, and are counted."""
+    put(tmp_path, "cat/0.png", "dog/1.png", *(f"{name}/SYNOFILE_THUMB_M.jpg" for name in SYSTEM_FOLDERS))
+    put(tmp_path, "System Volume Information/x.png")
+    source = Folder(str(tmp_path), classes_from_folders=True)
+    assert list(source.ids) == ["cat/0.png", "dog/1.png"]
+    assert source.class_names == class_folders(str(tmp_path)).names == ("cat", "dog")
+    assert source.n_ignored == len(SYSTEM_FOLDERS) + 1
+
+
+def test_numeric_class_folders_are_in_natural_order(tmp_path: Path) -> None:
+    """P19: 2 before 10; the images themselves stay in the order of their paths, which projects hang on."""
+    put(tmp_path, *(f"{number}/0.png" for number in range(1, 13)), "x10/0.png", "x9/0.png")
+    source = Folder(str(tmp_path), classes_from_folders=True)
+    assert source.class_names == (*map(str, range(1, 13)), "x9", "x10")
+    assert class_folders(str(tmp_path)).names == source.class_names
+    assert list(source.ids[:3]) == ["1/0.png", "10/0.png", "11/0.png"]
+    assert source.truth is not None
+    assert source.truth[:3].tolist() == [0, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "held_out"),
+    [
+        ("train/cat/0 train/dog/1 test/cat/2 test/dog/3", "cat dog", "test/cat/2 test/dog/3"),
+        ("Training_Set/training_set/cat/0 test_set/test_set/dog/1", "cat dog", "test_set/test_set/dog/1"),
+        ("train/cat/0 valid/cat/1 test/cat/2", "cat", "test/cat/2 valid/cat/1"),
+        ("train/cat/0 train/dog/1 test/2 test/3", "cat dog", ""),
+        ("train/0 test/1", "test train", ""),
+        ("train/cat/0 test/cat/1 loose", "test train", ""),
+        ("train/cat/0 bus/cat/1", "bus train", ""),
+        ("train/cat/0 train/dog/1", "train", ""),
+    ],
+)
+def test_layers_are_seen(tmp_path: Path, names: str, classes: str, held_out: str) -> None:
+    """P18: in train and test the classes are the folders inside, and the images of test are held out."""
+    put(tmp_path, *(f"{name}.png" for name in names.split()))
+    source = Folder(str(tmp_path), classes_from_folders=True)
+    assert source.class_names == class_folders(str(tmp_path)).names == tuple(classes.split())
+    found = () if source.held_out is None else source.held_out.ids
+    assert list(found) == [f"{name}.png" for name in held_out.split()]
+    assert class_folders(str(tmp_path)).layers == tuple(sorted({name.partition("/")[0] for name in held_out.split()}))
+    assert sorted([*source.ids, *found]) == sorted(Folder(str(tmp_path)).ids)
+    for part in filter(None, (source, source.held_out)):
+        assert part.truth is not None
+        told = {image_id: code for image_id, code in zip(part.ids, part.truth.tolist(), strict=True) if code >= 0}
+        assert all(source.class_names[code] in image_id.split("/") for image_id, code in told.items())
+        assert [part.read(row) for row in range(len(part.ids))] == [(tmp_path / name).read_bytes() for name in part.ids]
+
+
+def test_an_earlier_listing_lists_as_it_did(tmp_path: Path) -> None:
+    """Projects keep theirs: no image that they asked about is left out, and none is added."""
+    put(tmp_path, "train/cat/0.png", "test/cat/@eaDir/1.png", "train/plain", "train/cat/x.pgm", "__MACOSX/y.png")
+    source = Folder(str(tmp_path), classes_from_folders=True, listing=1)
+    assert list(source.ids) == ["test/cat/@eaDir/1.png", "train/cat/0.png"]
+    assert (source.class_names, source.held_out) == (("test", "train"), None)
+    with pytest.raises(ConfigError, match="newest is"):
+        Folder(str(tmp_path), listing=99)
 
 
 def test_class_folders_give_the_truth_on_request(tmp_path: Path) -> None:
@@ -298,7 +397,7 @@ def test_class_folders_give_the_truth_on_request(tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("no image")
     source = Folder(str(tmp_path), classes_from_folders=True)
-    assert source.class_names == class_folders(str(tmp_path)) == ("100%", "Dog", "cat")
+    assert source.class_names == class_folders(str(tmp_path)).names == ("100%", "Dog", "cat")
     assert source.truth is not None
     assert dict(zip(source.ids, source.truth.tolist(), strict=True)) == {
         "100%25/1.png": 0,
@@ -315,7 +414,7 @@ def test_folders_that_read_alike_are_two_classes(tmp_path: Path) -> None:
         (tmp_path / os.fsdecode(name)).mkdir()
         (tmp_path / os.fsdecode(name) / "a.png").write_bytes(picture(0))
     source = Folder(str(tmp_path), classes_from_folders=True)
-    assert source.class_names == class_folders(str(tmp_path)) == ("%25FF", "%FF")
+    assert source.class_names == class_folders(str(tmp_path)).names == ("%25FF", "%FF")
 
 
 def test_a_folder_without_sub_folders_knows_no_truth(tmp_path: Path) -> None:
@@ -323,7 +422,7 @@ def test_a_folder_without_sub_folders_knows_no_truth(tmp_path: Path) -> None:
     put(tmp_path, "a.png")
     source = Folder(str(tmp_path), classes_from_folders=True)
     assert (source.class_names, source.truth) == ((), None)
-    assert class_folders(str(tmp_path)) == ()
+    assert class_folders(str(tmp_path)).names == ()
 
 
 def test_a_link_out_of_the_folder_is_set_aside(tmp_path: Path) -> None:
@@ -530,7 +629,7 @@ def test_folders_stay_under_the_root(tmp_path: Path) -> None:
         assert refusal(outside, root) == "SRC_ESCAPES_ROOT"
     with pytest.raises(SourceError):
         class_folders(str(tmp_path / "other"), root=str(root))
-    assert class_folders(str(root / "photos"), root=str(root)) == ("cat",)
+    assert class_folders(str(root / "photos"), root=str(root)).names == ("cat",)
 
 
 def test_the_source_may_be_reached_by_a_link(tmp_path: Path) -> None:

@@ -188,6 +188,41 @@ def test_names_in_old_encodings_are_shown_as_well_as_can_be(tmp_path: Path) -> N
     assert json.loads(json.dumps(list(source.ids))) == list(source.ids)
 
 
+@pytest.mark.parametrize("name", [b"./cat/0.png", b"cat\\0.png", b"/cat/0.png", b".\\cat\\0.png", b"././cat/0.png"])
+def test_other_spellings_of_a_name_are_read(tmp_path: Path, name: bytes) -> None:
+    """P17: what some programs put in front of names or between folders is no reason to refuse them."""
+    source = Zip(crafted(tmp_path / "set.zip", Entry(b"./"), Entry(name, picture(1)), GOOD), classes_from_folders=True)
+    assert list(source.ids) == ["cat/0.png", "good.png"]
+    assert source.read(0) == picture(1)
+    assert (source.class_names, aside(source), source.n_ignored) == (("cat",), {}, 1)
+    twice = Zip(crafted(tmp_path / "twice.zip", Entry(name, picture(1)), Entry(b"cat/0.png", picture(2))))
+    assert list(aside(twice).values()) == ["ZIP_DUPLICATE"]
+
+
+def test_what_systems_put_into_zips_is_no_image(tmp_path: Path) -> None:
+    """P13, P14: thumbnails, trash and indexes are left out and counted; a file without a suffix is looked at."""
+    names = "a.png @eaDir/a.jpg/THUMB.jpg x/#recycle/b.png $RECYCLE.BIN/c.png lost+found/d.png plain scan.pgm".split()
+    source = Zip(zipped(tmp_path / "set.zip", *names, "System Volume Information/e.png"))
+    assert (list(source.ids), source.n_ignored) == (["a.png", "plain", "scan.pgm"], 5)
+    assert source.read(1) == picture(5)
+    text = Zip(crafted(tmp_path / "text.zip", Entry(b"README", b"no image"), Entry(b"LICENSE"), GOOD))
+    assert (list(text.ids), text.n_ignored, text.set_aside) == (["good.png"], 2, ())
+
+
+def test_layers_in_a_zip_hold_out_the_test_set(tmp_path: Path) -> None:
+    """P18: the classes are the folders inside train and test, also where one folder holds everything."""
+    names = "all/train/cat/0.png all/train/dog/1.png all/test/cat/2.png all/test/dog/3.png all/test/4.png".split()
+    source = Zip(zipped(tmp_path / "set.zip", *names), classes_from_folders=True)
+    assert (source.class_names, source.layers) == (("cat", "dog"), ("test",))
+    assert list(source.ids) == [names[4], names[0], names[1]]
+    assert source.truth is not None
+    assert source.truth.tolist() == [-1, 0, 1]
+    assert source.held_out is not None
+    assert source.held_out.truth is not None
+    assert (list(source.held_out.ids), source.held_out.truth.tolist()) == (names[2:4], [0, 1])
+    assert source.held_out.read(1) == picture(3)
+
+
 # --- what is set aside
 
 
@@ -196,14 +231,14 @@ def test_names_in_old_encodings_are_shown_as_well_as_can_be(tmp_path: Path) -> N
     [
         b"../../etc/x.png",
         b"a/../../x.png",
-        b"/abs/x.png",
+        b"/../x.png",
         b"C:\\x.png",
         b"C:x.png",
         b"\\\\host\\share\\x.png",
         b"//host/share/x.png",
         b"a\\..\\x.png",
         b"a\0.png",
-        b"./x.png",
+        b"./../x.png",
         b"a//x.png",
         b"",
         b"n" * 5000 + b".png",

@@ -1,8 +1,8 @@
 """A folder of images with all its sub-folders. It lists and reads; whether the bytes are an image, the decoder says.
 
-Listed are files whose suffix is that of an image, in the order of their paths' bytes. Formats that are not decoded
-(TIFF, HEIC, SVG, ...) are listed too, so that they are reported rather than missed. Hidden entries and `__MACOSX` are
-ignored.
+Listed are files whose suffix is that of an image, or that begin like one and have none, in the order of their paths'
+bytes. Formats that are not decoded (TIFF, HEIC, SVG, ...) are listed too, so that they are reported rather than missed.
+Other files, hidden entries and what systems put there (see listing.py) are counted and passed over.
 
 Symbolic links: a link to a file counts as that file while it stays inside the folder, and is set aside where it leaves.
 A linked folder is never entered, so loops end: inside the folder its images are listed where they really are; one
@@ -19,15 +19,18 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePath
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
+from annotator import images
 from annotator.errors import SourceError
 from annotator.paths import expanded, inside, name_of
-from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
+from annotator.sources import listing as listings
+from annotator.sources.listing import LISTING, Classes
+from annotator.types import ImageArray, ImageSource, IntArray, SetAside
 
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .heic .heif .avif .svg .psd".split())
 MAX_BYTES = 512 * 2**20
 """Of one file: more than the largest image that is decoded takes without compression."""
 READ_BITS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
@@ -54,27 +57,19 @@ REASONS = {
 }
 
 
-class Folder:
-    """A folder of image files with its sub-folders; on request its first-level folders are the classes."""
+class _Files:
+    """Listed files of one folder as an `ImageSource`."""
 
     array: ImageArray | None = None
     held_out: ImageSource | None = None
+    set_aside: Sequence[SetAside] = ()
 
-    def __init__(self, path: str, classes_from_folders: bool = False, root: str | None = None) -> None:
-        """List the folder at `path`, which must lie under `root` where that is given.
-
-        Images directly in the folder have no class. Raises SourceError: SRC_ESCAPES_ROOT, SRC_MISSING,
-        SRC_NOT_A_FOLDER, SRC_PERMISSION or SRC_EMPTY; a single entry that cannot be used is set aside instead.
-        """
-        self._root = _open_root(path, root)
-        found = list(_walk(self._root))
-        self._files = sorted((entry for entry in found if isinstance(entry, str)), key=os.fsencode)
-        aside = (entry for entry in found if isinstance(entry, SetAside))
-        self.set_aside: Sequence[SetAside] = tuple(sorted(aside, key=lambda entry: entry.image_id))
-        if not self._files:
-            raise SourceError(_nothing(path, self.set_aside), "SRC_EMPTY")
-        self.ids: Sequence[str] = tuple(_image_id(file) for file in self._files)
-        self.class_names, self.truth = _classes(self.ids) if classes_from_folders else ((), None)
+    def __init__(self, root: Path, files: Sequence[str], class_names: tuple[str, ...], truth: IntArray | None) -> None:
+        self._root = root
+        self._files = files
+        self.ids: Sequence[str] = tuple(map(_image_id, files))
+        self.class_names = class_names
+        self.truth = truth
 
     def read(self, row: int) -> bytes:
         """The bytes of image `row`'s file.
@@ -104,21 +99,65 @@ class Folder:
         return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
 
 
-def class_folders(path: str, root: str | None = None) -> tuple[str, ...]:
-    """The first-level sub-folders with an image in or below them, as `Folder` names its classes; sorted.
+class Folder(_Files):
+    """A folder of image files with its sub-folders; on request its first-level folders are the classes."""
+
+    def __init__(
+        self, path: str, classes_from_folders: bool = False, root: str | None = None, listing: int = LISTING
+    ) -> None:
+        """List the folder at `path`, which must lie under `root` where that is given, by the rules of `listing`.
+
+        Images directly in the folder have no class; of layers (train/cat, test/cat) what is not to train on is held
+        out. Raises SourceError: SRC_ESCAPES_ROOT, SRC_MISSING, SRC_NOT_A_FOLDER, SRC_PERMISSION or SRC_EMPTY; a single
+        entry that cannot be used is set aside instead.
+        """
+        folder = _open_root(path, root)
+        found = list(_walk(folder, listings.checked_listing(listing)))
+        files = sorted((entry for entry in found if isinstance(entry, str)), key=os.fsencode)
+        aside = (entry for entry in found if isinstance(entry, SetAside))
+        self.set_aside = tuple(sorted(aside, key=lambda entry: entry.image_id))
+        self.n_ignored = found.count(None)
+        """Entries that are no images: other files, and what systems put into folders, each folder as one."""
+        if not files:
+            raise SourceError(_nothing(path, self.set_aside), "SRC_EMPTY")
+        classes = _classes(files, listing > 1) if classes_from_folders else None
+        names, truth = (classes.names, classes.codes) if classes else ((), None)
+        if classes is None or truth is None or not classes.held_out.any():
+            super().__init__(folder, files, names, truth)
+            return
+        test, pool = np.flatnonzero(classes.held_out), np.flatnonzero(~classes.held_out)
+        super().__init__(folder, [files[row] for row in pool], names, truth[pool])
+        self.held_out = _Files(folder, [files[row] for row in test], names, truth[test])
+
+
+def class_folders(path: str, root: str | None = None) -> Classes:
+    """The classes and layers of the folder as `Folder` finds them, without a look at every file.
 
     Raises SourceError as `Folder` does, but for a folder without images: none is an answer.
     """
-    folder = _open_root(path, root)
-    names = [entry.name for entry in _entries(folder) if entry.is_dir(follow_symlinks=False)]
-    found = sorted(_image_id(name) for name in names if any(isinstance(it, str) for it in _walk(folder, name)))
-    return as_class_names(found)
+    folders = [_image_id(folder) for folder in _some_folders(_open_root(path, root))]
+    return listings.sort_out(folders, by_layers=True)
 
 
-def as_class_names(folders: Sequence[str]) -> tuple[str, ...]:
-    """Folders of image ids as their classes are called: as on the disk, unless two would be called the same."""
-    names = [name_of(folder) for folder in folders]
-    return tuple(name if names.count(name) == 1 else folder for folder, name in zip(folders, names, strict=True))
+def _some_folders(root: Path, start: str = "") -> Iterator[str]:
+    """Folders with images in or below them, as many as it takes to know every class and every layer."""
+    entries = [entry for entry in _entries(root / start) if not listings.is_left_out(entry.name, LISTING)]
+    relatives = [f"{start}/{entry.name}" if start else entry.name for entry in entries]
+    inner = [relative for relative, entry in zip(relatives, entries, strict=True) if _is_folder(entry)]
+    judged = (_judged(entry, "", root, LISTING) for entry in entries if not _is_folder(entry))
+    if any(isinstance(found, str) for found in judged):
+        yield start
+    for relative in inner:
+        if _may_hold_layers(relative):
+            with suppress(OSError):  # set aside when it is listed
+                yield from _some_folders(root, relative)
+        elif any(isinstance(found, str) for found in _walk(root, LISTING, relative)):
+            yield relative
+
+
+def _may_hold_layers(relative: str) -> bool:
+    parts = relative.split("/")
+    return listings.layer(parts[0]) is not None and (len(parts) == 1 or not listings.below_layer(parts))
 
 
 def _open_root(path: str, root: str | None) -> Path:
@@ -138,8 +177,11 @@ def _open_root(path: str, root: str | None) -> Path:
     return real
 
 
-def _walk(root: Path, start: str = "") -> Iterator[str | SetAside]:
-    """Relative path of each image file from the folder `start` downwards, or what is wrong with it; in any order."""
+def _walk(root: Path, listing: int, start: str = "") -> Iterator[str | SetAside | None]:
+    """From the folder `start` downwards, in any order: each image file's relative path, or what is wrong with it.
+
+    None is an entry that is no image: another file, or something that a system put there.
+    """
     pending = [start]
     while pending:
         folder = pending.pop()
@@ -150,29 +192,55 @@ def _walk(root: Path, start: str = "") -> Iterator[str | SetAside]:
             continue
         for entry in entries:
             relative = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if listings.is_left_out(entry.name, listing):
+                yield None
+            elif _is_folder(entry):
                 pending.append(relative)
-            elif fault := _entry_fault(entry, root):
-                yield _set_aside(relative, fault)
-            elif _has_image_suffix(entry.name):
-                yield relative
+            else:
+                yield _judged(entry, relative, root, listing)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The entries of a folder that are not ignored. Raises OSError."""
+    """Raises OSError."""
     if not folder.stat().st_mode & READ_BITS:
         raise PermissionError(errno.EACCES, "no read permission for anyone")
     with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+        return list(entries)
 
 
-def _entry_fault(entry: os.DirEntry[str], root: Path) -> str | None:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _judged(entry: os.DirEntry[str], relative: str, root: Path, listing: int) -> str | SetAside | None:
+    """A file or a link: its path where it is an image by its name or its first bytes."""
+    is_named = listings.has_image_suffix(entry.name, listing)
+    if not is_named and not entry.is_symlink() and not listings.may_be_image(entry.name, listing):
+        return None
+    if fault := _entry_fault(entry, root, is_named):
+        return _set_aside(relative, fault)
+    if is_named or (listings.may_be_image(entry.name, listing) and _begins_like_image(entry, root)):
+        return relative
+    return None
+
+
+def _begins_like_image(entry: os.DirEntry[str], root: Path) -> bool:
+    try:
+        if (entry.is_symlink() and not inside(root, Path(entry.path))) or _fault(entry.stat()):
+            return False
+        with os.fdopen(os.open(os.path.realpath(entry.path), READ_FLAGS), "rb") as file:
+            return images.begins_like_image(file.read(images.HEAD))
+    except OSError:
+        return False
+
+
+def _entry_fault(entry: os.DirEntry[str], root: Path, is_named: bool) -> str | None:
     """Why this file or link cannot be an image; None also for what is not named like one."""
-    if not _has_image_suffix(entry.name) and not (entry.is_symlink() and os.path.isdir(entry.path)):
+    if not is_named and not (entry.is_symlink() and os.path.isdir(entry.path)):
         return None
     if entry.is_symlink() and not inside(root, Path(entry.path)):
         return "SRC_ESCAPES_ROOT"
-    if not _has_image_suffix(entry.name):
+    if not is_named:
         return None
     try:
         return _fault(entry.stat()) or (None if os.access(entry.path, os.R_OK) else "SRC_PERMISSION")
@@ -188,23 +256,16 @@ def _fault(status: os.stat_result) -> str | None:
     return "SRC_TOO_LARGE" if status.st_size > MAX_BYTES else None
 
 
-def _has_image_suffix(name: str) -> bool:
-    return PurePath(name).suffix.lower() in SUFFIXES
-
-
 def _image_id(relative: str) -> str:
     text = os.fsencode(relative).decode("utf-8", "surrogateescape").replace("%", "%25")
     return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
 
 
-def _classes(ids: Sequence[str]) -> tuple[tuple[str, ...], IntArray | None]:
-    """Class names and truth by the first folder of each id; no truth where there is no folder."""
-    folders = [image_id.rpartition("/")[0].partition("/")[0] for image_id in ids]
-    names = tuple(sorted(set(folders) - {""}))
-    if not names:
-        return (), None
-    codes = {"": UNLABELED, **{name: code for code, name in enumerate(names)}}
-    return as_class_names(names), np.array([codes[folder] for folder in folders], dtype=np.int64)
+def _classes(files: Sequence[str], by_layers: bool) -> Classes:
+    """By the folders of each file; ids are spelled once for each folder, not for each file."""
+    folders = [file.rpartition("/")[0] for file in files]
+    spelt = {folder: _image_id(folder) for folder in set(folders)}
+    return listings.sort_out([spelt[folder] for folder in folders], by_layers)
 
 
 def _nothing(path: str, set_aside: Sequence[SetAside]) -> str:

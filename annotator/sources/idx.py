@@ -105,15 +105,20 @@ def _not_found(folder: Path) -> SourceError:
 def _find(folder: Path, part: str, what: str) -> Path | None:
     """The file of this part, by any of the names it goes by."""
     plain = [name.format(part=part, what=what, axes={"images": 3, "labels": 1}[what]) for name in NAMES]
-    there = (folder / f"{name}{suffix}" for name in plain for suffix in ("", ".gz"))
-    return next((path for path in there if os.path.exists(path)), None)
+    there = [folder / f"{name}{suffix}" for name in plain for suffix in ("", ".gz")]
+    return next((path for path in (*there, *map(_unpacked, there)) if os.path.isfile(path)), None)
+
+
+def _unpacked(path: Path) -> Path:
+    """Some programs unpack a file into a folder of its own name; a link to a folder elsewhere is none of these."""
+    return path if path.is_symlink() else path / path.name
 
 
 def _read_beside(path: Path) -> Part:
     """One images file, with the labels file of the same name beside it where there is one."""
     name = path.name.replace("images", "labels").replace("idx3", "idx1")
     labels = path.with_name(name)
-    return _read_part(path, labels if name != path.name and os.path.exists(labels) else None)
+    return _read_part(path, labels if name != path.name and os.path.isfile(labels) else None)
 
 
 def _read_part(images: Path, labels: Path | None) -> Part:

@@ -1,10 +1,12 @@
-"""Images in a zip, read where they lie: nothing is unpacked to disk, no name becomes a path.
+r"""Images in a zip, read where they lie: nothing is unpacked to disk, no name becomes a path.
 
-Listed are members with an image's suffix, in the order of their ids. What systems leave in zips (`__MACOSX`,
-`.DS_Store`, `Thumbs.db`) and other files are counted and passed over; archives inside are never opened. A member that
-cannot be used is set aside; the zip is refused only where it is wrong as a whole.
+Listed are members with an image's suffix, or that begin like one and have none, in the order of their ids. What systems
+leave in zips (`__MACOSX`, `.DS_Store`, `Thumbs.db`, see listing.py) and other files are counted and passed over;
+archives inside are never opened. A member that cannot be used is set aside; the zip is refused only where it is wrong
+as a whole.
 
-Image ids: the member's name as `folder` writes it. A name that is not UTF-8 was written by an older program: it reads
+Image ids: the member's name as `folder` writes it; `./cat/0.png`, `cat\0.png` and `/cat/0.png` are `cat/0.png`, since
+nothing is written, and ".." stays refused. A name that is not UTF-8 was written by an older program: it reads
 as Shift-JIS where that gives two Japanese characters in a row, else as CP437, always the same way.
 """
 
@@ -13,17 +15,26 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-
+from annotator import images
 from annotator.errors import SourceError
 from annotator.paths import name_of, safe_join
 from annotator.sources.files import locate, open_file, printable
-from annotator.sources.folder import SUFFIXES, as_class_names
-from annotator.sources.zip_members import METHODS, Member, list_members, read_member
-from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
+from annotator.sources.listing import (
+    LISTING,
+    Classes,
+    checked_listing,
+    has_image_suffix,
+    is_left_out,
+    may_be_image,
+    sort_out,
+)
+from annotator.sources.zip_members import METHODS, Member, MemberStream, list_members, read_member
+from annotator.types import ImageArray, ImageSource, IntArray, SetAside
 
 MAX_BYTES = 64 * 2**20
 """Of one member, inflated."""
@@ -45,31 +56,22 @@ REASONS = {
 }
 
 
-class Zip:
-    """Images in a zip file, read without unpacking it; on request its folders are the classes."""
+class _Members:
+    """Listed members of one zip as an `ImageSource`."""
 
     array: ImageArray | None = None
     held_out: ImageSource | None = None
+    set_aside: Sequence[SetAside] = ()
 
-    def __init__(self, path: str, root: str | None = None, classes_from_folders: bool = False) -> None:
-        """List the zip at `path`, which must lie under `root` where that is given.
-
-        Raises SourceError: SRC_..., ZIP_FORMAT, ZIP_CORRUPT, ZIP_TOO_MANY, ZIP_TOO_LARGE, ZIP_OVERLAP, SRC_EMPTY where
-        it holds no image, or the common reason why none of them can be used.
-        """
-        self._path = locate(path, root)
-        with open_file(self._path) as file:
-            members = list_members(file)
-        _check_total(members)
-        self._members: list[Member] = []
-        self.n_ignored = 0
-        """Entries that are no images: other files, and what systems leave in zips."""
-        self.set_aside: Sequence[SetAside] = ()
-        self.ids: Sequence[str] = ()
-        self._sort(members)
-        if not self.ids:
-            raise _nothing(path, members, self.set_aside, self.n_ignored)
-        self.class_names, self.truth = _classes(self.ids) if classes_from_folders else ((), None)
+    def __init__(
+        self, path: Path, members: dict[str, Member], class_names: tuple[str, ...], truth: IntArray | None
+    ) -> None:
+        """`members` by their ids, in the order of the rows."""
+        self._path = path
+        self.ids: Sequence[str] = tuple(members)
+        self._members = list(members.values())
+        self.class_names = class_names
+        self.truth = truth
 
     def read(self, row: int) -> bytes:
         """The bytes of image `row`, at most what its entry declares. Raises SourceError: SRC_... or ZIP_CORRUPT."""
@@ -88,26 +90,63 @@ class Zip:
         member = self._members[row]
         return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{member.crc:08x}-{member.offset}"
 
-    def _sort(self, members: Sequence[Member]) -> None:
-        """Each member to the images, to what is set aside, or to what is ignored."""
-        found: dict[str, Member] = {}
-        refused: list[tuple[str, str, Member]] = []
-        for member in members:  # one by one: each has its own name and its own faults
-            name = _decoded(member)
-            image_id = printable(name.encode())
-            code = _fault(member, name) or ("ZIP_DUPLICATE" if image_id in found else None)
-            if code is None:
-                found[image_id] = member
-            elif code == IGNORED:
-                self.n_ignored += 1
-            else:
-                refused.append((image_id, code, member))
-        self.ids = tuple(sorted(found))
-        self._members = [found[image_id] for image_id in self.ids]
+
+class Zip(_Members):
+    """Images in a zip file, read without unpacking it; on request its folders are the classes."""
+
+    def __init__(
+        self, path: str, root: str | None = None, classes_from_folders: bool = False, listing: int = LISTING
+    ) -> None:
+        """List the zip at `path`, which must lie under `root` where that is given, by the rules of `listing`.
+
+        Of layers (train/cat, test/cat) what is not to train on is held out. Raises SourceError: SRC_..., ZIP_FORMAT,
+        ZIP_CORRUPT, ZIP_TOO_MANY, ZIP_TOO_LARGE, ZIP_OVERLAP, SRC_EMPTY where it holds no image, or the common reason
+        why none of them can be used.
+        """
+        place = locate(path, root)
+        with open_file(place) as file:
+            members = list_members(file)
+            _check_total(members)
+            found, refused, self.n_ignored = _sorted_out(members, file, checked_listing(listing))
         self.set_aside = _told_apart(refused, set(found))
+        if not found:
+            raise _nothing(path, members, self.set_aside, self.n_ignored)
+        by_id = {image_id: found[image_id] for image_id in sorted(found)}
+        classes = _classes(by_id, listing > 1) if classes_from_folders else None
+        names, truth = (classes.names, classes.codes) if classes else ((), None)
+        self.layers = classes.layers if classes else ()
+        """The folders whose images are held out."""
+        if classes is None or truth is None or not classes.held_out.any():
+            super().__init__(place, by_id, names, truth)
+            return
+        test, pool = (dict(compress(by_id.items(), mask)) for mask in (classes.held_out, ~classes.held_out))
+        super().__init__(place, pool, names, truth[~classes.held_out])
+        self.held_out = _Members(place, test, names, truth[classes.held_out])
 
 
-def _told_apart(refused: list[tuple[str, str, Member]], taken: set[str]) -> tuple[SetAside, ...]:
+Refused = list[tuple[str, str, Member]]
+"""Id, code and member of each that is set aside."""
+
+
+def _sorted_out(members: Sequence[Member], file: BinaryIO, listing: int) -> tuple[dict[str, Member], Refused, int]:
+    """Each member to the images by their ids, to what is set aside, or to those that are only counted."""
+    found: dict[str, Member] = {}
+    refused: Refused = []
+    n_ignored = 0
+    for member in members:  # one by one: each has its own name and its own faults
+        name = _decoded(member) if listing == 1 else _plain_name(_decoded(member))
+        image_id = printable(name.encode())
+        code = _fault(member, name, file, listing) or ("ZIP_DUPLICATE" if image_id in found else None)
+        if code is None:
+            found[image_id] = member
+        elif code == IGNORED:
+            n_ignored += 1
+        else:
+            refused.append((image_id, code, member))
+    return found, refused, n_ignored
+
+
+def _told_apart(refused: Refused, taken: set[str]) -> tuple[SetAside, ...]:
     """What is set aside, each under an id of its own: a taken name gets the entry's place in the zip behind it."""
     told = []
     for image_id, code, member in refused:
@@ -130,18 +169,39 @@ def _decoded(member: Member) -> str:
     return japanese if JAPANESE.search(japanese) else member.name.decode("cp437")
 
 
-def _fault(member: Member, name: str) -> str | None:
+def _plain_name(name: str) -> str:
+    """Some programs write backslashes between folders, and "./" or one "/" in front."""
+    name = name.replace("\\", "/")
+    name = name if name.startswith("//") else name.removeprefix("/")
+    while name.startswith("./") and name != "./":
+        name = name.removeprefix("./")
+    return name
+
+
+def _fault(member: Member, name: str, file: BinaryIO, listing: int) -> str | None:
     """Why this member cannot be an image of the pool, IGNORED where nobody meant it to be one, None for an image."""
+    if listing > 1 and name in (".", "./"):  # the folder itself
+        return IGNORED
     if not _is_plain(member, name):
         return "ZIP_PATH"
     if stat.S_IFMT(member.mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "ZIP_LINK"
-    suffix = PurePosixPath(name).suffix.lower()
-    if name.endswith("/") or any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+    parts = name.split("/")
+    if name.endswith("/") or any(is_left_out(part, listing) for part in parts):
         return IGNORED
-    if suffix in ARCHIVES:
+    if os.path.splitext(parts[-1])[1].lower() in ARCHIVES:
         return "ZIP_NESTED"
-    return _content_fault(member) if suffix in SUFFIXES else IGNORED
+    if has_image_suffix(parts[-1], listing):
+        return _content_fault(member)
+    is_image = may_be_image(parts[-1], listing) and not _content_fault(member) and _begins_like_image(member, file)
+    return None if is_image else IGNORED
+
+
+def _begins_like_image(member: Member, file: BinaryIO) -> bool:
+    try:
+        return images.begins_like_image(MemberStream(file, member).read(images.HEAD))
+    except SourceError:
+        return False
 
 
 def _content_fault(member: Member) -> str | None:
@@ -160,21 +220,9 @@ def _is_plain(member: Member, name: str) -> bool:
     return len(member.name) <= MAX_NAME
 
 
-def _classes(ids: Sequence[str]) -> tuple[tuple[str, ...], IntArray | None]:
-    """Class names and truth by the first folder in which the images differ; no truth where there is none.
-
-    A zip often holds one folder that holds everything: it is no class.
-    """
-    folders = [image_id.split("/")[:-1] for image_id in ids]
-    while all(folders) and len({parts[0] for parts in folders}) == 1 and any(len(parts) > 1 for parts in folders):
-        folders = [parts[1:] for parts in folders]
-    names = tuple(sorted({parts[0] for parts in folders if parts}))
-    if not names:
-        return (), None
-    codes = {name: code for code, name in enumerate(names)}
-    return as_class_names(names), np.array(
-        [codes[parts[0]] if parts else UNLABELED for parts in folders], dtype=np.int64
-    )
+def _classes(ids: Iterable[str], by_layers: bool) -> Classes:
+    """By the first folder in which the images differ, in their layers where there are any."""
+    return sort_out([image_id.rpartition("/")[0] for image_id in ids], by_layers, strip_common=True)
 
 
 def _check_total(members: Sequence[Member]) -> None:

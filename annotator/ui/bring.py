@@ -50,6 +50,8 @@ class Chosen:
     """See `_picked`."""
     class_names: tuple[str, ...] = ()
     parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    held_out: tuple[str, ...] = ()
+    """Folders such as "test", whose images are held out where its classes are used."""
 
     @property
     def by_folder(self) -> bool:
@@ -116,14 +118,19 @@ def _use_of_classes(chosen: Chosen) -> str:
     if not chosen.class_names:
         return IGNORE
     n_classes = len(chosen.class_names)
+    if chosen.held_out:
+        st.caption(
+            f"Seen as layers: what is in {plain(', '.join(chosen.held_out))} is held out to measure accuracy, never "
+            "asked about and never trained on; the classes are the folders inside. Ignore them to label all images."
+        )
     found = count(n_classes, "sub-folder") if chosen.by_folder else count(n_classes, "class", "classes")
     return st.radio(
         f"There {'is' if n_classes == 1 else 'are'} {found} with images",
         [IGNORE, NAMES, KNOWN] if chosen.by_folder else [NAMES, KNOWN],
         key="folder-use",
         horizontal=True,
-        help="Known labels are taken over as they are. With either, accuracy is measured on the rest, and an oracle "
-        "can play.",
+        help="With their names alone, accuracy is measured on the labels that they give, and an oracle can play. Known "
+        "labels are taken over as they are; accuracy is then measured on a share of each batch, drawn at random.",
     )
 
 
@@ -172,10 +179,11 @@ def _picked() -> str | None:
 def _looked_at(path: Path, root: Path) -> Chosen:
     source = _source_of(path)
     if source == "folder":
-        return Chosen(path, root, source, class_names=distinct_names(class_folders(str(path), str(root))))
+        found = class_folders(str(path), str(root))
+        return Chosen(path, root, source, class_names=found.names, held_out=found.layers)
     options = _array_options(path) if source == "arrays" else {}
-    names = _class_names(source, str(path), str(root), _stamp(path), **options)
-    return Chosen(path, root, source, class_names=distinct_names(names), parameters=options)
+    names, layers = _class_names(source, str(path), str(root), _stamp(path), **options)
+    return Chosen(path, root, source, class_names=distinct_names(names), parameters=options, held_out=layers)
 
 
 def _source_of(path: Path) -> str:
@@ -188,11 +196,13 @@ def _source_of(path: Path) -> str:
 
 
 @st.cache_data(max_entries=8, show_spinner="Reading the file…")
-def _class_names(source: str, path: str, root: str, stamp: str, **options: str) -> tuple[str, ...]:
-    """The classes a file knows of; `stamp` makes a changed file another one."""
+def _class_names(
+    source: str, path: str, root: str, stamp: str, **options: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes a file knows of, and the folders that are held out; `stamp` makes a changed file another one."""
     by_folder = {"classes_from_folders": True} if source == "zip" else {}
     opened: ImageSource = registry.create("source", source, {"path": path, "root": root, **options, **by_folder})
-    return tuple(opened.class_names)
+    return tuple(opened.class_names), tuple(getattr(opened, "layers", ()))
 
 
 def _array_options(path: Path) -> dict[str, str]:

@@ -97,7 +97,7 @@ def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> No
     """The learning curve, and on what it was measured; `changes` are marked where they took effect."""
     newest = session.history[-1] if session.history else None
     if newest is None or newest.headline is None:
-        st.caption("The learning curve starts with the first round." if newest is None else _not_measured())
+        st.caption("The learning curve starts with the first round." if newest is None else _not_measured(session))
         return
     from annotator.ui import charts  # Altair and pandas, which a first page without a curve need not wait for
 
@@ -110,10 +110,15 @@ def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> No
     )
 
 
-def _not_measured() -> str:
+def _not_measured(session: Session) -> str:
+    if session.settings.audit_share:
+        return (
+            "Nothing to measure accuracy on yet: a share of each batch is drawn at random for that, and the curve "
+            "starts when the first of them are answered."
+        )
     return (
-        "Nothing to measure accuracy on yet: a share of each batch is drawn at random for that, and the curve starts "
-        "when the first of them are answered."
+        "Nothing to measure accuracy on: no label of the images left is known, and this project draws no share of "
+        "each batch at random for that."
     )
 
 
@@ -158,12 +163,14 @@ def set_aside(project: Project) -> None:
     if n_duplicates:
         title += f", {count(n_duplicates, 'duplicate')}"
     if n_ignored:
-        title += f", {count(n_ignored, 'other file')} ignored"
+        title += f", {count(n_ignored, 'other entry', 'other entries')} ignored"
     if left_out:
         title += f", {count(len(left_out), 'array')} left out"
     with st.expander(title):
         if n_duplicates:
             st.caption("Identical images are kept as they are; only the first of each is asked about.")
+        if n_ignored:
+            st.caption("Ignored: files that are no images, and what systems put beside them (thumbnails, trash).")
         if left_out:
             st.caption(plain(f"Left out, since they stand for nothing here: {', '.join(left_out)}."))
         if aside:
