@@ -38,6 +38,8 @@ AUDIT_SHARE = 0.15
 CACHE = ".cache"
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
+RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
+"""What won in trials on clothes and on colour pictures: offered first for one's own images."""
 CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
 IMPORTER = "import"
 """Who gave the labels that were known from the start."""
@@ -145,6 +147,8 @@ class Project:
         self.prepared = _reopen(folder, self.config, self.store, report)
         self.notice = str(_note(folder).get("notice", ""))
         """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
+        self.wanted: dict[str, Any] = _note(folder).get("wanted") or {}  # Any: JSON
+        """The encoder and its parameters that are to take over once they are computed; empty when none are."""
         self.learner = self._new_learner()
 
     @classmethod
@@ -216,7 +220,7 @@ class Project:
         self.config_version = self.store.record_config(asdict(config))
         self.config = config
         if prepared is not None:
-            self.prepared, self.notice = prepared, ""
+            self.prepared, self.notice, self.wanted = prepared, "", {}
             self.learner.see(prepared.dataset)
             _point_to(self.folder, config, prepared)
         self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
@@ -230,9 +234,14 @@ class Project:
             raise ModelError(_too_small(error, self.config.encoder), error.code) from error
 
     def note(self, notice: str) -> None:
-        """Keep a word on the features in use, until there are others."""
-        self.notice = notice
+        """Keep a word on the features in use, until there are others; none are on their way."""
+        self.notice, self.wanted = notice, {}
         _point_to(self.folder, self.config, self.prepared, notice)
+
+    def want(self, changes: dict[str, Any]) -> None:  # Any: fields of Config
+        """Remember that another encoder is being computed, so that a restart takes it up again."""
+        self.wanted = changes
+        _point_to(self.folder, self.config, self.prepared, self.notice, changes)
 
     @property
     def changes(self) -> dict[int, str]:
@@ -448,7 +457,8 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
             "SRC_CHANGED",
         )
     _check_contents(prepared, store)
-    _point_to(folder, config, prepared, str(_note(folder).get("notice", "")))
+    note = _note(folder)
+    _point_to(folder, config, prepared, str(note.get("notice", "")), note.get("wanted"))
     return prepared
 
 
@@ -468,12 +478,19 @@ def _check_contents(prepared: Prepared, store: Store) -> None:
         )
 
 
-def _point_to(folder: Path, config: Config, prepared: Prepared, notice: str = "") -> None:
+def _point_to(
+    folder: Path,
+    config: Config,
+    prepared: Prepared,
+    notice: str = "",
+    wanted: dict[str, Any] | None = None,  # Any: fields of Config
+) -> None:
     """Remember which cached dataset the project stands on; by rename, so that a half-written note is never read.
 
     Where there is no room for the note, the dataset is found again by its source and its recipe.
     """
     note = {"folder": prepared.folder.name, "recipe": asdict(config.recipe), "notice": notice}
+    note["wanted"] = wanted or {}
     draft = folder / ".dataset.json"
     with suppress(OSError):
         draft.write_text(json.dumps(note))

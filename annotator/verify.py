@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -107,7 +107,7 @@ def broken_links(connection: Connection, project_id: str) -> list[int]:
     """Numbers of the events whose stored values do not give their hash."""
     broken, previous = [], GENESIS
     for row in _events(connection, project_id):
-        if event_hash(previous, row) != row["hash"]:
+        if row["hash"] != _hash_or_none(event_hash, previous, row):
             broken.append(int(row["seq"]))
         previous = row["hash"]
     return broken
@@ -137,7 +137,8 @@ def configs(connection: Connection, project_id: str) -> dict[int, dict[str, Any]
     stored = select(event.c.payload).where(event.c.project_id == project_id, event.c.kind == "config")
     for row in connection.execute(stored.order_by(event.c.seq)).mappings().fetchall():
         payload = _payload(row)
-        known |= {int(payload["version"]): payload["config"]} if {"version", "config"} <= set(payload) else {}
+        if type(payload.get("version")) is int:
+            known[payload["version"]] = payload.get("config")
     return {version: config for version, config in sorted(known.items()) if isinstance(config, dict)}
 
 
@@ -208,7 +209,7 @@ def _configs(connection: Connection, project_id: str) -> Iterator[str]:
 
 
 def _same_config(row: Row, event: Row) -> bool:
-    return row["seq"] == event["seq"] and _parsed(row["config"]) == _payload(event).get("config")
+    return bool(row["seq"] == event["seq"] and _parsed(row["config"]) == _payload(event).get("config"))
 
 
 # ---- the whole form
@@ -256,7 +257,7 @@ def _answer(row: Row, question: Row | None) -> Iterator[str]:
         yield f"Event {row['seq']} is on {image_id!r}, and its question asks about {question['image_id']!r} now."
     elif question["annotator_id"] != row["annotator_id"]:
         yield f"Event {row['seq']} answers a question that was asked of somebody else."
-    elif payload.get("asked") not in (None, asked_digest(question)):
+    elif payload.get("asked") not in (None, _hash_or_none(asked_digest, question)):
         yield f"The question of event {row['seq']}, on {image_id!r}, is not as it was when it was answered."
 
 
@@ -331,6 +332,14 @@ def _parsed(text: Any) -> Any:  # Any: what stands in a column of text; JSON
     try:
         return json.loads(text)
     except (ValueError, TypeError):
+        return None
+
+
+def _hash_or_none(hashed: Callable[..., str], *values: Any) -> str | None:  # Any: its arguments
+    """None where values of a type stand in the file that were never stored, such as bytes."""
+    try:
+        return hashed(*values)
+    except (TypeError, ValueError):
         return None
 
 

@@ -89,6 +89,7 @@ DAMAGES: dict[str, tuple[bool, str, tuple[str, ...]]] = {
         "INSERT INTO configs SELECT project_id, 2, seq, config, created_at FROM configs",)),
     "label": (False, "is not what was stored", (
         f"UPDATE events SET class_id = (class_id + 1) % 10 WHERE {LAST_LABEL}",)),
+    "bytes": (False, "is not what was stored", (f"UPDATE events SET payload = x'00ff' WHERE {LAST_LABEL}",)),
     "image asked": (False, "asks about 'digits/00059' now", (
         f"UPDATE questions SET image_id = 'digits/00059' WHERE {LAST_ASKED}",)),
     "guess": (False, "not as it was when it was answered", (

@@ -17,7 +17,7 @@ from annotator import registry
 from annotator.class_names import checked_class_names, distinct_names
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import expanded
-from annotator.project import Config
+from annotator.project import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.sources.folder import class_folders
 from annotator.sources.idx import has_family
 from annotator.types import ImageSource
@@ -26,6 +26,10 @@ from annotator.ui.fields import starts_from
 from annotator.ui.words import count, plain, visible
 
 MOST_FOLDERS = 200
+HOW_IT_STARTS = (
+    f"Labeling starts at once on quick features ({QUICK_ENCODER}). Better ones, of a network that has seen other "
+    f"people's labeled photos ({RECOMMENDED['encoder']}), are computed behind and take over between two batches."
+)
 IGNORE, NAMES, KNOWN = "ignore them", "use their names as classes", "also take their images as labeled"
 CHOICES = {"scale": ("auto", "unit", "byte", "symmetric", "max"), "channels": ("auto", "first", "last")}
 HELP = {
@@ -92,6 +96,7 @@ def form(chosen: Chosen, create: Callable[[Config], None]) -> None:
         height=120,
         help="Two at least make a choice. More can be added while you label.",
     )
+    st.caption(HOW_IT_STARTS)
     with st.expander("Model and strategy"):
         for kind in ("encoder", "model", "strategy"):
             _plug_in(kind)
@@ -125,8 +130,9 @@ def _use_of_classes(chosen: Chosen) -> str:
 
 def _plug_in(kind: str) -> None:
     names = registry.names(kind)
-    default = getattr(Config(), kind)
-    chosen = st.selectbox(kind.capitalize(), names, index=names.index(default), key=f"folder-{kind}")
+    first = RECOMMENDED[kind] if RECOMMENDED[kind] in names else getattr(Config(), kind)  # its extra is not installed
+    index = names.index(first)
+    chosen = st.selectbox(kind.capitalize(), names, index=index, key=f"folder-{kind}")
     st.caption(plain(registry.summary(kind, chosen)))
 
 

@@ -48,7 +48,8 @@ def _switch_panel(project: Project) -> None:
     if switch is None:
         return
     with st.container(border=True, key="switch"):
-        st.caption(f"Preparing the encoder {plain(str(switch.changes['encoder']))}. Labeling goes on meanwhile.")
+        encoder, now = (plain(str(name)) for name in (switch.changes["encoder"], project.config.encoder))
+        st.caption(f"Preparing the encoder {encoder}. Labeling goes on meanwhile with the features of {now}.")
         parts.running_job(switch.job, partial(state.finish_switch, project), partial(state.forget_switch, project))
 
 

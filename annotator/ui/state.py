@@ -15,8 +15,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,16 @@ def _same(one: Path, other: Path) -> bool:
 def _open_first(folder: Path) -> Project:
     project = Project(folder)
     _soon(project.learner.warm_up)
+    _soon(partial(_take_up, project))
     _rest_what_stays()
     return project
+
+
+def _take_up(project: Project) -> None:
+    """Go on with the encoder that was being computed when an earlier server stopped; at once, where that was done."""
+    with opened().lock, suppress(AnnotatorError):
+        if project.wanted and switching(project) is None:
+            start_switch(project, **project.wanted)
 
 
 def _soon(work: Callable[[], None]) -> None:
@@ -183,7 +192,7 @@ def _first_preset() -> str | None:
 
 def is_quick(config: Config) -> bool:
     """Whether the source is so small that nobody would notice a job."""
-    if is_slow(config.encoder) or getattr(registry.load("source", config.source), "array", ...) is None:
+    if getattr(registry.load("source", config.source), "array", ...) is None:
         return False  # ... a large folder is not even listed here
     array = open_source(config.recipe).array
     return array is not None and array.nbytes <= QUICK_BYTES
@@ -220,7 +229,7 @@ def start_preparing(config: Config) -> None:
 
 
 def start_switch(project: Project, **changes: Any) -> None:  # Any: fields of Config
-    """Encode with another encoder in a child process; labeling goes on meanwhile.
+    """Encode with another encoder in a child process; labeling goes on meanwhile, and a restart takes it up again.
 
     Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
     """
@@ -230,6 +239,7 @@ def start_switch(project: Project, **changes: Any) -> None:  # Any: fields of Co
     if before is not None:
         before.job.cancel()
     opened().switches[project.folder.name] = Switch(_prepare(config), changes)
+    project.want(changes)
 
 
 def switching(project: Project) -> Switch | None:
@@ -247,8 +257,14 @@ def finish_switch(project: Project) -> None:
 
 
 def forget_switch(project: Project) -> None:
-    """It was cancelled or failed: the project stays as it is."""
-    _take_switch(project)
+    """It was cancelled or failed: the project stays as it is, and says so from now on."""
+    switch = _take_switch(project)
+    if switch is not None:
+        how = "was cancelled" if switch.job.status == "cancelled" else "failed"
+        project.note(
+            f"Computing the features of {switch.changes['encoder']} {how}; those of {project.config.encoder} are used. "
+            "Settings starts it again."
+        )
 
 
 def _take_switch(project: Project) -> Switch | None:
