@@ -21,7 +21,7 @@ import numpy as np
 
 from annotator import npy, registry
 from annotator.errors import FeatureError
-from annotator.graph import REVISION, NeighborGraph, build_graph, centre_of, checked
+from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
 from annotator.ingest import Ingested, building, ingest, open_ingested
 from annotator.originals import Originals
@@ -172,7 +172,7 @@ def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> Featu
         if len(features) != len(images):
             message = f"There are {len(features):,} rows of features for {len(images):,} images."
             raise FeatureError(message, "FEAT_SHAPE")
-        checked(features, centre_of(features))
+        checked(features, frame_of(features))
     except FeatureError as error:
         raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
     return features

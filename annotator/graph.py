@@ -12,7 +12,8 @@ directions is symmetric as it is.
 
 Features enter by `checked`, and nothing gets past it that single precision has no distances for: faiss would answer
 with row -1. Features far from zero beside their spread (years, timestamps) are moved to their middle in double
-precision first, for its inner products would cancel every digit.
+precision first, for its inner products would cancel every digit; those whose squares single precision has no room for
+are scaled.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ LONGEST = 1e18
 """Length of a row of features up to which squared distances stay within single precision."""
 FAR = 16.0
 """Features whose middle is further from zero than so many times their spread are moved there."""
-N_FOR_CENTRE = 2000
+N_IN_FRAME = 2000
+MODERATE = 1e12
+"""Features that spread by more than this, or by less than one over it, are scaled."""
 ROWS_CHECKED = 65_536
 
 
@@ -65,8 +68,8 @@ class NeighborGraph:
     """Share of true nearest neighbours that a sample of images found; 1 where every pair was compared."""
     index_file: Path | None = None
     """Where the inverted file of a loaded graph lies."""
-    centre: FloatArray | None = None
-    """(n_features,) what is taken from features before neighbours are looked up; None where zero is near enough."""
+    frame: Frame | None = None
+    """How features are moved before neighbours are looked up; None where they are taken as they are."""
 
     @property
     def note(self) -> str:
@@ -81,7 +84,7 @@ class NeighborGraph:
         """
         if not len(features):
             return scipy.sparse.csr_array((0, len(self.features)))
-        checked(features, self.centre, self.features.shape[1])
+        checked(features, self.frame, self.features.shape[1])
         count = min(self.n_neighbors, len(self.features))
         neighbors, squared = _nearest(self._finder, self.features, features, count, silent)
         weights = _weights(squared, self._scales_of(neighbors, squared), self.scales[neighbors])
@@ -95,7 +98,7 @@ class NeighborGraph:
         """
         if not len(features):
             return self
-        checked(features, self.centre, self.features.shape[1])
+        checked(features, self.frame, self.features.shape[1])
         n_old, n_new = len(self.features), len(features)
         complete = np.concatenate([self.features, np.asarray(features, dtype=self.features.dtype)])
         finder = self._finder_with(features)
@@ -109,7 +112,7 @@ class NeighborGraph:
         old.resize(n_old, n_old + n_new)
         directed = scipy.sparse.csr_array(scipy.sparse.vstack([old, joined]))
         affinity = _symmetric(directed)
-        grown = NeighborGraph(complete, affinity, scales, self.n_neighbors, self.recall, centre=self.centre)
+        grown = NeighborGraph(complete, affinity, scales, self.n_neighbors, self.recall, frame=self.frame)
         grown.__dict__["_finder"] = finder  # what the cached property would make
         return grown
 
@@ -122,8 +125,8 @@ class NeighborGraph:
         npy.save(folder / "scales.npy", self.scales)
         npy.save(folder / "n_neighbors.npy", np.array(self.n_neighbors))
         npy.save(folder / "recall.npy", np.array(self.recall))
-        if self.centre is not None:
-            npy.save(folder / "centre.npy", self.centre)
+        if self.frame is not None:
+            npy.save(folder / "frame.npy", np.append(self.frame.centre, self.frame.scale))
         if len(self.features) > EXACT_UP_TO:
             import faiss  # slow to load
 
@@ -140,22 +143,22 @@ class NeighborGraph:
         affinity = scipy.sparse.csr_array((weights, neighbors, starts), shape=shape, copy=False)
         n_neighbors = int(np.load(folder / "n_neighbors.npy", allow_pickle=False))
         # Graphs of earlier versions were exact throughout and had none of these files.
-        recall, centre = (_kept(folder / f"{part}.npy") for part in ("recall", "centre"))
+        recall, frame = (_kept(folder / f"{part}.npy") for part in ("recall", "frame"))
         index_file = folder / INDEX_NAME
         return cls(
             features, affinity, scales, n_neighbors, 1.0 if recall is None else float(recall),
-            index_file if index_file.exists() else None, centre,
+            index_file if index_file.exists() else None, None if frame is None else Frame(frame[:-1], float(frame[-1])),
         )  # fmt: skip
 
     @cached_property
     def _finder(self) -> _Finder:
         if self.index_file is None:
-            return _build_finder(self.features, self.n_neighbors, self.centre)[0]
+            return _build_finder(self.features, self.n_neighbors, self.frame)[0]
         import faiss  # slow to load
 
         faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
         index = faiss.read_index(str(self.index_file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-        return _Finder(index, self.centre)
+        return _Finder(index, self.frame)
 
     def _finder_with(self, features: FeatureArray) -> _Finder:
         """A copy of what finds neighbours with more images in it."""
@@ -164,8 +167,8 @@ class NeighborGraph:
         # One that is memory-mapped can be read again, but not cloned.
         is_mapped = self.index_file is not None
         index = faiss.read_index(str(self.index_file)) if is_mapped else faiss.clone_index(self._finder.index)
-        index.add(from_centre(features, self.centre))
-        return _Finder(index, self.centre)
+        index.add(in_frame(features, self.frame))
+        return _Finder(index, self.frame)
 
     def _scales_of(self, neighbors: IntArray, squared: FloatArray) -> FloatArray:
         """(n,) each new image's own scale; that of its copy in the pool where all its neighbours are copies."""
@@ -173,31 +176,39 @@ class NeighborGraph:
         return np.where(last > 0, last, self.scales[neighbors[:, 0]])
 
 
-def centre_of(features: NDArray[Any]) -> FloatArray | None:  # Any: float32 or float64
-    """(n, n_features) -> (n_features,) their middle where that is far from zero beside their spread, else None.
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Where features lie, so that they can be brought near zero: (features - centre) * scale."""
 
-    Of a sample of rows, by medians: a few rows that are far from all others move nothing.
+    centre: FloatArray
+    """(n_features,)"""
+    scale: float
+
+
+def frame_of(features: NDArray[Any]) -> Frame | None:  # Any: float32 or float64
+    """(n, n_features) -> how to bring them near zero; None where they are as single precision wants them.
+
+    By the medians of a sample of rows: a few rows that are far from all others change nothing.
     """
-    rows = np.asarray(features[_sample(len(features), N_FOR_CENTRE)], dtype=np.float64)
+    rows = np.asarray(features[_sample(len(features), N_IN_FRAME)], dtype=np.float64)
     if not rows.size:
         return None
     with np.errstate(all="ignore"):  # `checked` finds what is no number
         middle: FloatArray = np.median(rows, axis=0)
-        spread = np.median(np.abs(rows - middle), axis=0)
-        is_far = bool(np.linalg.norm(middle) > FAR * np.linalg.norm(spread))
-    return middle if is_far else None
+        spread = float(np.linalg.norm(np.median(np.abs(rows - middle), axis=0)))
+        is_far = bool(np.linalg.norm(middle) > FAR * spread)
+    scale = 1 / spread if 0 < spread < 1 / MODERATE or MODERATE < spread < np.inf else 1.0
+    return Frame(middle, scale) if is_far or scale != 1 else None
 
 
-def from_centre(features: NDArray[Any], centre: FloatArray | None) -> FeatureArray:  # Any: float32 or float64
+def in_frame(features: NDArray[Any], frame: Frame | None) -> FeatureArray:  # Any: float32 or float64
     """Features as single precision takes them, moved in double precision; what overflows is for `checked` to find."""
     with np.errstate(over="ignore", invalid="ignore"):
-        moved = features if centre is None else features - centre
+        moved = features if frame is None else (features - frame.centre) * frame.scale
         return np.ascontiguousarray(moved, dtype=np.float32)
 
 
-def checked(
-    features: NDArray[Any], centre: FloatArray | None = None, n_features: int | None = None
-) -> None:  # Any: as above
+def checked(features: NDArray[Any], frame: Frame | None = None, n_features: int | None = None) -> None:  # Any: as above
     """Raises FeatureError where there is no distance to some row of (n, n_features) in single precision.
 
     That is FEAT_SHAPE for another number of features than the pool has, FEAT_NOT_FINITE, and FEAT_TOO_LARGE.
@@ -206,7 +217,7 @@ def checked(
         wanted = f"{n_features} columns, as the pool has" if n_features else "a column or more"
         raise FeatureError(f"Features are rows with {wanted}; these have the shape {features.shape}.", "FEAT_SHAPE")
     for start in range(0, len(features), ROWS_CHECKED):
-        rows = from_centre(features[start : start + ROWS_CHECKED], centre)
+        rows = in_frame(features[start : start + ROWS_CHECKED], frame)
         lengths = np.einsum("nd,nd->n", rows, rows)
         wrong = np.flatnonzero(~(lengths <= LONGEST**2))
         if wrong.size:
@@ -236,18 +247,18 @@ def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = 
     features, 10 neighbours each. Raises FeatureError as `checked` does.
     """
     n_images = len(features)
-    centre = centre_of(features)
-    checked(features, centre)
+    frame = frame_of(features)
+    checked(features, frame)
     count = min(n_neighbors, n_images - 1)
     if count < 1:
         empty = scipy.sparse.csr_array((n_images, n_images))
-        return NeighborGraph(features, empty, np.ones(n_images), n_neighbors, centre=centre)
-    finder, recall = _build_finder(features, count, centre, report)
+        return NeighborGraph(features, empty, np.ones(n_images), n_neighbors, frame=frame)
+    finder, recall = _build_finder(features, count, frame, report)
     neighbors, squared = _nearest(finder, features, features, count, report, np.arange(n_images))
     scales = _scales(np.sqrt(squared[:, -1]))
     weights = _weights(squared, scales, scales[neighbors])
     affinity = _symmetric(_matrix(weights, neighbors, n_images))
-    graph = NeighborGraph(features, affinity, scales, n_neighbors, recall, centre=centre)
+    graph = NeighborGraph(features, affinity, scales, n_neighbors, recall, frame=frame)
     graph.__dict__["_finder"] = finder  # what the cached property would make
     return graph
 
@@ -257,7 +268,7 @@ class _Finder:
     """An index of faiss, and what is taken from features before they go there."""
 
     index: Any  # faiss ships no types
-    centre: FloatArray | None
+    frame: Frame | None
 
     @property
     def is_exact(self) -> bool:
@@ -270,34 +281,34 @@ class _Finder:
         """
         import faiss  # slow to load
 
-        asked = from_centre(queries, self.centre)
+        asked = in_frame(queries, self.frame)
         found: IntArray = self.index.search(asked, wanted)[1]
         short = np.flatnonzero(found[:, -1] < 0)
         if short.size:
-            found[short] = faiss.knn(asked[short], from_centre(pool, self.centre), wanted)[1]
+            found[short] = faiss.knn(asked[short], in_frame(pool, self.frame), wanted)[1]
         if found.min(initial=0) < 0:
             raise FeatureError("No distance could be measured between some of the features: scale them.")
         return found
 
 
 def _build_finder(
-    features: FeatureArray, count: int, centre: FloatArray | None, report: Report = silent
+    features: FeatureArray, count: int, frame: Frame | None, report: Report = silent
 ) -> tuple[_Finder, float]:
     """What finds neighbours, and its recall."""
     import faiss  # slow to load, and a graph from the cache does without until new images come
 
     faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
-    points = from_centre(features, centre)
+    points = in_frame(features, frame)
     flat = faiss.IndexFlatL2(points.shape[1])
     if len(points) <= EXACT_UP_TO:
         flat.add(points)
-        return _Finder(flat, centre), 1.0
+        return _Finder(flat, frame), 1.0
     report("Parting the pool into cells", 0, len(points))
     index = faiss.IndexIVFFlat(flat, points.shape[1], int(2 * np.sqrt(len(points))))
     index.cp.max_points_per_centroid, index.cp.niter = POINTS_PER_CENTROID, TRAINING_TURNS
     index.train(points[_sample(len(points), index.nlist * POINTS_PER_CENTROID)])
     index.add(points)
-    return _Finder(index, centre), _widen(index, points, count)
+    return _Finder(index, frame), _widen(index, points, count)
 
 
 def _widen(index: Any, points: FeatureArray, count: int) -> float:  # Any: faiss ships no types
@@ -340,7 +351,9 @@ def _nearest(
         chunk = slice(start, start + QUERIES_PER_CHUNK)
         asked = queries[chunk]
         found = finder.find(asked, pool, wanted)
-        distances = _squared_distances(asked, pool, found, np.float64 if finder.is_exact else np.float32)
+        distances = _squared_distances(
+            asked, pool, found, np.float64 if finder.is_exact or finder.frame else np.float32
+        )
         if own_rows is not None:
             distances[found == own_rows[chunk, None]] = np.inf
         order = np.lexsort((found, distances))[:, :count]

@@ -561,7 +561,7 @@ def test_images_beyond_what_is_kept_are_predicted_in_parts(monkeypatch: pytest.M
     dataset, model = hard_dataset(), create("kernel-ridge")
     model.fit_predict(dataset, some_labels(dataset), 3)
     whole = model.predict(dataset.features)
-    monkeypatch.setattr(kernel_ridge, "MOST_CELLS", 7 * 90)
+    monkeypatch.setattr(kernel_ridge, "MOST_CELLS", 7 * 90)  # seven images at a time
     np.testing.assert_allclose(model.predict(dataset.features), whole, atol=1e-6)
 
 

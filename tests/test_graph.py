@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.errors import Cancelled, FeatureError
-from annotator.graph import EXACT_UP_TO, GOOD_RECALL, MIN_WEIGHT, NeighborGraph, build_graph, centre_of
+from annotator.graph import EXACT_UP_TO, GOOD_RECALL, MIN_WEIGHT, NeighborGraph, build_graph, frame_of
 from annotator.types import FeatureArray, FloatArray, SparseMatrix
 
 
@@ -324,7 +324,7 @@ def test_an_offset_changes_no_neighbour(n: int, tmp_path: Path) -> None:
     points = np.round(features(n) * 64) / np.float32(64)  # what single precision still holds beside the offset
     far = points + np.float32(65_536)
     graph, moved = build_graph(points[:-20], 5), build_graph(far[:-20], 5)
-    assert graph.centre is None
+    assert graph.frame is None
     assert _shared(moved.affinity, graph.affinity) > 0.99
     moved.save(tmp_path)
     for later in (moved, NeighborGraph.load(tmp_path, far[:-20])):
@@ -342,8 +342,23 @@ def test_rows_far_from_the_rest_do_not_move_the_centre() -> None:
     """P11: one row at zero in a pool of timestamps; its neighbours are as near as they were."""
     points = features(200).astype(np.float64) + 1.7e9
     points[11] = 0
-    centre = centre_of(points)
-    assert centre is not None
-    assert np.abs(centre - 1.7e9).max() < 1
-    assert centre_of(features(200)) is None
-    assert centre_of(features(0)) is None
+    frame = frame_of(points)
+    assert frame is not None
+    assert np.abs(frame.centre - 1.7e9).max() < 1
+    assert frame.scale == 1
+    assert frame_of(features(200)) is None
+    assert frame_of(features(0)) is None
+
+
+@pytest.mark.parametrize("n", [300, EXACT_UP_TO + 200])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_a_scale_changes_no_neighbour(n: int, scale: float, tmp_path: Path) -> None:
+    """P4: squares below single precision are zero, so that everything would be a copy of everything."""
+    points = features(n)
+    scaled = points * np.float32(scale)
+    graph, other = build_graph(points[:-20], 5), build_graph(scaled[:-20], 5)
+    other.save(tmp_path)
+    loaded = NeighborGraph.load(tmp_path, scaled[:-20])
+    assert _shared(other.affinity, graph.affinity) > 0.97
+    assert _shared(loaded.connect(scaled[-20:]), graph.connect(points[-20:])) > 0.97
+    assert _shared(loaded.appended(scaled[-20:]).affinity, graph.appended(points[-20:]).affinity) > 0.97

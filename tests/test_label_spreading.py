@@ -225,6 +225,16 @@ def test_an_offset_of_the_features_changes_nothing(estimator: LabelSpreading, of
     np.testing.assert_allclose(found.predict_proba(new + offset), expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
+@pytest.mark.parametrize("scale", [1e-100, 1e-30, 1e30, 1e100])
+def test_a_scale_of_the_features_changes_nothing(estimator: LabelSpreading, scale: float) -> None:
+    """P4: the self-tuned graph knows no unit; single precision knows none of these."""
+    points, truth = make_blobs(150, 4, centers=3, random_state=4)
+    labels, new = np.where(np.arange(150) < 15, truth, -1), points[50:] + 0.25
+    expected = estimator.fit(points, labels).predict_proba(new)
+    np.testing.assert_allclose(estimator.fit(points * scale, labels).predict_proba(new * scale), expected, atol=1e-4)
+
+
 def test_weights_are_symmetric_but_for_rounding() -> None:
     """P16: `rbf_kernel` differs by 4e-16 across its diagonal; what comes out is that of its exact mean."""
     points, labels = np.random.default_rng(0).normal(size=(300, 12)), labels_of(300, {0: 0, 1: 1, 2: 1})
@@ -526,6 +536,7 @@ def test_a_class_may_be_called_minus_one_where_that_is_not_the_word_for_unlabele
     """P10: with another word for it, "-1" is a name like any other."""
     model = LabelSpreading(unlabeled_label="?").fit(np.arange(4.0)[:, None], ["-1", "bee", "?", "?"])
     assert list(model.classes_) == ["-1", "bee"]
+    assert model.classes_.dtype.kind == "U"
 
 
 def test_features_and_their_graph_give_the_same_answer() -> None:

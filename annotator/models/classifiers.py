@@ -65,6 +65,7 @@ class Classifier(ABC):
 
     name: ClassVar[str]
     """As in the registry, for messages."""
+    max_threads: ClassVar[int] = MAX_THREADS
 
     def __init__(self) -> None:
         self._fitted: Fitted | None = None
@@ -120,8 +121,8 @@ class Classifier(ABC):
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        """Two threads at most; whatever an estimator raises becomes a ModelError."""
-        with threadpool_limits(MAX_THREADS), warnings.catch_warnings():
+        """`max_threads` at most; whatever an estimator raises becomes a ModelError."""
+        with threadpool_limits(self.max_threads), warnings.catch_warnings():
             # A solver that stops at its limit still answers, and how well is measured on held-out images.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
@@ -205,6 +206,8 @@ class LogisticRegression(Classifier):
     """
 
     name = "logistic-regression"
+    max_threads = 1
+    """A few hundred small products a fit: two threads would wait for each other."""
 
     def __init__(self, c: float = 10.0) -> None:
         super().__init__()
@@ -213,8 +216,7 @@ class LogisticRegression(Classifier):
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
         spread = features.var(axis=0).sum()
         regression = SklearnLogisticRegression(C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS)
-        with threadpool_limits(1):  # a few hundred small products: two threads would wait for each other
-            fitted: Fitted = regression.fit(features, codes)
+        fitted: Fitted = regression.fit(features, codes)
         return fitted
 
 

@@ -20,7 +20,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
 from annotator.errors import FeatureError
-from annotator.graph import centre_of
+from annotator.graph import frame_of
 from annotator.types import FloatArray, SparseMatrix
 
 Samples = NDArray[Any] | SparseMatrix  # Any: float32 or float64
@@ -36,15 +36,17 @@ class Kernel:
         self._kind = kind
         self._gamma = gamma
         # A function may mind where zero is, and moving sparse samples would make them dense.
-        self._centre = None if callable(kind) or scipy.sparse.issparse(samples) else centre_of(samples)
+        frame = None if callable(kind) or scipy.sparse.issparse(samples) else frame_of(samples)
+        self._centre = None if frame is None else frame.centre
         self._samples = self._moved(samples)
         if kind == "knn":
             finder = NearestNeighbors(n_neighbors=min(n_neighbors, samples.shape[0]), n_jobs=n_jobs)
             self._finder = finder.fit(self._samples)
+            self._nearest = self._between(self._samples)
 
     def among(self) -> Weights:
         """(n, n): row i holds the weights from i; with "knn" 1 for each of the nearest, itself the first of them."""
-        return self._between(self._samples)
+        return self._nearest if self._kind == "knn" else self._between(self._samples)
 
     def from_new(self, samples: Samples) -> Weights:
         """(n_new, n_features) -> (n_new, n)."""

@@ -36,7 +36,8 @@ MOST_LANDMARKS = 1_000
 MOST_CELLS = 100_000_000
 """400 MB: 1,000 landmarks for up to 100,000 images, 100 for a million."""
 ROWS_PER_CHUNK = 4_096
-MAX_THREADS = 2
+MAX_THREADS = 1
+"""Products are small or wait for memory: two threads gain little, and on a busy machine they wait for each other."""
 JITTER = 1e-8
 
 SinglePrecision = NDArray[np.float32]
@@ -133,7 +134,7 @@ class KernelRidge:
         fit, space = self._fit, self._space
         if fit is None or space is None:
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
-        most = max(1, MOST_CELLS // max(1, len(space.order)))
+        most = max(1, MOST_CELLS // space.most)
         with threadpool_limits(MAX_THREADS):
             if len(features) > most:
                 parts = [features[start : start + most] for start in range(0, len(features), most)]

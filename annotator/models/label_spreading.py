@@ -66,13 +66,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from annotator.graph import NeighborGraph, build_graph, centre_of, checked, from_centre
+from annotator.graph import Frame, NeighborGraph, build_graph, checked, frame_of, in_frame
 from annotator.models.conjugate_gradients import MIN_TOL, solve
 from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
+from annotator.models.given_labels import Labels, as_given, read_labels
 from annotator.models.kernel import Kernel, Kind, Samples, Weights, propagation_steps, repeated, spreading_steps
 from annotator.models.priors import class_prior, normalised
 from annotator.rowwise import Renewed
@@ -88,8 +88,6 @@ SELF_TUNED = {"n_neighbors": 10, "alpha": 0.9, "tol": 1e-6}
 """What None stands for on our graph ..."""
 SCIKIT_LEARN = {"n_neighbors": 7, "alpha": 0.2, "tol": 1e-3, "gamma": 20.0}
 """... and with a kernel of scikit-learn's."""
-
-Labels = NDArray[Any]  # Any: numbers, or objects
 
 
 class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -134,8 +132,8 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
 
         Raises ValueError where nothing is labeled, or where features have no distances.
         """
-        samples, labels = validate_data(self, X, _as_given(y), accept_sparse=["csr", "csc"])
-        classes, codes = self._read_labels(labels)
+        samples, labels = validate_data(self, X, as_given(y), accept_sparse=["csr", "csc"])
+        classes, codes = read_labels(labels, self.unlabeled_label)
         self._join(samples)
         self.X_, self.classes_, self._codes = samples, classes, codes
         self._begin()
@@ -148,9 +146,9 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         of labels, or where none is left.
         """
         check_is_fitted(self)
-        labels = column_or_1d(_as_given(y), warn=True)
+        labels = column_or_1d(as_given(y), warn=True)
         assert_all_finite(labels, input_name="y")
-        classes, codes = self._read_labels(labels)
+        classes, codes = read_labels(labels, self.unlabeled_label)
         if len(codes) != len(self._codes):
             raise ValueError(f"There are {len(self._codes)} samples, and {len(codes)} labels were given.")
         before, self.classes_, self._codes = self.classes_, classes, codes
@@ -198,7 +196,7 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Find the weights among the samples."""
         self._graph: NeighborGraph | None = None
         self._kernel: Kernel | None = None
-        self._centre: FloatArray | None = None
+        self._frame: Frame | None = None
         if self._is_precomputed:
             if self._kind != "self-tuned":
                 raise ValueError('Weights are precomputed or made by a kernel, not both: leave kernel at "auto".')
@@ -207,15 +205,15 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             gamma, n_neighbors = self._setting("gamma"), self._setting("n_neighbors")
             self._kernel = Kernel(samples, self._kind, gamma, n_neighbors, self.n_jobs)
         else:
-            self._centre = centre_of(_dense(samples))
+            self._frame = frame_of(_dense(samples))
             self._graph = build_graph(self._points(samples), self._setting("n_neighbors"))
             self._equations = read_equations(self._graph.affinity, self._alpha)
 
     def _points(self, samples: Samples) -> FeatureArray:
         """(n, n_features) as the graph takes them. Raises FeatureError, a ValueError, where it cannot."""
         features = _dense(samples)
-        checked(features, self._centre)
-        return from_centre(features, self._centre)
+        checked(features, self._frame)
+        return in_frame(features, self._frame)
 
     def _to_pool(self, samples: Samples) -> Weights:
         """(n_new, n) weights from new samples to those that were fitted."""
@@ -282,21 +280,6 @@ class _GraphClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     @property
     def _prior(self) -> FloatArray:
         return class_prior(self._codes, len(self.classes_))
-
-    def _read_labels(self, y: Labels) -> tuple[Labels, IntArray]:
-        """The classes in order, and (n,) codes into them, -1 where unlabeled."""
-        is_labeled = ~_equals(y, self.unlabeled_label)
-        labels = _of_one_kind(y[is_labeled])
-        if not labels.size:
-            raise ValueError(
-                f"No sample is labeled: every label is {self.unlabeled_label!r}, one class or more needed."
-            )
-        # Twice each: it warns of many classes among few samples, which is how labeling begins.
-        check_classification_targets(np.repeat(labels, 2))
-        classes, found = np.unique(labels, return_inverse=True)
-        codes = np.full(len(y), UNLABELED, dtype=np.int64)
-        codes[is_labeled] = found
-        return classes, codes
 
     def _store(self, solution: FloatArray, n_iter: int) -> None:
         """Keep an answer from scratch, (n, n_classes) by place."""
@@ -574,41 +557,6 @@ def _symmetric(affinity: ArrayLike | SparseMatrix) -> SparseMatrix:
 def _dense(samples: Samples) -> NDArray[Any]:  # Any: float32 or float64
     """(n, n_features) as an array: what finds neighbours takes no other."""
     return scipy.sparse.csr_array(samples).toarray() if scipy.sparse.issparse(samples) else np.asarray(samples)
-
-
-def _as_given(y: Any) -> Any:  # Any: what scikit-learn takes
-    """Labels whose names and numbers are kept apart: of a list with both, numpy would make text."""
-    if isinstance(y, list | tuple) and any(isinstance(label, str) for label in y):
-        return np.array(y, dtype=object)
-    return y
-
-
-def _equals(y: Labels, unlabeled: object) -> BoolArray:
-    """(n,) where labels are the one for "no label"; among text also where that is its text, as numpy makes it."""
-    if y.dtype.kind in "biuf":
-        return np.broadcast_to(np.asarray(y == unlabeled), y.shape)
-    labels = y.astype(object)
-    found = np.asarray(labels == unlabeled, dtype=bool)
-    if isinstance(unlabeled, Integral) and not isinstance(unlabeled, bool):
-        for text in (str(unlabeled), str(float(unlabeled))):
-            found = found | np.asarray(labels == text, dtype=bool)
-    return found
-
-
-def _of_one_kind(labels: Labels) -> Labels:
-    """Labels that can be put in order, numbers among objects as numbers. Raises ValueError where they cannot."""
-    if labels.dtype != object:
-        return labels
-    texts = [isinstance(label, str) for label in labels]
-    if all(texts):
-        return labels
-    if any(texts):
-        kinds = ", ".join(sorted({type(label).__name__ for label in labels}))
-        raise ValueError(
-            f"The labels are of several kinds ({kinds}). Give them all as text, or all as numbers, and say by "
-            "unlabeled_label what stands for no label."
-        )
-    return np.array(labels.tolist())
 
 
 def _positions(those: Labels, among: Labels) -> IntArray:

@@ -26,6 +26,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError
 from annotator.strategies.uncertainty import ask_highest, entropy, least_confidence, margin
@@ -144,21 +145,25 @@ def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> In
 
 
 def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatArray, width: float, size: int) -> Choice:
-    """The greedy batch; those that stand for most others come first."""
+    """The greedy batch; those that stand for most others come first.
+
+    In one thread: the same bits on however many cores, and on a busy machine two would wait for each other.
+    """
     features, chosen = pool.dataset.features, _chosen(pool)
     if not len(candidates):
         return Choice(candidates, np.zeros(0))
-    at = features[points if len(points) else candidates].astype(np.float32)
-    weights = weights if len(points) else np.ones(len(at))
-    factor = -1 / max(width**2 * float(at.var(axis=0, dtype=np.float64).sum()), LEAST_SPREAD)
-    similarity = _squared_distances(features[candidates], at)
-    np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
-    covered = np.zeros(len(at), dtype=np.float32)
-    for part in _parts(chosen):
-        nearest = _squared_distances(features[part], at).min(axis=0)
-        covered = np.maximum(covered, np.exp(factor * nearest))
-    picked = candidates[pick(similarity, weights.astype(np.float32), covered.astype(np.float32), size)]
-    counts = stands_for(features, picked, chosen)
+    with threadpool_limits(1):
+        at = features[points if len(points) else candidates].astype(np.float32)
+        weights = weights if len(points) else np.ones(len(at))
+        factor = -1 / max(width**2 * float(at.var(axis=0, dtype=np.float64).sum()), LEAST_SPREAD)
+        similarity = _squared_distances(features[candidates], at)
+        np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
+        covered = np.zeros(len(at), dtype=np.float32)
+        for part in _parts(chosen):
+            nearest = _squared_distances(features[part], at).min(axis=0)
+            covered = np.maximum(covered, np.exp(factor * nearest))
+        picked = candidates[pick(similarity, weights.astype(np.float32), covered.astype(np.float32), size)]
+        counts = stands_for(features, picked, chosen)
     order = np.argsort(-counts, kind="stable")
     return Choice(picked[order], counts[order].astype(np.float64))
 

@@ -9,7 +9,8 @@ images again, shifted, mirrored and with noise. A round is ten new labels and th
   of every image, the ten highest. The peers' figures are of the same: a fit and a choice.
 - `session_ms`: a round by a real Session on a real store: ten labels, each a transaction of its own, then the same as
   above, the figures for the curve, and the batch stored. `wait_ms` is the part after the last label, which a person
-  would wait for, were it not chosen ahead.
+  would wait for, were it not chosen ahead. `vote_session_ms` and `vote_wait_ms` are the same with the model `vote` and
+  the strategy `recommended`.
 - `sklearn_s` is scikit-learn's `LabelSpreading(kernel="knn", n_neighbors=10, max_iter=30)` on the same features;
   `sklearn_on_our_graph_s` the same with our weights as its kernel; `cold_cg_s` conjugate gradients on our weights from
   nothing, to a probability error of 1e-3. All get the labels of the last round.
@@ -55,9 +56,9 @@ N_REAL = 60_000
 CHUNK = 20_000
 SKLEARN_UP_TO = 60_000
 KEYS = (
-    "round_ms", "session_ms", "wait_ms", "sklearn_s", "sklearn_ratio", "sklearn_on_our_graph_s", "cold_cg_s",
-    "cold_cg_ratio", "scratch_s", "graph_s", "recall", "accuracy", "sklearn_accuracy", "exact_accuracy", "overlap_10",
-    "overlap_100", "error_median", "error_99", "peak_mb",
+    "round_ms", "session_ms", "wait_ms", "vote_session_ms", "vote_wait_ms", "sklearn_s", "sklearn_ratio",
+    "sklearn_on_our_graph_s", "cold_cg_s", "cold_cg_ratio", "scratch_s", "graph_s", "recall", "accuracy",
+    "sklearn_accuracy", "exact_accuracy", "overlap_10", "overlap_100", "error_median", "error_99", "peak_mb",
 )  # fmt: skip
 
 Figures = dict[str, float | None]
@@ -132,7 +133,7 @@ def accuracy(dataset: Dataset, predict: Callable[[FeatureArray], Any]) -> float:
     return float((classes == dataset.held_out.truth).mean())
 
 
-def session_rounds(dataset: Dataset, rounds: int) -> tuple[float, float]:
+def session_rounds(dataset: Dataset, rounds: int, model_name: str, strategy: str) -> tuple[float, float]:
     """Median seconds of a round by a real Session on a real store, and of the part after its last label."""
     class_names = [str(code) for code in range(10)]
     assert dataset.truth is not None
@@ -142,9 +143,9 @@ def session_rounds(dataset: Dataset, rounds: int) -> tuple[float, float]:
         store.add_images(ImageRecord(image_id, row) for row, image_id in enumerate(dataset.ids))
         version = store.record_config({})
         own = replace(dataset, held_out=None)  # people's own images come without
-        model: Model = registry.create("model", "label-spreading")
+        model: Model = registry.create("model", model_name)
         learner = Learner(store, own, model, class_names, np.empty(0, dtype=np.int64), version)
-        settings = Settings(version, 0, STRATEGY, {}, BATCH, audit_share=0.0)
+        settings = Settings(version, 0, strategy, {}, BATCH, audit_share=0.0)
         session = Session(store, learner, store.annotator("engine"), settings)
         whole, after = [], []
         for _ in range(rounds + 1):
@@ -233,7 +234,8 @@ def measure(n: int, rounds: int, with_sklearn: bool) -> Figures:
     dataset, graph_s = make_dataset(n)
     took, labels, right, model = play(dataset, rounds)
     scratch_s = seconds(lambda: registry.create("model", "label-spreading").fit_predict(dataset, labels, 10))[0]
-    session_s, wait_s = session_rounds(dataset, rounds)
+    session_s, wait_s = session_rounds(dataset, rounds, "label-spreading", STRATEGY)
+    vote_session_s, vote_wait_s = session_rounds(dataset, rounds, "vote", "recommended")
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     exactness = beside_exact(dataset, labels, model, 1e-6 if n <= N_REAL else 1e-4)
     cold_s = cold(dataset, labels)
@@ -244,6 +246,8 @@ def measure(n: int, rounds: int, with_sklearn: bool) -> Figures:
         "round_ms": 1000 * round_s,
         "session_ms": 1000 * session_s,
         "wait_ms": 1000 * wait_s,
+        "vote_session_ms": 1000 * vote_session_s,
+        "vote_wait_ms": 1000 * vote_wait_s,
         "sklearn_s": shipped[0],
         "sklearn_ratio": shipped[0] and shipped[0] / round_s,
         "sklearn_on_our_graph_s": on_our_graph(dataset, labels) if with_sklearn and is_small else None,
