@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest, app_test
 
 from annotator.dataset import open_source
 from annotator.project import Config, Project
-from annotator.ui import state
+from annotator.ui import state, uploads
 from annotator.ui.bring import KNOWN
 from annotator.ui.server import PROJECTS, ROOT
 
@@ -137,6 +140,37 @@ def test_only_ones_own_home_is_expanded(form: AppTest, root: Path) -> None:
     choose(form, "~root")
     form.radio(key="folder-use").set_value(KNOWN).run()
     assert create(form).source_parameters["path"] == str(root / "~root")
+
+
+# ---- uploads
+
+
+def upload(form: AppTest, number: int) -> None:
+    file = io.BytesIO()
+    np.savez(file, images=np.full((4, 8, 8), number, dtype=np.uint8), labels=np.array([0, 1, 0, 1]))
+    form.file_uploader(key="upload").set_value((f"{number}.npz", file.getvalue(), "application/zip")).run()
+
+
+def test_uploads_are_removed_once_nobody_needs_them(form: AppTest, root: Path) -> None:
+    """S11: the next upload of a tab takes the place of the last, unless a project is made from that."""
+
+    def names() -> set[str]:
+        return {path.stem for path in (root / "projects").glob(".uploads/*/*")}
+
+    for number in range(3):
+        upload(form, number)
+        assert form.text_area(key="folder-classes").value == "0\n1"
+        assert names() == {str(number)}
+    form.radio(key="folder-use").set_value(KNOWN).run()
+    config = replace(create(form), encoder="pixels", n_neighbors=2)
+    Project.create(root / "projects" / "x", config).close()
+    for number in (3, 4):
+        upload(form, number)
+        assert names() == {"2", str(number)}
+    form.file_uploader(key="upload").set_value(None).run()
+    uploads.empty(root / "projects")
+    assert names() == {"2"}
+    assert not form.exception
 
 
 # ---- which project

@@ -5,7 +5,6 @@ Which source reads a path is told from what lies there, never from what a browse
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,12 +16,12 @@ import streamlit as st
 from annotator import registry
 from annotator.class_names import checked_class_names, distinct_names
 from annotator.errors import AnnotatorError, ConfigError
-from annotator.paths import expanded, safe_join, slug
+from annotator.paths import expanded
 from annotator.project import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.sources.folder import class_folders
 from annotator.sources.idx import has_family
 from annotator.types import ImageSource
-from annotator.ui import state
+from annotator.ui import state, uploads
 from annotator.ui.fields import starts_from
 from annotator.ui.words import count, plain, visible
 
@@ -76,12 +75,14 @@ def choose() -> Chosen | None:
         format_func=visible,
         help="The path may be relative to the folder named above.",
     )
-    upload = st.file_uploader("Or upload a zip or an .npz", type=["zip", "npz"], key="upload")
+    upload = st.file_uploader("Or upload a zip or an .npz", type=["zip", "npz"], key=uploads.UPLOADER)
     try:
         if path:
             return replace(_looked_at(root / expanded(path), root), picked=_picked())
-        if upload is not None:
-            return replace(_looked_at(_stored(upload.name, upload.getvalue()), _uploads()), picked=_picked())
+        projects = state.projects_folder()
+        kept = uploads.take(upload, projects)
+        if kept is not None:
+            return replace(_looked_at(kept.path, uploads.uploads_folder(projects)), picked=_picked())
     except AnnotatorError as error:
         st.error(plain(str(error)))
     return None
@@ -136,7 +137,8 @@ def _use_of_classes(chosen: Chosen) -> str:
 
 def _plug_in(kind: str) -> None:
     names = registry.names(kind)
-    index = names.index(RECOMMENDED[kind])
+    first = RECOMMENDED[kind] if RECOMMENDED[kind] in names else getattr(Config(), kind)  # its extra is not installed
+    index = names.index(first)
     chosen = st.selectbox(kind.capitalize(), names, index=index, key=f"folder-{kind}")
     st.caption(plain(registry.summary(kind, chosen)))
 
@@ -169,7 +171,7 @@ def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
 
 def _picked() -> str | None:
     """What tells the images that are chosen at this moment from others: the typed path, or the id of the upload."""
-    upload = st.session_state.get("upload")
+    upload = st.session_state.get(uploads.UPLOADER)
     return st.session_state.get("folder-path") or getattr(upload, "file_id", None)
 
 
@@ -219,28 +221,6 @@ def _array_options(path: Path) -> dict[str, str]:
 def _stamp(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
-
-
-def _uploads() -> Path:
-    return state.projects_folder() / ".uploads"
-
-
-def _stored(name: str, content: bytes) -> Path:
-    """An upload on the server's disk, under its hash and a safe name; complete or not there at all."""
-    suffix = Path(name).suffix.lower()
-    if suffix not in (".zip", ".npz"):
-        raise ConfigError(f"{name} is neither a .zip nor an .npz. Pack the images into a zip, and upload that.")
-    folder = safe_join(_uploads(), hashlib.sha256(content).hexdigest()[:24])
-    target = safe_join(folder, slug(Path(name).stem, "upload") + suffix)
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = target.with_suffix(".part")
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    return target
 
 
 def _folders() -> list[str]:

@@ -43,6 +43,7 @@ from annotator.project import (
 )
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
+from annotator.ui import uploads
 from annotator.ui.server import PROJECTS, ROOT
 
 YOU, ORACLE = "you", "oracle"
@@ -334,11 +335,12 @@ def _discard(job: Job) -> None:
 
 
 def _remove_leftovers(projects: Path) -> None:
-    """What processes that are dead left a day ago or earlier: folders of jobs, half-made folders of the cache."""
+    """What dead processes left a day ago or earlier: folders of jobs, half-made folders of the cache, uploads."""
     for folder in [*(projects / JOBS).glob("*"), *(projects / CACHE).glob(".*")]:
         owner = folder.name.partition("-")[0]
         if time.time() - _last_change(folder) > LEFTOVER_SECONDS and not (owner.isdecimal() and _runs(int(owner))):
             shutil.rmtree(folder, ignore_errors=True)
+    uploads.empty(projects)
 
 
 def _last_change(folder: Path) -> float:
