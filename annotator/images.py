@@ -243,7 +243,7 @@ def _decode(content: bytes, kind: str, side: int) -> Decoded:
     opened.load()
     image, alpha = _split(opened)
     if kind == "BMP" and alpha is not None and alpha.getextrema() == (0, 0):
-        alpha = None  # written by programs that leave the fourth byte empty: browsers show the colours
+        alpha = None  # programs write the fourth byte without meaning it: the colours are the picture
     image = _to_srgb(image, opened.info.get("icc_profile"))
     if alpha is not None:
         flags += ["transparent"] if alpha.getextrema() == (0, 0) else []

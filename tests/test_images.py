@@ -357,7 +357,7 @@ def bmp32(alpha: Sequence[int]) -> bytes:
 
 
 def test_a_bmp_without_any_alpha_shows_its_colours() -> None:
-    """P15: where the fourth byte is 0 everywhere nobody wrote one; as browsers do, the colours are shown."""
+    """P15: where the fourth byte is 0 everywhere nobody meant it: the colours are shown."""
     shown = images.decode(bmp32([0, 0]))
     assert (shown.image.getpixel((0, 0)), shown.flags) == ((30, 60, 200), ())
     assert images.decode(bmp32([0, 255])).image.getpixel((0, 0)) == images.BACKGROUND
