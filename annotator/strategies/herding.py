@@ -10,13 +10,14 @@ for More Robust Low-Budget Active Learning", arXiv 2407.12212); w = the model's 
 et al., "Uncertainty Herding: One Active Learning Method for All Label Budgets", arXiv 2412.20644). Both x and y are
 samples of the pool, drawn anew for each batch.
 
-sigma is 0.7 times the pool's spread, the root of the sum of its features' variances. Features that are centred and of
-length 1 have a spread of nearly 1: for them it is the 0.7 that was found best, and others are measured in their own
-unit. Herding narrows it as labels come in: by (10 / (labels + batch size)) to the 1/4.
+x and y are features as seen from the pool's mean, of length 1, so that one rule serves every encoder: on pixels, whose
+lengths differ, and on HOG this taught 1 to 2 points more at 50 and 100 labels than distances as they are. sigma is 0.7
+times the spread, the root of the sum of variances, which is nearly 1 then. Herding narrows it as labels come in: by
+(10 / (labels + batch size)) to the 1/4.
 
 The score of an image is how many others it stands for: images of the pool that were not asked themselves, to which it
-is more similar than anything else in the batch or labeled. Counted on every image up to `N_COUNTED`, above on as many
-spread over the pool, and scaled up.
+is nearer, by features as they are, than anything else in the batch or asked before. Counted on every image up to
+`N_COUNTED`, above on as many spread over the pool, and scaled up.
 """
 
 from __future__ import annotations
@@ -154,13 +155,15 @@ def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatAr
         return Choice(candidates, np.zeros(0))
     with threadpool_limits(1):
         at = features[points if len(points) else candidates].astype(np.float32)
+        centre = at.mean(axis=0)
+        at = _directions(at, centre)
         weights = weights if len(points) else np.ones(len(at))
         factor = -1 / max(width**2 * float(at.var(axis=0, dtype=np.float64).sum()), LEAST_SPREAD)
-        similarity = _squared_distances(features[candidates], at)
+        similarity = _squared_distances(_directions(features[candidates], centre), at)
         np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
         covered = np.zeros(len(at), dtype=np.float32)
         for part in _parts(chosen):
-            nearest = _squared_distances(features[part], at).min(axis=0)
+            nearest = _squared_distances(_directions(features[part], centre), at).min(axis=0)
             covered = np.maximum(covered, np.exp(factor * nearest))
         picked = candidates[pick(similarity, weights.astype(np.float32), covered.astype(np.float32), size)]
         counts = stands_for(features, picked, chosen)
@@ -188,6 +191,13 @@ def _drawn(rows: IntArray, size: int, rng: np.random.Generator, weights: FloatAr
         return rows
     keys = rng.gumbel(size=len(rows)) + (0.0 if weights is None else np.log(weights[rows]))
     return np.sort(rows[np.argpartition(-keys, size)[:size]])
+
+
+def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecision:
+    """(n, n_features) as seen from the centre, each row of length 1; one that lies there stays there."""
+    away = np.asarray(features, dtype=np.float32) - centre
+    lengths = np.sqrt(np.einsum("ij,ij->i", away, away))[:, None]
+    return np.asarray(away / np.where(lengths > 0, lengths, 1))
 
 
 def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePrecision:
