@@ -26,7 +26,19 @@ from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
 from annotator.ingest import Ingested, building, ingest, open_ingested
 from annotator.sources.arranged import arrange
-from annotator.types import Dataset, Encoder, HeldOut, ImageArray, ImageSource, IntArray, Report, SetAside, silent
+from annotator.types import (
+    Dataset,
+    Encoder,
+    HeldOut,
+    ImageArray,
+    ImageSource,
+    IntArray,
+    LooksClosely,
+    Report,
+    SetAside,
+    silent,
+)
+from annotator.views import views_of
 
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
@@ -122,8 +134,9 @@ def _compute(
     report: Report,
 ) -> None:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
-    fitted = encoder.fit(pool.views, np.random.default_rng(recipe.seed), report)
-    features = fitted.encode(pool.views, report)
+    views = _views_for(encoder, pool, report)
+    fitted = encoder.fit(views, np.random.default_rng(recipe.seed), report)
+    features = fitted.encode(views, report)
     npy.save(folder / "features.npy", features)
     (folder / "encoder").mkdir()
     fitted.save(folder / "encoder")
@@ -132,7 +145,7 @@ def _compute(
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
-        npy.save(folder / "held_out.npy", fitted.encode(held_out.views, report))
+        npy.save(folder / "held_out.npy", fitted.encode(_views_for(encoder, held_out, report), report))
         npy.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
     manifest = {
         "version": version,
@@ -142,6 +155,11 @@ def _compute(
         "class_names": list(source.class_names),
     }
     (folder / "dataset.json").write_text(json.dumps(manifest))
+
+
+def _views_for(encoder: Encoder, pool: Ingested, report: Report) -> ImageArray:
+    """What the encoder is given of the images: the import's views, or the larger ones that it asks for."""
+    return views_of(pool, encoder.view_side, report) if isinstance(encoder, LooksClosely) else pool.views
 
 
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:

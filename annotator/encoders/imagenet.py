@@ -76,6 +76,7 @@ class Imagenet:
     """A minute on a large pool: labeling starts on quicker features meanwhile."""
 
     view_side = COLOUR.side
+    """Of photos; at 64 px a side the layers that tell them apart see too little."""
 
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal features
 

@@ -62,7 +62,7 @@ def _compiled(layers: tuple[str, ...], side: int) -> Callable[[Tensor], Tensor]:
         resized = tf.image.resize(tf.cast(images, tf.float32), (side, side), antialias=True)
         scaled = (resized - 127) / 128
         found = network(tf.repeat(scaled, 3, axis=-1) if images.shape[-1] == 1 else scaled, training=False)
-        return tf.concat([_flat(layer) for layer in found], axis=1)
+        return tf.concat([_flat(found[layer]) for layer in layers], axis=1)
 
     return tf.function(apply)  # type: ignore[no-any-return]  # as above
 
@@ -76,10 +76,10 @@ def _flat(layer: Tensor) -> Tensor:
 
 
 def build(layers: tuple[str, ...], side: int) -> Any:  # a keras.Model: Keras ships no types
-    """The network up to the last of `layers`, which are its outputs. Raises ModelError (MODEL_WEIGHTS)."""
+    """The network up to the last of `layers`, which it gives by their names. Raises ModelError (MODEL_WEIGHTS)."""
     inputs = keras.Input((side, side, 3))
     outputs = _outputs(inputs, layers)
-    network = keras.Model(inputs, [outputs[layer] for layer in layers])
+    network = keras.Model(inputs, {layer: outputs[layer] for layer in layers})
     _fill(network)
     return network
 
