@@ -35,10 +35,12 @@ from annotator.types import (
     ImageArray,
     ImageSource,
     IntArray,
+    LooksClosely,
     Report,
     SetAside,
     silent,
 )
+from annotator.views import views_of
 
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
@@ -144,8 +146,9 @@ def _compute(
     report: Report,
 ) -> None:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
-    fitted = encoder.fit(pool.views, np.random.default_rng(recipe.seed), report)
-    features = _encoded(fitted, pool.views, report)
+    views = _views_for(encoder, pool, report)
+    fitted = encoder.fit(views, np.random.default_rng(recipe.seed), report)
+    features = _encoded(fitted, views, report)
     npy.save(folder / "features.npy", features)
     (folder / "encoder").mkdir()
     fitted.save(folder / "encoder")
@@ -154,7 +157,7 @@ def _compute(
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
-        npy.save(folder / "held_out.npy", _encoded(fitted, held_out.views, report))
+        npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
         npy.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
     manifest = {
         "version": version,
@@ -177,6 +180,11 @@ def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> Featu
     except FeatureError as error:
         raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
     return features
+
+
+def _views_for(encoder: Encoder, pool: Ingested, report: Report) -> ImageArray:
+    """What the encoder is given of the images: the import's views, or the larger ones that it asks for."""
+    return views_of(pool, encoder.view_side, report) if isinstance(encoder, LooksClosely) else pool.views
 
 
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:

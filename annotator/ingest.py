@@ -37,7 +37,7 @@ from annotator.paths import name_of
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, silent
 
 VIEW_SIDE = 64
-"""Pixels a side of what encoders see of a photo."""
+"""Pixels a side of what encoders see of a photo that do not ask for more (see views.py)."""
 THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
 LAYOUT = "3"

@@ -31,6 +31,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "encoder": {
         "pixels": "annotator.encoders.pixels:Pixels",
         "hog": "annotator.encoders.hog:Hog",
+        "imagenet": "annotator.encoders.imagenet:Imagenet",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
     },
     "model": {

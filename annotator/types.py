@@ -110,6 +110,18 @@ class Encoder(Protocol):
         """What `FittedEncoder.save` wrote."""
 
 
+@runtime_checkable
+class LooksClosely(Protocol):
+    """What an encoder may add: it wants larger views of photos than the 64 px a side that encoders are given."""
+
+    @property
+    def view_side(self) -> int:
+        """Pixels a side of the views, square and in colour, that `fit` and `encode` are given of files.
+
+        Images that are all 64 px or smaller, and those of an array, are given as they are without it.
+        """
+
+
 class Graph(Protocol):
     """Symmetric nearest-neighbour affinities of the pool."""
 

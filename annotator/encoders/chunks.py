@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.types import FeatureArray, ImageArray, Report
+from annotator.types import FeatureArray, Report
 
 VALUES_PER_CHUNK = 200_000  # what a chunk's intermediate arrays hold stays near the processor's cache
 
+Kind = TypeVar("Kind", bound=np.generic)
 
-def encode_in_chunks(images: ImageArray, encode: Callable[[ImageArray], FeatureArray], report: Report) -> FeatureArray:
-    """`encode` over all images, told to `report`: (n, height, width, n_channels) -> (n, n_features)."""
-    n_images, step = len(images), _chunk_length(images)
+
+def encode_in_chunks(
+    images: NDArray[Kind], encode: Callable[[NDArray[Kind]], FeatureArray], report: Report, length: int | None = None
+) -> FeatureArray:
+    """`encode` over all images, told to `report`: (n, height, width, n_channels) -> (n, n_features).
+
+    `length` images at a time where it is given; then anything with a row for each image will do.
+    """
+    n_images, step = len(images), length or _chunk_length(images)
     first = encode(images[:step])
     features = np.empty((n_images, first.shape[1]), dtype=np.float32)
     features[:step] = first
@@ -43,5 +51,5 @@ def _overlaps(new: int, old: int) -> NDArray[np.float32]:
     return np.asarray(np.maximum(shared, 0) * new / old, dtype=np.float32)
 
 
-def _chunk_length(images: ImageArray) -> int:
+def _chunk_length(images: NDArray[Kind]) -> int:
     return max(1, VALUES_PER_CHUNK // max(1, int(np.prod(images.shape[1:]))))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotator.encoders.chunks import encode_in_chunks, resize
-from annotator.encoders.pca import Projection, fit_projection, sample_rows
+from annotator.encoders.pca import Projection, fit_projection, sample_rows, unit_rows
 from annotator.errors import ConfigError
 from annotator.types import FeatureArray, ImageArray, Report, silent
 
@@ -53,7 +53,7 @@ class FittedHog:
         np.savez(folder / FILE_NAME, mean=self.projection.mean, components=self.projection.components)
 
     def _encode_chunk(self, images: ImageArray) -> FeatureArray:
-        return _unit_rows(self.projection.apply(describe(images, self.cells, self.bins)))
+        return unit_rows(self.projection.apply(describe(images, self.cells, self.bins)))
 
 
 class Hog:
@@ -84,7 +84,7 @@ class Hog:
 def describe(images: ImageArray, cells: int, bins: int) -> FeatureArray:
     """The whole descriptor: (n, height, width, n_channels) uint8 -> (n, blocks**2 * block_cells**2 * bins) float32."""
     histograms = _cell_histograms(_grey_squares(images, cells), cells, bins)
-    return _unit_rows(_normalised_blocks(histograms))
+    return unit_rows(_normalised_blocks(histograms))
 
 
 def _grey_squares(images: ImageArray, cells: int) -> Image:
@@ -139,9 +139,3 @@ def _normalised_blocks(histograms: Image) -> Image:
 def _damped(blocks: Image) -> Image:
     energy = (blocks * blocks).sum(axis=-1, keepdims=True)
     return np.asarray(blocks / np.sqrt(energy + np.float32(NOISE**2)))
-
-
-def _unit_rows(vectors: FeatureArray) -> FeatureArray:
-    """Rows of length 1; a row of zeros (a flat image) stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Principal components, the same on every run: what both hand-made encoders end in. Knows vectors, not images."""
+"""Principal components, the same on every run: what most encoders end in. Knows vectors, not images."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ def sample_rows(n_rows: int, rng: np.random.Generator) -> IntArray:
     if n_rows <= MAX_SAMPLE:
         return np.arange(n_rows)
     return np.sort(rng.choice(n_rows, MAX_SAMPLE, replace=False))
+
+
+def unit_rows(vectors: FeatureArray) -> FeatureArray:
+    """Rows of length 1; a row of zeros (a flat image) stays."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
 
 def fit_projection(vectors: FeatureArray, max_dimensions: int) -> Projection:
