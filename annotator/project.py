@@ -42,6 +42,8 @@ QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
 RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
 """What won in trials on clothes and on colour pictures: offered first for one's own images."""
+RECOMMENDED_FROM = 100
+"""Images. A smaller pool is labeled before the recommended encoder could save a label: it stays on quick features."""
 CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
 FIRST_LISTING = 1
 """By which a source listed for projects whose config does not say it."""

@@ -31,6 +31,8 @@ from annotator.project import (
     CACHE,
     IMPORTER,
     QUICK_ENCODER,
+    RECOMMENDED,
+    RECOMMENDED_FROM,
     Config,
     Project,
     default_projects,
@@ -210,6 +212,13 @@ def create_quickly(config: Config) -> str:
 
 def _switch_or_say(project: Project, config: Config) -> None:
     """Train the slow encoder that was asked for; where the pool is too small, the project says so from now on."""
+    n_images, encoder = len(project.prepared.dataset), config.encoder
+    if encoder == RECOMMENDED["encoder"] and n_images < RECOMMENDED_FROM:
+        project.note(
+            f"{n_images:,} images are soon labeled: the quick features of {project.config.encoder} are used. "
+            f"Settings has {encoder}, which pays from about {RECOMMENDED_FROM} images on."
+        )
+        return
     try:
         start_switch(project, encoder=config.encoder, encoder_parameters=config.encoder_parameters)
     except ModelError as error:
