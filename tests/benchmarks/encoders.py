@@ -2,9 +2,10 @@
 
 Peers: for pixels scikit-learn's PCA on the flattened images; for hog a loop over images and pixels' cells as one
 would first write it (on a few hundred images, scaled up); for the graph scikit-learn's exact neighbours by brute force
-on a sample of the pool's images (scaled up), which is also what recall is measured against.
+on a sample of the pool's images (scaled up), which is also what recall is measured against. The encoder imagenet has no
+peer: it is measured on the same images, and on as many photos of 128 px as --photos says; TensorFlow's start counts.
 
-    python -m tests.benchmarks.encoders [--n 60000] [--fashion-mnist FOLDER]
+    python -m tests.benchmarks.encoders [--n 60000] [--photos 10000] [--fashion-mnist FOLDER]
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from annotator.encoders.hog import Hog
+from annotator.encoders.imagenet import Imagenet
 from annotator.encoders.pixels import Pixels
 from annotator.graph import NeighborGraph, build_graph
 from annotator.types import Encoder, FeatureArray, FloatArray, ImageArray
@@ -32,6 +34,7 @@ SIDE = 28
 N_LOOP = 300
 N_RECALL = 1000
 GOAL_HOG_SECONDS = 10.0
+GOAL_IMAGENET_SECONDS, GOAL_PHOTOS_SECONDS = 120.0, 240.0
 
 Figures = dict[str, float | int | str | None]
 Result = TypeVar("Result")
@@ -98,6 +101,12 @@ def loop_figures(images: ImageArray) -> Figures:
     return {"peer": "loop over images", "peer_s": seconds * len(images) / len(few), "peer_n": len(few)}
 
 
+def photos(n: int) -> ImageArray:
+    """(n, 128, 128, 3): noise at a coarse scale; what is in a picture makes no difference to the time."""
+    coarse = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
 def graph_figures(features: FeatureArray) -> Figures:
     build_seconds, graph = timed(lambda: build_graph(features))
     few = min(N_RECALL, len(features))
@@ -130,6 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--n", type=int, default=60_000, help="how many images (at least 100)")
     parser.add_argument("--fashion-mnist", type=Path, default=FOLDER, metavar="FOLDER", help="the four IDX files")
+    parser.add_argument("--photos", type=int, default=10_000, help="how many photos of 128 px for imagenet")
     options = parser.parse_args()
     try:
         images = read_images(options.fashion_mnist, options.n)
@@ -143,8 +153,12 @@ def main() -> int:
         show(name, figures[name])
         figures[f"graph_{name}"] = graph_figures(features)
         show(f"graph_{name}", figures[f"graph_{name}"])
+    for name, pool in (("imagenet", images), ("imagenet_photos", photos(options.photos))):
+        features, figures[name] = encoder_figures(Imagenet(), pool)
+        show(name, figures[name])
     met = figures["hog"]["total_s"] if len(images) == 60_000 else None
-    print(json.dumps({"n": len(images), "hog_goal_s": GOAL_HOG_SECONDS, "hog_60000_s": met, **figures}))
+    goals = {"imagenet_goal_s": GOAL_IMAGENET_SECONDS, "photos_goal_s": GOAL_PHOTOS_SECONDS}
+    print(json.dumps({"n": len(images), "hog_goal_s": GOAL_HOG_SECONDS, "hog_60000_s": met, **goals, **figures}))
     return 0
 
 
