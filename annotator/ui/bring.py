@@ -137,8 +137,7 @@ def _use_of_classes(chosen: Chosen) -> str:
 
 def _plug_in(kind: str) -> None:
     names = registry.names(kind)
-    first = RECOMMENDED[kind] if RECOMMENDED[kind] in names else getattr(Config(), kind)  # its extra is not installed
-    index = names.index(first)
+    index = names.index(RECOMMENDED[kind])
     chosen = st.selectbox(kind.capitalize(), names, index=index, key=f"folder-{kind}")
     st.caption(plain(registry.summary(kind, chosen)))
 
