@@ -46,15 +46,12 @@ def checked_class_names(names: Sequence[str], taken: Sequence[str] = (), own: Co
             raise ConfigError(f"The class {name!r} stands twice; name each class once.", "CLASS_DUPLICATE")
         alike = seen.setdefault(name.casefold(), name)
         if alike != name and not {alike, name} <= may_differ:
-            told = f"{name!r} differs from the class {alike!r} in case alone. Is it the same? Then use {alike!r}."
-            raise ConfigError(
-                f"{told} If it is another class, give it a name that people can tell apart.", "CLASS_CASE"
-            )
+            raise ConfigError(_question_on_case(name, alike), "CLASS_CASE")
         stored.append(name)
     return stored[len(taken) :]
 
 
-def _asked(name: str, alike: str) -> str:
+def _question_on_case(name: str, alike: str) -> str:
     return (
         f"{name!r} differs from the class {alike!r} in case alone. Is it the same? Then use {alike!r}. "
         "If it is another class, give it a name that people can tell apart."

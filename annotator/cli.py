@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -351,21 +351,18 @@ def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # A
     from annotator.project import STORE_NAME
     from annotator.store import Store
 
-    store = Store(folder / STORE_NAME)
-    try:
+    with closing(Store(folder / STORE_NAME)) as store:
         found = store.verify()
         for name, provenance in (noted_exports(folder) | kept).items():
             found += [f"{said} (Export: {name}.)" for said in store.damage_since(provenance)]
         return found, store.head_seq
-    finally:
-        store.close()
 
 
 def _damage(found: Any) -> list[str]:  # Any: sentences, maybe from a manifest's JSON
     """Lines on a damaged project: what is wrong, and what to do; none where all is well."""
-    from annotator.verify import ADVICE
+    from annotator.verify import ADVICE, NOT_AS_LEFT
 
-    return ["This project is not as it was left:", *(f"  {said}" for said in found), ADVICE] if found else []
+    return [f"{NOT_AS_LEFT}:", *(f"  {said}" for said in found), ADVICE] if found else []
 
 
 def _print_overview(projects: Path) -> None:

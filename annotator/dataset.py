@@ -1,7 +1,9 @@
 """source + encoder + graph -> Dataset, computed once and cached on disk by content.
 
-    cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py)
+    cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
     cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
+
+What an encoder gives is checked before it is kept: a row for each image, in numbers that have distances.
 
 A dataset's version is a hash of ordered ids, contents, encoder (name, parameters, what it learned, seed) and graph
 parameters, so equal versions give equal batches. Opened a second time everything is memory-mapped and nothing computed.
@@ -35,9 +37,9 @@ from annotator.types import (
     ImageArray,
     ImageSource,
     IntArray,
-    LooksClosely,
     Report,
     SetAside,
+    WantsLargerViews,
     silent,
 )
 from annotator.views import views_of
@@ -156,9 +158,17 @@ def _compute(
     build_graph(features, recipe.n_neighbors, report).save(folder / "graph")
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
-    if held_out is not None and source.held_out is not None and source.held_out.truth is not None:
+    truth = None if source.held_out is None else source.held_out.truth
+    if held_out is not None and truth is not None:
         npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
-        npy.save(folder / "held_out_truth.npy", source.held_out.truth[held_out.source_rows])
+        npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
+    _write_manifest(folder, version, fitted, source, pool, held_out)
+
+
+def _write_manifest(
+    folder: Path, version: str, fitted: FittedEncoder, source: ImageSource, pool: Ingested, held_out: Ingested | None
+) -> None:
+    """Last: a folder that has it is complete."""
     manifest = {
         "version": version,
         "encoder": fitted.version,
@@ -184,7 +194,7 @@ def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> Featu
 
 def _views_for(encoder: Encoder, pool: Ingested, report: Report) -> ImageArray:
     """What the encoder is given of the images: the import's views, or the larger ones that it asks for."""
-    return views_of(pool, encoder.view_side, report) if isinstance(encoder, LooksClosely) else pool.views
+    return views_of(pool, encoder.view_side, report) if isinstance(encoder, WantsLargerViews) else pool.views
 
 
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:

@@ -34,10 +34,10 @@ from annotator.decoders import N_WORKERS, Decoded, Decoders, Sides
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ids import StoredIds
 from annotator.paths import name_of
-from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, silent
+from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, left_out, n_ignored, silent
 
 VIEW_SIDE = 64
-"""Pixels a side of what encoders see of a photo that do not ask for more (see views.py)."""
+"""Pixels a side of the views of photos, for all encoders that do not want larger ones (see views.py)."""
 THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
 LAYOUT = "3"
@@ -200,7 +200,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
     _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
-    _write_manifest(folder, list(source.set_aside), {}, left_out=getattr(source, "left_out", ()))
+    _write_manifest(folder, list(source.set_aside), {}, left_out=left_out(source))
 
 
 def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
@@ -226,12 +226,7 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
     npy.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
     _Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
-    _write_manifest(folder, set_aside, flags, _n_ignored(source))
-
-
-def _n_ignored(source: ImageSource) -> int:
-    """Entries that are no images, where the source counts them: what systems leave in zips, other files."""
-    return int(getattr(source, "n_ignored", 0))
+    _write_manifest(folder, set_aside, flags, n_ignored(source))
 
 
 def _none_left(set_aside: list[SetAside]) -> str:

@@ -23,7 +23,18 @@ from annotator.class_names import code_by_name, equal_name
 from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.metrics import Scores, row_entropy, score
 from annotator.store import Event, ModelRecord, Store
-from annotator.types import UNLABELED, Dataset, IntArray, Model, Prediction
+from annotator.types import (
+    UNLABELED,
+    Dataset,
+    Follows,
+    IntArray,
+    JoinsHeldOut,
+    Model,
+    Prediction,
+    WarmsUp,
+    goes_on,
+    is_asynchronous,
+)
 
 MEASURED_ON = {
     "test": "held-out images",
@@ -174,7 +185,7 @@ class Learner:
 
         Without `wait`, an asynchronous model is fitted in the background.
         """
-        if wait or not getattr(self._model, "asynchronous", False):
+        if wait or not is_asynchronous(self._model):
             self._learn(through)
             return
         with self._swapping:
@@ -186,15 +197,16 @@ class Learner:
 
     def warm_up(self) -> None:
         """Begin in the background with what the first fit after a start would have to wait for."""
-        getattr(self._model, "warm_up", lambda: None)()
-        if not getattr(self._model, "asynchronous", False):
+        if isinstance(self._model, WarmsUp):
+            self._model.warm_up()
+        if not is_asynchronous(self._model):
             threading.Thread(target=self._rehearse, name="rehearsal", daemon=True).start()
 
     def _rehearse(self) -> None:
-        held_out, join = self.dataset.held_out, getattr(self._model, "join", None)
+        model, held_out = self._model, self.dataset.held_out
         with self._fitting, suppress(AnnotatorError):
-            if held_out is not None and join is not None:
-                join(self.dataset, held_out.features)
+            if held_out is not None and isinstance(model, JoinsHeldOut):
+                model.join(self.dataset, held_out.features)
             if self._measured:
                 self._now()
 
@@ -218,13 +230,13 @@ class Learner:
             return self._fitted
 
     def _replayed(self) -> _Fitted:
-        """The last fit once more. A model that goes on from its last answer takes every step again that led there."""
+        """Refit after a restart; a model that goes on from its last answer once for each version recorded."""
         last = self._measured[-1] if self._measured else None
         steps = [0 if last is None else last.trained_through]
-        goes_on = last is not None and getattr(self._model, "goes_on", False)
-        if last is not None and goes_on and last.config_version == self.config_version:
+        is_stateful = last is not None and goes_on(self._model)
+        if last is not None and is_stateful and last.config_version == self.config_version:
             steps = [point.trained_through for point in self._measured if point.config_version == self.config_version]
-        elif goes_on:  # these labels were another model's: this one begins with the next fit
+        elif is_stateful:  # these labels were another model's: this one begins with the next fit
             model, self._model = self._model, self._copy_of_model()
             fitted = self._fitted_through(steps[-1])
             self._model = model
@@ -234,9 +246,9 @@ class Learner:
         return self._fitted_through(steps[-1])
 
     def _follow(self, through: int) -> None:
-        """A step on the way to the last fit: some models can take it without the prediction, which nobody wants."""
+        """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
         labels, n_classes = self._training_labels(through), self._store.n_classes(through)
-        if (labels != UNLABELED).any() and hasattr(self._model, "follow"):
+        if (labels != UNLABELED).any() and isinstance(self._model, Follows):
             self._model.follow(self.dataset, labels, n_classes)
         else:
             self._fit(labels, n_classes)

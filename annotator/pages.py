@@ -1,4 +1,4 @@
-"""A batch as a labeling surface shows it: every card with its guess, what stands now and how it may be answered.
+"""A batch as a labeling surface shows it: every card with its guess and its reason, what stands now, possible answers.
 
 Reads the store and the learner; changes nothing. Speaks image ids, class ids and event ids.
 """

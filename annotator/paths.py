@@ -2,7 +2,8 @@
 
 `safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
 symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `expanded` is
-the one reading of "~", `name_of` how an image is called on a screen. `assets` is the package's own folder.
+the one reading of "~", `name_of` how an image is called on a screen. `slug` and `readable` make a file name of any
+text, the one in plain ASCII, the other in its own script. `assets` is the package's own folder.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def same_on_disk(name: str) -> str:
 def name_of(image_id: str) -> str:
     """An image id, or a folder in one, as people know it: the "%25" in it is "%" again.
 
-    What stands for a byte that is no UTF-8, "%E9" for example, stays as it is.
+    What stands for a byte that is no UTF-8, "%E9" for example, stays as it is. Two ids may read alike then: a folder's
+    name as a class, where that would matter, is `sources.listing.class_of_folder`.
     """
     return image_id.replace("%25", "%")
 

@@ -2,6 +2,7 @@
 
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
+projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
 
@@ -11,7 +12,7 @@ import json
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ from annotator.learner import Learner, draw_audit, dropped_labels, translated
 from annotator.paths import assets, slug
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
-from annotator.types import UNLABELED, IntArray, Report, silent
+from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
 
 STORE_NAME = "project.sqlite"
 AUDIT_SHARE = 0.15
@@ -39,7 +40,7 @@ UNKNOWN_AT_MOST = 0.05
 """Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
 CACHE = ".cache"
 QUICK_ENCODER = "hog"
-"""What labeling starts on while a slow encoder trains, and stays on where a pool is too small to train on."""
+"""What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
 RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
 """What won in trials on clothes and on colour pictures: offered first for one's own images."""
 RECOMMENDED_FROM = 100
@@ -239,7 +240,8 @@ class Project:
         """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""
         encoder = registry.create("encoder", config.encoder, config.encoder_parameters)
         try:
-            getattr(encoder, "check_pool", lambda n_images: None)(len(self.prepared.dataset))
+            if isinstance(encoder, ChecksPool):
+                encoder.check_pool(len(self.prepared.dataset))
         except ModelError as error:
             raise ModelError(_too_small(error, self.config.encoder), error.code) from error
 
@@ -285,7 +287,7 @@ class Project:
 
 
 def is_slow(encoder: str) -> bool:
-    """Whether an encoder has to be trained for minutes; labeling then starts on `QUICK_ENCODER`."""
+    """Whether an encoder takes minutes to train or to compute; labeling then starts on `QUICK_ENCODER`."""
     return bool(getattr(registry.load("encoder", encoder), "slow", False))
 
 
@@ -587,13 +589,11 @@ def _too_small(error: AnnotatorError, encoder: str) -> str:
 
 def _summary(folder: Path) -> Summary:
     try:
-        store = Store(folder / STORE_NAME)
-        source = str(store.config()[1].get("source", ""))
-        found = Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at, source=source)
-        store.close()
+        with closing(Store(folder / STORE_NAME)) as store:
+            source = str(store.config()[1].get("source", ""))
+            return Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at, source=source)
     except AnnotatorError as error:
         return Summary(folder.name, folder, 0, 0, "", str(error))
-    return found
 
 
 def _require(holds: bool, message: str) -> None:

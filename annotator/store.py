@@ -627,9 +627,9 @@ class Store:
         event_id: str,
         kind: str,
         annotator_id: str | None,
-        payload: dict[str, Any] | None = None,
-        **fields: Any,
-    ) -> Event:  # Any: column values
+        payload: dict[str, Any] | None = None,  # Any: JSON
+        **fields: Any,  # Any: column values
+    ) -> Event:
         """The next event of the chain."""
         row = {"event_id": event_id, "payload": payload or {}, **fields}
         event: Event = _made(Event, self._append_all(connection, kind, annotator_id, [row])[0])
@@ -640,8 +640,8 @@ class Store:
         connection: Connection,
         kind: str,
         annotator_id: str | None,
-        events: Sequence[Mapping[str, Any]],
-    ) -> list[dict[str, Any]]:  # Any: column values
+        events: Sequence[Mapping[str, Any]],  # Any: column values
+    ) -> list[dict[str, Any]]:  # Any: as above
         """The next events of the chain, at least one; the only place that writes any. Their rows.
 
         Raises StoreError (STORE_REPLACED, STORE_DAMAGED) where the log is not the one that was written so far.
@@ -649,16 +649,7 @@ class Store:
         head_seq, previous = self._checked_head(connection)
         rows = []
         for seq, event in enumerate(events, start=head_seq + 1):
-            row: dict[str, Any] = {  # Any: column values
-                **_EMPTY,
-                **event,
-                "seq": seq,
-                "kind": kind,
-                "annotator_id": annotator_id,
-                "payload": canonical_json(event["payload"]),
-                "payload_version": PAYLOAD_VERSION,
-                "created_at": now(),
-            }
+            row = _event_row(event, seq, kind, annotator_id)
             previous = row["hash"] = event_hash(previous, row)
             rows.append({"project_id": self.project_id, **row})
         connection.execute(insert(schema.events), rows)
@@ -1002,7 +993,29 @@ def _as_asked(question: Question) -> dict[str, Any]:  # Any: JSON
     return {"asked": verify.asked_digest(vars(question))}
 
 
-def _deciding(deciding: Deciding | None, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _event_row(
+    event: Mapping[str, Any],  # Any: column values
+    seq: int,
+    kind: str,
+    annotator_id: str | None,
+) -> dict[str, Any]:  # Any: as above
+    """All columns of an event but its project and its hash."""
+    return {
+        **_EMPTY,
+        **event,
+        "seq": seq,
+        "kind": kind,
+        "annotator_id": annotator_id,
+        "payload": canonical_json(event["payload"]),
+        "payload_version": PAYLOAD_VERSION,
+        "created_at": now(),
+    }
+
+
+def _deciding(
+    deciding: Deciding | None,
+    payload: Mapping[str, Any] | None = None,  # Any: JSON
+) -> dict[str, Any]:  # Any: column values
     """How an answer came about, and what else it carries, as column values."""
     carried = dict(payload or {})
     if deciding is None:

@@ -5,6 +5,10 @@
 Numerics speak rows (order of arrival in the dataset) and class codes (order of creation, -1 = unlabeled).
 Image ids and class names belong to the store and the views; `Session` and `Learner` translate. Values are frozen:
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
+
+What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over; larger
+views and a least pool for an encoder; warm-up, held-out sets, replay and a fit in the background for a model; reasons
+for a strategy.
 """
 
 from __future__ import annotations
@@ -87,6 +91,16 @@ class ImageSource(Protocol):
         """A cheap mark that changes when the content of image `row` may have: for a file its size, mtime and inode."""
 
 
+def n_ignored(source: ImageSource) -> int:
+    """How many entries are no images, where a source counts them: other files, what systems put beside them."""
+    return int(getattr(source, "n_ignored", 0))
+
+
+def left_out(source: ImageSource) -> tuple[str, ...]:
+    """Parts of a source that stand for nothing here, by name, where it names them."""
+    return tuple(getattr(source, "left_out", ()))
+
+
 class FittedEncoder(Protocol):
     """images -> features, for the pool, the test set and later images alike."""
 
@@ -111,8 +125,8 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class LooksClosely(Protocol):
-    """What an encoder may add: it wants larger views of photos than the 64 px a side that encoders are given."""
+class WantsLargerViews(Protocol):
+    """An encoder that wants larger views of photos than the 64 px a side that encoders are given."""
 
     @property
     def view_side(self) -> int:
@@ -120,6 +134,14 @@ class LooksClosely(Protocol):
 
         Images that are all 64 px or smaller, and those of an array, are given as they are without it.
         """
+
+
+@runtime_checkable
+class ChecksPool(Protocol):
+    """An encoder that cannot be trained on every pool."""
+
+    def check_pool(self, n_images: int) -> None:
+        """Raises ModelError (MODEL_TOO_SMALL) where `n_images` are too few."""
 
 
 class Graph(Protocol):
@@ -212,6 +234,43 @@ class Model(Protocol):
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """Images outside the pool, by the last fit: (n, n_features) -> (n, n_classes)."""
+
+
+@runtime_checkable
+class WarmsUp(Protocol):
+    """A model whose first fit would wait for something that can be begun before: compiling, a worker's start."""
+
+    def warm_up(self) -> None:
+        """Begin with it in the background."""
+
+
+@runtime_checkable
+class JoinsHeldOut(Protocol):
+    """A model that looks up held-out images before it can predict them, and can do so before the first fit."""
+
+    def join(self, dataset: Dataset, features: FeatureArray) -> None:
+        """Look up (n, n_features) of images outside the pool and keep what was found."""
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A model that can repeat a recorded fit without its prediction, which a replay after a restart does not need."""
+
+    def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
+        """The state after `fit_predict` with the same arguments."""
+
+
+def is_asynchronous(model: Model) -> bool:
+    """Whether labeling need not wait for `fit_predict`: a model says so by `asynchronous = True`."""
+    return bool(getattr(model, "asynchronous", False))
+
+
+def goes_on(model: Model) -> bool:
+    """Whether an answer depends, within the model's tolerance, on the fits before it: `goes_on = True`.
+
+    After a restart such a model is fitted once for each recorded version, so that the result is the same.
+    """
+    return bool(getattr(model, "goes_on", False))
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ MOST_AT_ONCE = 500
 """Ids named in one query."""
 MOST_SAID = 5
 """Findings of one kind that are told one by one."""
+NOT_AS_LEFT = "This project is not as it was left"
+"""What its findings stand under."""
 ADVICE = (
     "Restore the project's folder from a backup of before. Until then nothing new is stored in it; what was answered "
     "can be looked at and exported, and the export's manifest says what is wrong."

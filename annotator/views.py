@@ -1,4 +1,4 @@
-"""Larger views of photos than those that the import makes, for encoders that look more closely; made once, when asked.
+"""Larger views of photos than those that the import makes, for encoders that want them; made once, when first needed.
 
 They come from the thumbnails in the cache: no source is read and nothing is imported again. Pools of arrays are seen as
 they are at any size, and a pool of small pictures gains nothing by being enlarged: both keep the views that they have.

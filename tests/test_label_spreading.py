@@ -195,7 +195,7 @@ def test_weights_are_precomputed_or_made() -> None:
 @pytest.mark.parametrize("estimator", [*ESTIMATORS, *WITH_KERNELS], ids=str)
 @pytest.mark.parametrize("value", [2e19, 1e20, -3.4e38, 1e300])
 def test_features_that_single_precision_cannot_hold_end_no_program(estimator: LabelSpreading, value: float) -> None:
-    """P4: a ValueError or an answer, in fit and predict; it was a heap that broke and an interpreter that aborted."""
+    """P4: a ValueError or an answer, in fit and predict; never an abort of the interpreter or a broken heap."""
     points, truth = make_blobs(60, 4, centers=2, random_state=3)
     labels = np.where(np.arange(60) < 10, truth, -1)
     spoiled = points.copy()

@@ -20,7 +20,7 @@ NO_VARIANCE = 1e-7  # of the first direction's: what is left is rounding
 class Projection:
     """(vectors - mean) @ components, or the vectors as they are where `components` has no columns."""
 
-    mean: NDArray[np.floating[Any]]
+    mean: NDArray[np.floating[Any]]  # Any: either precision
     """float32, or float64 where the vectors were: single precision would lose what lies far from zero."""
     components: NDArray[np.float32]
 

@@ -1,4 +1,7 @@
-"""A project's standing answers as rows to export, with the model's predictions for the rest where asked for."""
+"""A project's standing answers as rows to export, with the model's predictions for the rest where asked for.
+
+`write_export` is what the command line, the app and its jobs call: it also verifies the project and notes the export.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,7 @@ def _answered_rows(project: Project) -> list[ExportRow]:
 def _answered_row(
     project: Project, names: Sequence[str], event: Event, question: Question | None, annotator: str, comment: str
 ) -> ExportRow:
-    """By the event, which the log vouches for; a question that a damaged store has lost leaves its columns empty."""
+    """By the event, whose values the log's hashes cover; a question that a damaged store has lost is left empty."""
     guess = None if question is None else question.guess
     return ExportRow(
         image_id=str(event.image_id),

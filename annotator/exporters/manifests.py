@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from annotator.errors import ExportError
+from annotator.exporters.folders import MANIFEST
 from annotator.exporters.rows import manifest_path
 
 NOTES = "exports.jsonl"
@@ -69,6 +70,6 @@ def _manifest_text(path: Path) -> str:
             return str(arrays["manifest"])
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            return archive.read("manifest.json").decode("utf-8")
+            return archive.read(MANIFEST).decode("utf-8")
     beside = manifest_path(path)
     return (beside if beside.is_file() else path).read_text(encoding="utf-8")

@@ -30,7 +30,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
@@ -45,8 +44,6 @@ ROWS_PER_CHUNK = 4_096
 MAX_THREADS = 1
 """Products are small or wait for memory: two threads gain little, and on a busy machine they wait for each other."""
 JITTER = 1e-8
-
-SinglePrecision = NDArray[np.float32]
 
 
 class _Columns:

@@ -14,7 +14,19 @@ import numpy as np
 
 from annotator import registry
 from annotator.errors import ConfigError
-from annotator.types import Dataset, FeatureArray, FloatArray, IntArray, Model, Prediction
+from annotator.types import (
+    Dataset,
+    FeatureArray,
+    FloatArray,
+    Follows,
+    IntArray,
+    JoinsHeldOut,
+    Model,
+    Prediction,
+    WarmsUp,
+    goes_on,
+    is_asynchronous,
+)
 
 
 class Vote:
@@ -35,9 +47,9 @@ class Vote:
             raise ConfigError(f"vote.weight must lie between 0 and 1, not {weight}.")
         self.weight = weight
         self._members: tuple[Model, ...] = tuple(registry.create("model", name) for name in (graph, classifier, kernel))
-        self.asynchronous = any(getattr(member, "asynchronous", False) for member in self._members)
+        self.asynchronous = any(is_asynchronous(member) for member in self._members)
         """Whoever labels need not wait for `fit_predict`."""
-        self.goes_on = any(getattr(member, "goes_on", False) for member in self._members)
+        self.goes_on = any(goes_on(member) for member in self._members)
         """An answer depends, within the members' tolerances, on the fits before it."""
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
@@ -53,18 +65,21 @@ class Vote:
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """A fit whose prediction nobody wants: only members that go on from their last answer take the step."""
         for member in self._members:
-            if getattr(member, "goes_on", False):
-                getattr(member, "follow", member.fit_predict)(dataset, labels, n_classes)
+            if goes_on(member):
+                repeat = member.follow if isinstance(member, Follows) else member.fit_predict
+                repeat(dataset, labels, n_classes)
 
     def warm_up(self) -> None:
         """Begin in the background with what the members' first fits would wait for."""
         for member in self._members:
-            getattr(member, "warm_up", lambda: None)()
+            if isinstance(member, WarmsUp):
+                member.warm_up()
 
     def join(self, dataset: Dataset, features: FeatureArray) -> None:
         """Look up what the members need of a held-out set before the first fit has to wait for it."""
         for member in self._members:
-            getattr(member, "join", lambda dataset, features: None)(dataset, features)
+            if isinstance(member, JoinsHeldOut):
+                member.join(dataset, features)
 
     def _together(self, graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> FloatArray:
         rest = (1 - self.weight) / 2

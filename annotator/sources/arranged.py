@@ -6,7 +6,7 @@ import numpy as np
 
 from annotator.errors import ConfigError
 from annotator.ids import ArrangedIds
-from annotator.types import ImageSource, IntArray
+from annotator.types import ImageSource, IntArray, left_out, n_ignored
 
 MAX_SEED = 2**32 - 1
 """The largest seed that `numpy.random.RandomState` takes."""
@@ -24,8 +24,8 @@ class Arranged:
         self.truth = None if source.truth is None else source.truth[rows]
         self.held_out = source.held_out
         self.set_aside = source.set_aside
-        self.n_ignored = getattr(source, "n_ignored", 0)
-        self.left_out = getattr(source, "left_out", ())
+        self.n_ignored = n_ignored(source)
+        self.left_out = left_out(source)
 
     def read(self, row: int) -> bytes:
         """The bytes of image `row` of this order. Raises SourceError (SRC_...)."""

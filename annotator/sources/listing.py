@@ -113,7 +113,7 @@ def sort_out(folders: Sequence[str], by_layers: bool, strip_common: bool = False
     """
     parts = {folder: tuple(folder.split("/")) if folder else () for folder in set(folders)}
     parts = _without_common(parts) if strip_common else parts
-    layers = layers_of(parts.values()) if by_layers else {}
+    layers = _layers(parts.values()) if by_layers else {}
     found = {folder: _class_in(path, bool(layers)) for folder, path in parts.items()}
     apart = {folder for folder, path in parts.items() if layers and not layers[path[0]] and found[folder]}
     names = natural_order(name for name in found.values() if name)
@@ -126,7 +126,7 @@ def sort_out(folders: Sequence[str], by_layers: bool, strip_common: bool = False
     return Classes(names, truth, held_out, tuple(sorted({parts[folder][0] for folder in apart})))
 
 
-def layers_of(folders: Iterable[Sequence[str]]) -> dict[str, bool]:
+def _layers(folders: Iterable[Sequence[str]]) -> dict[str, bool]:
     """First-level folder -> whether it is the layer to train on; empty where the folders are no layers.
 
     They are where every image is in one, there is one to train on with class folders in it, and another.

@@ -1,7 +1,7 @@
-"""Where a field starts, and when it starts anew.
+"""The initial value of a keyed widget, set again when what it comes from has changed.
 
-Streamlit keeps what a keyed widget held for as long as it is drawn, whatever `value=` or `index=` says by then. So a
-field that starts from something which can change (a folder, the settings of a project) is set here.
+Streamlit keeps what a keyed widget holds for as long as it is drawn, whatever `value=` or `index=` says by then. So the
+value of a field that comes from something which can change (a folder, the settings of a project) is set here.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def _settings_popover(project: Project, session: Session) -> None:
 
 
 def _stand(project: Project, session: Session) -> tuple[object, ...]:
-    """What the settings are, whoever changed them: another one, and the form starts anew from it."""
+    """What the settings' fields come from: when it has changed, whoever changed it, all of them are set again."""
     ahead = state.switching(project) is not None  # the end of a switch, cancelled or not
     return project.store.project_id, project.config_version, session.annotator.annotator_id, state.surface(), ahead
 

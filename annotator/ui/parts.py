@@ -1,4 +1,4 @@
-"""Pieces that more than one view draws: the curve with its caption, the rounds panel, a running job."""
+"""Pieces that more than one view draws: the curve with its caption, the rounds panel, a running job, damage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.ui import pictures
 from annotator.ui.words import count, duration, image_name, plain
-from annotator.verify import ADVICE
+from annotator.verify import ADVICE, NOT_AS_LEFT
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
@@ -36,7 +36,7 @@ def damage(found: Sequence[str]) -> None:
     """What is wrong with a project that does not say what was stored, and what to do; nothing where all is well."""
     if found:
         said = "\n".join(f"- {plain(sentence)}" for sentence in found)
-        st.error(f"**This project is not as it was left.**\n\n{said}\n\n{plain(ADVICE)}", icon=":material/error:")
+        st.error(f"**{NOT_AS_LEFT}.**\n\n{said}\n\n{plain(ADVICE)}", icon=":material/error:")
 
 
 def facts(session: Session) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from annotator.learner import MEASURED_ON
@@ -63,19 +65,23 @@ def _totals(session: Session) -> None:
         st.metric("seconds per label", "–" if pace is None else f"{pace:.1f}")
 
 
-def _report(project: Project, measured: Scores, name: str) -> None:
+def _matrix(measured: Scores, name: str, class_names: Sequence[str]) -> None:
     from annotator.ui import charts  # as above
 
-    names = [visible(class_name) for class_name in project.class_names]
+    st.markdown("#### Confusion matrix")
     codes = most_mistaken(measured.confusion, MOST_IN_MATRIX).tolist()
+    counts = [[int(measured.confusion[truth, guess]) for guess in codes] for truth in codes]
+    st.altair_chart(charts.confusion(counts, [class_names[code] for code in codes]), key="confusion")
+    which = f"The {len(codes)} of {measured.n_classes:,} classes with the most mistakes, on"
+    on = "On" if len(codes) == measured.n_classes else which
+    st.caption(f"{on} {measured.n:,} {MEASURED_ON[name]}.")
+
+
+def _report(project: Project, measured: Scores, name: str) -> None:
+    names = [visible(class_name) for class_name in project.class_names]
     left, right = st.columns(2, gap="medium")
     with left:
-        st.markdown("#### Confusion matrix")
-        counts = [[int(measured.confusion[truth, guess]) for guess in codes] for truth in codes]
-        st.altair_chart(charts.confusion(counts, [names[code] for code in codes]), key="confusion")
-        which = f"The {len(codes)} of {measured.n_classes:,} classes with the most mistakes, on"
-        on = "On" if len(codes) == measured.n_classes else which
-        st.caption(f"{on} {measured.n:,} {MEASURED_ON[name]}.")
+        _matrix(measured, name, names)
     with right:
         st.markdown("#### Classification report")
         rows = [

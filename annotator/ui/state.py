@@ -201,7 +201,7 @@ def is_quick(config: Config) -> bool:
 
 
 def create_quickly(config: Config) -> str:
-    """Create a project here and now; returns its name. A slow encoder is trained while labeling has begun."""
+    """Create a project here and now; returns its name. A slow encoder is computed while labeling has begun."""
     folder = free_folder(projects_folder(), config.name)
     with opened().lock:
         Project.create(folder, quick(config)).close()
@@ -211,7 +211,7 @@ def create_quickly(config: Config) -> str:
 
 
 def _switch_or_say(project: Project, config: Config) -> None:
-    """Train the slow encoder that was asked for; where the pool is too small, the project says so from now on."""
+    """Compute the slow encoder that was asked for; where the pool is too small, the project says so from now on."""
     n_images, encoder = len(project.prepared.dataset), config.encoder
     if encoder == RECOMMENDED["encoder"] and n_images < RECOMMENDED_FROM:
         project.note(
@@ -226,7 +226,7 @@ def _switch_or_say(project: Project, config: Config) -> None:
 
 
 def quick(config: Config) -> Config:
-    """The config to begin with: features that are there at once in place of those that are trained for minutes."""
+    """The config to begin with: features that are there at once in place of those that take minutes."""
     return replace(config, encoder=QUICK_ENCODER, encoder_parameters={}) if is_slow(config.encoder) else config
 
 

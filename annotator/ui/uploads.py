@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def take(uploaded: Any, projects: Path) -> Upload | None:  # Any: Streamlit's Up
     upload = Upload(uploaded.file_id, _stored(uploaded.name, uploaded.getbuffer(), projects))
     _HELD.add(upload)
     st.session_state["uploaded"] = upload
-    del known
+    del known  # the upload before it: held on to, `empty` would keep its file
     _give_back(upload.file_id)
     empty(projects)
     return upload
@@ -81,12 +82,9 @@ def _made_from(projects: Path) -> set[str]:
     """Names of the folders of files that projects read their images from, wherever the projects lay then."""
     found = set()
     for name in folder_names(projects):
-        store = Store(projects / name / STORE_NAME)
-        try:
+        with closing(Store(projects / name / STORE_NAME)) as store:
             _, config = store.config()
             found.add(Path(str(config["source_parameters"].get("path", ""))).parent.name)
-        finally:
-            store.close()
     return found
 
 
