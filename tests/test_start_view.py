@@ -221,3 +221,25 @@ def test_settings_start_from_what_holds_now(listed: Path) -> None:
     assert tab.text_input(key="class-key-3").value == "x"
     assert not tab.exception
     assert not tab.warning
+
+
+def export_view() -> None:
+    """The export view of this tab's project."""
+    from annotator.ui import export, state
+
+    project = state.current()
+    assert project is not None
+    export.render(project)
+
+
+def test_the_format_chosen_right_before_the_click_is_written(listed: Path) -> None:
+    """P1: the fields are read at the click, not when the button was drawn."""
+    tab = AppTest.from_function(export_view, default_timeout=30)
+    tab.query_params["project"] = "h"
+    tab.run()
+    tab.button_group(key="export-format").set_value("jsonl")
+    tab.button(key="write-export").click().run()
+    assert not tab.exception
+    _, arguments = tab.session_state["exporting"]
+    assert arguments["format"] == "jsonl"
+    assert arguments["path"].endswith(".jsonl")

@@ -38,7 +38,7 @@ def render(project: Project) -> None:
         format_func=lambda name: SHORT.get(name, name),
     )
     st.caption(plain(registry.summary("exporter", chosen)))
-    predictions = st.toggle(
+    st.toggle(
         "Also the model's class for every image without a label",
         key="export-predictions",
         disabled=project.learner.version is None,
@@ -50,14 +50,16 @@ def render(project: Project) -> None:
         key="write-export",
         icon=":material/save:",
         on_click=state.guarded(_start),
-        args=(project, chosen, predictions),
+        args=(project,),
     )
     written = st.session_state.get("exported")
     if written is not None and written["project"] == project.folder.name:
         _download(written)
 
 
-def _start(project: Project, name: str, predictions: bool) -> None:
+def _start(project: Project) -> None:
+    """By what the fields hold at the click: the run that drew the button may have seen another format."""
+    name, predictions = str(st.session_state["export-format"]), bool(st.session_state["export-predictions"])
     exporter = registry.create("exporter", name)
     folder = state.job_folder()
     path = folder / f"{readable(project.store.name, 'labels')}{exporter.suffix}"
