@@ -12,6 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from annotator.errors import ConfigError
 
+MOST_CLASSES = 1_000
+"""Measured with so many; a project that had more before may keep them."""
+
 
 def equal_name(name: str) -> str:
     """The spelling that stands for all names equal to this one: NFC, without outer blanks."""
@@ -49,6 +52,24 @@ def checked_class_names(names: Sequence[str], taken: Sequence[str] = (), own: Co
             raise ConfigError(_question_on_case(name, alike), "CLASS_CASE")
         stored.append(name)
     return stored[len(taken) :]
+
+
+def check_number_of_classes(n_classes: int) -> None:
+    """Raises ConfigError (CLASS_TOO_MANY) for more than `MOST_CLASSES`."""
+    if n_classes > MOST_CLASSES:
+        raise ConfigError(
+            f"{n_classes:,} classes are more than the {MOST_CLASSES:,} that a project may have. Choose fewer, for "
+            "example by putting rare ones together.",
+            "CLASS_TOO_MANY",
+        )
+
+
+def check_own_classes(names: Iterable[str]) -> None:
+    """Whether a source's names can be the classes of a new project. Raises ConfigError: CLASS_NONE, CLASS_TOO_MANY."""
+    n_classes = len(distinct_names(names))
+    if not n_classes:
+        raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
+    check_number_of_classes(n_classes)
 
 
 def _question_on_case(name: str, alike: str) -> str:

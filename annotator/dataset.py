@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from annotator import npy, registry
+from annotator.class_names import check_own_classes
 from annotator.errors import FeatureError
 from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
@@ -90,10 +91,16 @@ def open_source(recipe: Recipe) -> ImageSource:
     return arrange(source, recipe.limit, recipe.order_seed)
 
 
-def prepare(recipe: Recipe, cache: Path, report: Report = silent) -> Prepared:
-    """List, decode, encode and connect whatever is not in the cache yet."""
+def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Prepared:
+    """List, decode, encode and connect whatever is not in the cache yet.
+
+    With `own_classes` the source's classes are to be those of a new project: where they cannot be, ConfigError is
+    raised before the first image is decoded.
+    """
     report("Listing images", 0, 0)
     source = open_source(recipe)
+    if own_classes:
+        check_own_classes(source.class_names)
     pool = ingest(source, cache, report)
     held_out = ingest(source.held_out, cache, report) if source.held_out is not None else None
     version = _version(recipe, source, pool, held_out)
@@ -106,7 +113,8 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent) -> Prepared:
 
 def prepare_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
     """`prepare` as a job's target; afterwards the parent opens the cached folder by its name."""
-    return {"folder": prepare(Recipe(**arguments["recipe"]), Path(arguments["cache"]), report).folder.name}
+    recipe, own_classes = Recipe(**arguments["recipe"]), bool(arguments.get("own_classes"))
+    return {"folder": prepare(recipe, Path(arguments["cache"]), report, own_classes).folder.name}
 
 
 def open_prepared(folder: Path, recipe: Recipe) -> Prepared:

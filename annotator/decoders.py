@@ -1,6 +1,7 @@
 """Guarded image workers: child processes that decode whatever bytes they are given, under limits of memory and time.
 
-    Decoders()
+    Decoders()             for an import, ended with it
+    ResidentDecoders()     for single pictures on a screen or in an export; ended when nobody asks for one any more
       └─ python -m annotator.decoders          one for each worker, over pipes; never a fork, never the caller's script
 
 A child answers one image at a time, so what goes wrong is about that image and no other: one that crashes its decoder
@@ -8,11 +9,13 @@ twice, or takes too long once, is refused like any other bad file, and a new chi
 dies before it is ready has seen no image, and none is blamed: `Decoders` raises JobError with its last words.
 
 A request is the sides of the view and of the thumbnail, the number of bytes, then the bytes. The answer is the numbers
-of bytes of three parts, then these: what is known of the image as JSON, the view's pixels, the thumbnail's file.
+of bytes of three parts, then these: what is known of the image as JSON, the view's pixels, the thumbnail's file. Where
+the view's side is 0, the picture itself takes the view's place.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -24,12 +27,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from annotator import images
 from annotator.errors import ImageError, JobError
@@ -44,6 +48,8 @@ IMAGE_SECONDS = 120.0
 IMAGE_CPU_SECONDS = 20.0
 """Of computing on one image, where the system can count them; the largest honest one takes a few."""
 REQUEST, ANSWER = struct.Struct("<IIQ"), struct.Struct("<QQQ")
+IDLE_SECONDS = 60.0
+"""So long a resident worker waits for another picture; a new one takes some tenths of a second to start."""
 READY = b"annotator decodes\n"
 WORDS = 2000
 """Bytes of a dead child's last words."""
@@ -57,6 +63,7 @@ class Sides:
     """What to make of an image: a square view for encoders, a thumbnail of this longest side for people."""
 
     view: int
+    """0 = none; in its place the picture itself, no side longer than `thumbnail`, or in full size where that is 0."""
     thumbnail: int
 
 
@@ -66,6 +73,7 @@ class Decoded:
 
     content_sha256: str
     view: ImageArray | None = None
+    """(side, side, 3), or the picture itself, (height, width, 3)."""
     thumbnail: bytes = b""
     flags: tuple[str, ...] = ()
     refused: tuple[str, str] | None = None
@@ -74,10 +82,9 @@ class Decoded:
 class Decoders:
     """Some children at work; a context manager that leaves none behind."""
 
-    def __init__(self, sides: Sides, n_workers: int = N_WORKERS) -> None:
+    def __init__(self, n_workers: int = N_WORKERS) -> None:
         """Start nothing yet: a child starts with the first images that it is given."""
-        self._sides = sides
-        self._idle: queue.SimpleQueue[_Child | None] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()  # one that has started goes first
         for _ in range(n_workers):
             self._idle.put(None)
         self._at_work: set[_Child] = set()
@@ -98,26 +105,26 @@ class Decoders:
             if idle is not None:
                 idle.end()
 
-    def submit(self, contents: Sequence[bytes]) -> Future[list[Decoded]]:
+    def submit(self, contents: Sequence[bytes], sides: Sides) -> Future[list[Decoded]]:
         """These files' images, in their order. Its result raises JobError (JOB_START) where no child can be started."""
-        return self._threads.submit(self._decode, contents)
+        return self._threads.submit(self._decode, contents, sides)
 
-    def _decode(self, contents: Sequence[bytes]) -> list[Decoded]:
+    def _decode(self, contents: Sequence[bytes], sides: Sides) -> list[Decoded]:
         child = self._idle.get()
         decoded = []
         try:
             for content in contents:
-                answer, child = self._answer(child, content)
+                answer, child = self._answer(child, content, sides)
                 decoded.append(answer)
         finally:
             self._idle.put(child)
         return decoded
 
-    def _answer(self, child: _Child | None, content: bytes) -> tuple[Decoded, _Child | None]:
+    def _answer(self, child: _Child | None, content: bytes, sides: Sides) -> tuple[Decoded, _Child | None]:
         """One image, and the child that goes on: a crash is tried once more in a new child, a time limit is not."""
         for _ in range(2):
             child = child or self._started()
-            answer = child.decode(content, self._sides)
+            answer = child.decode(content, sides)
             if answer is not None:
                 return answer, child
             was_slow, child = self._buried(child), None
@@ -142,6 +149,59 @@ class Decoders:
         while not self._closed.wait(1.0):
             for child in list(self._at_work):
                 child.check_time()
+
+
+class ResidentDecoders:
+    """Children that stay between pictures, so that the next one is quick; they end when idle, and with the process."""
+
+    def __init__(self, n_workers: int = N_WORKERS, idle_seconds: float = IDLE_SECONDS) -> None:
+        """Start nothing yet: a child starts with the first picture that is asked for."""
+        self._n_workers, self._idle_seconds = n_workers, idle_seconds
+        self._started = contextlib.ExitStack()
+        self._decoders: Decoders | None = None
+        self._n_asking = 0
+        self._timer: threading.Timer | None = None
+        self._changing = threading.Lock()
+        atexit.register(self.end)
+
+    def picture(self, content: bytes, side: int) -> Image.Image:
+        """Upright RGB as `images.decode` gives it, at most `side` px on the longer side; 0 = full size.
+
+        Raises ImageError for what cannot be decoded, or not within the limits; JobError (JOB_START) where no child can
+        be started.
+        """
+        with self._asking() as decoders:
+            [decoded] = decoders.submit([content], Sides(0, side)).result()
+        if decoded.view is None:
+            code, reason = decoded.refused or ("IMG_DECODE", CRASHED)
+            raise ImageError(reason, code)
+        return Image.fromarray(decoded.view)
+
+    def end(self) -> None:
+        """End the children, unless a picture is being decoded; the next one starts others."""
+        with self._changing:
+            if not self._n_asking:
+                self._decoders = None
+                self._started.close()
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[Decoders]:
+        with self._changing:
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._decoders is None:
+                self._decoders = self._started.enter_context(Decoders(self._n_workers))
+            self._n_asking += 1
+            decoders = self._decoders
+        try:
+            yield decoders
+        finally:
+            with self._changing:
+                self._n_asking -= 1
+                if not self._n_asking:
+                    self._timer = threading.Timer(self._idle_seconds, self.end)
+                    self._timer.daemon = True
+                    self._timer.start()
 
 
 class _Child:
@@ -179,7 +239,7 @@ class _Child:
             self._process.stdin.write(REQUEST.pack(sides.view, sides.thumbnail, len(content)))
             self._process.stdin.write(content)
             self._process.stdin.flush()
-            return _read_answer(self._process.stdout, sides.view)
+            return _read_answer(self._process.stdout)
         except (OSError, ValueError):  # a broken pipe; an answer that ends too soon
             return None
         finally:
@@ -208,18 +268,18 @@ class _Child:
 
 def _cannot_start(why: str) -> JobError:
     told = f"No image could be read: the process that decodes them does not start.{why}"
-    return JobError(f"{told} No image is at fault; see what is wrong with this Python, then import again.", "JOB_START")
+    return JobError(f"{told} No image is at fault; see what is wrong with this Python, then try again.", "JOB_START")
 
 
 def _refused(content: bytes, code: str, reason: str) -> Decoded:
     return Decoded(hashlib.sha256(content).hexdigest(), refused=(code, reason))
 
 
-def _read_answer(stream: IO[bytes], side: int) -> Decoded:
+def _read_answer(stream: IO[bytes]) -> Decoded:
     """Raises ValueError where it ends too soon."""
     n_known, n_view, n_thumbnail = ANSWER.unpack(_exactly(stream, ANSWER.size))
     known = json.loads(_exactly(stream, n_known))
-    view = np.frombuffer(_exactly(stream, n_view), dtype=np.uint8).reshape(side, side, 3) if n_view else None
+    view = np.frombuffer(_exactly(stream, n_view), dtype=np.uint8).reshape(known["shape"]) if n_view else None
     refused = known["refused"]
     return Decoded(
         known["sha256"],
@@ -245,6 +305,9 @@ def decode(content: bytes, sides: Sides) -> Decoded:
     digest = hashlib.sha256(content).hexdigest()
     try:
         decoded = images.decode(content, side=sides.thumbnail)
+        if not sides.view:
+            picture = images.thumbnail(decoded.image, sides.thumbnail) if sides.thumbnail else decoded.image
+            return Decoded(digest, np.asarray(picture), flags=decoded.flags)
         thumbnail = images.thumbnail(decoded.image, sides.thumbnail)
         small = max(thumbnail.size) <= sides.view
         encoded = images.png(thumbnail) if small else images.jpeg(thumbnail)
@@ -270,7 +333,10 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _write_answer(answers: BinaryIO, decoded: Decoded) -> None:
     known = {"sha256": decoded.content_sha256, "flags": decoded.flags, "refused": decoded.refused}
-    view = b"" if decoded.view is None else np.ascontiguousarray(decoded.view).tobytes()
+    view: memoryview | bytes = b""
+    if decoded.view is not None:
+        known["shape"] = decoded.view.shape
+        view = np.ascontiguousarray(decoded.view).data.cast("B")
     parts = (json.dumps(known).encode(), view, decoded.thumbnail)
     answers.write(ANSWER.pack(*map(len, parts)))
     for part in parts:

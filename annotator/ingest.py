@@ -40,6 +40,7 @@ VIEW_SIDE = 64
 """Pixels a side of the views of photos, for all encoders that do not want larger ones (see views.py)."""
 THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
+SIDES = Sides(VIEW_SIDE, THUMBNAIL_SIDE)
 LAYOUT = "3"
 """Part of every key: raise it when what is written here changes and folders of before cannot be brought to it."""
 COLUMNS = "columns"
@@ -275,10 +276,10 @@ def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
 def _decoded(source: ImageSource) -> Iterator[tuple[int, Decoded]]:
     """Every row in order with what became of it; at most a few chunks are in flight."""
     waiting: deque[tuple[list[int], list[bytes | Decoded], Future[list[Decoded]]]] = deque()
-    with Decoders(Sides(VIEW_SIDE, THUMBNAIL_SIDE)) as decoders:
+    with Decoders() as decoders:
         for rows, contents in _chunks(source):
             files = [content for content in contents if isinstance(content, bytes)]
-            waiting.append((rows, contents, decoders.submit(files)))
+            waiting.append((rows, contents, decoders.submit(files, SIDES)))
             while len(waiting) > 2 * N_WORKERS:
                 yield from _collect(*waiting.popleft())
         while waiting:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from annotator.class_names import code_by_name, equal_name
 from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.metrics import Scores, row_entropy, score
+from annotator.paths import name_of
 from annotator.store import Event, ModelRecord, Store
 from annotator.types import (
     UNLABELED,
@@ -175,8 +176,8 @@ class Learner:
         try:
             return self.dataset.ids.index(image_id)
         except ValueError as error:
-            message = f"The label store speaks of {image_id!r}, which is not in the pool. `annotator verify` says more."
-            raise StoreError(message, "STORE_DAMAGED") from error
+            told = f"The label store speaks of {name_of(image_id)!r}, which is not in the pool."
+            raise StoreError(f"{told} `annotator verify` says more.", "STORE_DAMAGED") from error
 
     # ---- learning
 
@@ -215,10 +216,13 @@ class Learner:
         with self._fitting:
             self._model, self.config_version = model, config_version
 
-    def see(self, dataset: Dataset) -> None:
-        """The same images with other features from the next fit on; until then the last prediction stands."""
+    def see(self, dataset: Dataset, truth_names: Sequence[str]) -> None:
+        """The same images with other features from the next fit on; until then the last prediction stands.
+
+        `truth_names` are what this dataset's truth counts in: a source listed anew may order its classes otherwise.
+        """
         with self._fitting:
-            self.dataset = dataset
+            self.dataset, self._truth_names = dataset, tuple(truth_names)
 
     def _now(self) -> _Fitted:
         fitted = self._fitted

@@ -1,8 +1,8 @@
 """Originals: the files that a pool was decoded from, opened again. Every path to one leads through here.
 
-A file is decoded only where its bytes are those that the import has decoded before, in its guarded processes: so what
-people labeled is what they look at and what an export holds, and no file is decoded that the import's limits on time
-and memory have not let through.
+A file is decoded only where its bytes are those that the import has decoded before: so what people labeled is what
+they look at and what an export holds. It is decoded in a guarded process under the import's limits on time and memory:
+the import may have seen a JPEG at an eighth of its size, and what a decoder does in full size is not known from that.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from collections.abc import Callable
 from PIL import Image
 
 from annotator import images
+from annotator.decoders import ResidentDecoders
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ingest import THUMBNAIL_SIDE, Ingested
 from annotator.paths import name_of
 from annotator.types import ImageSource
 
+DECODERS = ResidentDecoders()
+"""Of this process, for all its pools."""
 NEARLY = 1.1
 """Up to so many times a thumbnail's size, the thumbnail is shown: not worth reading a whole photo for."""
 
@@ -35,17 +38,18 @@ class Originals:
     def picture(self, row: int, side: int) -> Image.Image:
         """Upright RGB, at most `side` px on the longer side; 0 = full size, and always the original.
 
-        Raises SourceError: SRC_CHANGED where the file is another one by now, SRC_MISSING and the like; ImageError.
+        Raises SourceError: SRC_CHANGED where the file is another one by now, SRC_MISSING and the like; ImageError
+        where it cannot be decoded within the limits; JobError (JOB_START) where no decoder can be started.
         """
         if not (self._pool.folder / "thumbnails.bin").exists():  # the pool is an array, all of it in the cache
             whole = images.from_array(self._pool.views[row])
             return images.thumbnail(whole, side) if side else whole
         if not side:
-            return images.decode(self._content(row)).image
+            return DECODERS.picture(self._content(row), 0)
         thumbnail = self._pool.thumbnail(row)
         if side <= NEARLY * THUMBNAIL_SIDE or max(thumbnail.size) < THUMBNAIL_SIDE:
             return images.thumbnail(thumbnail, side)
-        return images.thumbnail(images.decode(self._content(row), side).image, side)
+        return DECODERS.picture(self._content(row), side)
 
     def _content(self, row: int) -> bytes:
         """The bytes of the file, known to be those that were imported."""

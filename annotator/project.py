@@ -23,13 +23,13 @@ from platformdirs import user_data_path
 
 from annotator import registry
 from annotator.class_keys import checked_class_keys
-from annotator.class_names import checked_class_names, distinct_names
+from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.ingest import building
 from annotator.jobs import no_room
 from annotator.learner import Learner, draw_audit, dropped_labels, translated
-from annotator.paths import assets, slug
+from annotator.paths import assets, name_of, slug
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
 from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
@@ -172,12 +172,11 @@ class Project:
                 f"There is a project at {folder} already. Open it, or choose another name.", "STORE_EXISTS"
             )
         config = _with_listing(config)
+        check_number_of_classes(len(config.classes))
         with _room(folder.parent):
             config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
             own = distinct_names(prepared.class_names)
             class_names = checked_class_names(config.classes or own, own=own)
-            if not class_names:
-                raise ConfigError("This source names no classes; give at least one.", "CLASS_NONE")
             config = _with_audit_share(config, prepared, class_names)
             with building(folder) as partial_folder:
                 store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
@@ -232,7 +231,7 @@ class Project:
         self.config = config
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
-            self.learner.see(prepared.dataset)
+            self.learner.see(prepared.dataset, prepared.class_names)
             _point_to(self.folder, config, prepared)
         self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
 
@@ -499,7 +498,8 @@ def _reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepa
         changed = sorted(set(store.image_ids()) ^ set(ids))
         raise SourceError(
             f"The images have changed since the project was created, and its cache is gone: {len(changed)} differ, "
-            f"for example {changed[:3]}. Put the folder back as it was; the labels are safe in {folder}.",
+            f"for example {list(map(name_of, changed[:3]))}. Put the folder back as it was; the labels are safe in "
+            f"{folder}.",
             "SRC_CHANGED",
         )
     _check_contents(prepared, store)
@@ -519,7 +519,7 @@ def _check_contents(prepared: Prepared, store: Store) -> None:
     if changed:
         raise SourceError(
             f"{len(changed)} images have changed since they were labeled, and the project's cache is gone; for example "
-            f"{changed[:3]}. Put the first files back; the labels are safe.",
+            f"{list(map(name_of, changed[:3]))}. Put the first files back; the labels are safe.",
             "SRC_CHANGED",
         )
 
@@ -575,7 +575,7 @@ def _room(folder: Path) -> Iterator[None]:
 def _prepare_or_quick(config: Config, cache: Path, report: Report) -> tuple[Config, Prepared, str]:
     """The dataset as configured; on the quick features, with a word on why, where the pool is too small to train on."""
     try:
-        return config, prepare(config.recipe, cache, report), ""
+        return config, prepare(config.recipe, cache, report, not config.classes), ""
     except ModelError as error:
         if error.code != "MODEL_TOO_SMALL":
             raise

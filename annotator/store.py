@@ -29,16 +29,14 @@ from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column
 from sqlalchemy.exc import IntegrityError
 
 from annotator import schema, verify
-from annotator.class_names import checked_class_names
+from annotator.class_names import check_number_of_classes, checked_class_names
 from annotator.database import Database, replaced
-from annotator.errors import ConfigError, StoreError
+from annotator.errors import StoreError
 from annotator.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
 
 PAYLOAD_VERSION = 1
 CHUNK = 10_000
 """Images that are written or read, and known labels that are written, at a time."""
-MOST_CLASSES = 1_000
-"""Measured with so many; a project that had more before may keep them."""
 OUTCOMES = ("label", "skip", "unsure", "none-of-these")
 _EMPTY = dict.fromkeys(("image_id", "class_id", "outcome", "question_id", "supersedes", "undoes", "client_ms"))
 """What not every event has."""
@@ -286,7 +284,7 @@ class Store:
         with self._database.writing() as connection:
             taken = [row.name for row in connection.execute(self._of(schema.classes)).fetchall()]
             added = list(enumerate(checked_class_names(names, taken, own), start=len(taken)))
-            _check_number_of_classes(len(taken) + len(added))
+            check_number_of_classes(len(taken) + len(added))
             if not added:
                 return
             events = [
@@ -973,15 +971,6 @@ class _Asked:
 def now() -> str:
     """This moment as ISO 8601 in UTC, to the microsecond."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _check_number_of_classes(n_classes: int) -> None:
-    if n_classes > MOST_CLASSES:
-        raise ConfigError(
-            f"{n_classes:,} classes are more than the {MOST_CLASSES:,} that a project may have. Choose fewer, for "
-            "example by putting rare ones together.",
-            "CLASS_TOO_MANY",
-        )
 
 
 def _refusal(path: Path, damage: Sequence[str]) -> str:

@@ -28,6 +28,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select
 
 from annotator import schema
+from annotator.paths import name_of
 
 GENESIS = "0" * 64
 """Stands for the hash before the first event."""
@@ -244,7 +245,7 @@ def _answers(connection: Connection, project_id: str) -> Iterator[str]:
             if row["annotator_id"] is not None and row["annotator_id"] not in people:
                 yield f"Event {row['seq']} is of a person who is gone from the table of people."
             if row["image_id"] is not None and row["image_id"] not in images:
-                yield f"Event {row['seq']} is on {row['image_id']!r}, which is gone from the table of images."
+                yield f"Event {row['seq']} is on {_told(row['image_id'])}, which is gone from the table of images."
             if row["question_id"] is not None:
                 yield from _answer(row, questions.get(row["question_id"]))
 
@@ -256,11 +257,12 @@ def _answer(row: Row, question: Row | None) -> Iterator[str]:
     payload = _payload(row)
     image_id = row["image_id"] if row["kind"] != "flag" else payload.get("image_id")
     if question["image_id"] != image_id:
-        yield f"Event {row['seq']} is on {image_id!r}, and its question asks about {question['image_id']!r} now."
+        about = _told(question["image_id"])
+        yield f"Event {row['seq']} is on {_told(image_id)}, and its question asks about {about} now."
     elif question["annotator_id"] != row["annotator_id"]:
         yield f"Event {row['seq']} answers a question that was asked of somebody else."
     elif payload.get("asked") not in (None, _hash_or_none(asked_digest, question)):
-        yield f"The question of event {row['seq']}, on {image_id!r}, is not as it was when it was answered."
+        yield f"The question of event {row['seq']}, on {_told(image_id)}, is not as it was when it was answered."
 
 
 def _unanswered(connection: Connection, project_id: str) -> Iterator[str]:
@@ -270,7 +272,7 @@ def _unanswered(connection: Connection, project_id: str) -> Iterator[str]:
     mine, answered = table.c.project_id == project_id, table.c.closed_by == "answer"
     missing = select(table.c.image_id).where(mine, answered, ~select(event.c.seq).where(first).exists())
     for image_id in connection.execute(missing.order_by(table.c.round, table.c.rank)).scalars().fetchall():
-        yield f"The question on {image_id!r} counts as answered, and the log has no answer to it."
+        yield f"The question on {_told(image_id)} counts as answered, and the log has no answer to it."
     head = select(schema.projects.c.head_seq).where(schema.projects.c.project_id == project_id).scalar_subquery()
     later = connection.execute(select(func.max(table.c.chosen_at_seq)).where(mine, table.c.chosen_at_seq > head))
     seq = later.scalar()
@@ -347,6 +349,11 @@ def _hash_or_none(hashed: Callable[..., str], *values: Any) -> str | None:  # An
 
 def _column(connection: Connection, column: Any, project_id: str) -> Iterable[Any]:  # Any: SQLAlchemy's column
     return connection.execute(select(column).where(column.table.c.project_id == project_id)).scalars().fetchall()
+
+
+def _told(image_id: Any) -> str:  # Any: what stands in a column of ids, or in a payload
+    """An image as people know it, in quotes."""
+    return repr(name_of(image_id) if isinstance(image_id, str) else image_id)
 
 
 def _few(sentences: Iterable[str]) -> list[str]:

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from annotator.graph import build_graph
 from annotator.types import Dataset, HeldOut, ImageArray, IntArray
 
 SIDE = 8
+ODD_PYTHON = """#!{python}
+import os, signal
+from annotator import decoders
+whole = decoders.decode
+def decode(content, sides):
+    print("not an answer")
+    if content.endswith(b"crash"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    while content.endswith(b"slow"):
+        pass
+    return whole(content, sides)
+decoders.decode, decoders.IMAGE_CPU_SECONDS = decode, 0.2
+decoders.main()
+"""
+"""In Python's place: a decoder that crashes or stalls on files that end so."""
 
 
 def tiny_dataset(n: int = 30, seed: int = 0, n_classes: int = 3, n_held_out: int = 0) -> Dataset:
@@ -48,3 +67,11 @@ def _images(n: int, n_classes: int, rng: np.random.Generator) -> tuple[ImageArra
 
 def _features(images: ImageArray) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
     return images.reshape(len(images), SIDE * SIDE).astype(np.float32) / np.float32(255)
+
+
+def use_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Children are started with this script in Python's place."""
+    path = tmp_path / "python"
+    path.write_text(script.format(python=sys.executable))
+    path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(path))

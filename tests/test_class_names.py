@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import unicodedata
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from annotator.class_names import checked_class_names, distinct_names
+from annotator import npy
+from annotator.class_names import MOST_CLASSES, checked_class_names, distinct_names
+from annotator.dataset import prepare_job
 from annotator.errors import ConfigError
 from annotator.project import Config, Project
+from annotator.types import silent
 
 KNOWN = {"encoder": "pixels", "initial": "known", "batch_size": 2}
 
@@ -113,3 +119,68 @@ def test_names_are_checked_as_they_are_matched(names: list[str], code: str) -> N
         checked_class_names(names)
     assert raised.value.code == code
     assert distinct_names(["b", "a ", " ", "a", "A"]) == ("b", "a", "A")
+
+
+def test_numbers_as_text_are_in_natural_order(projects: Path, tmp_path: Path) -> None:
+    """P19: labels "1" to "12" of an npz are the classes 1, 2, ... 12, whatever stands before or behind the number."""
+    numbers = [str(number) for number in range(1, 13)]
+    project = Project.create(projects / "p", arrays(tmp_path, numbers))
+    assert project.class_names == numbers
+    assert labels_of(project) == numbers
+    project.close()
+
+
+def test_a_project_keeps_its_order_of_classes_without_its_cache(projects: Path, tmp_path: Path) -> None:
+    """P19: made when 10 came before 2, and listed anew: labels and truth mean what they did."""
+    numbers = [str(number) for number in range(1, 13)]
+    config = replace(arrays(tmp_path, numbers * 2), classes=tuple(sorted(numbers)), initial="first:12")
+    Project.create(projects / "p", config).close()
+    shutil.rmtree(projects / ".cache")
+    project = Project(projects / "p")
+    assert project.class_names == sorted(numbers)
+    assert project.prepared.class_names == tuple(numbers)
+    assert labels_of(project) == [*numbers, *[None] * 12]
+    assert project.learner.truth is not None
+    assert [project.class_names[code] for code in project.learner.truth] == numbers * 2
+    assert project.dropped_labels == ""
+    project.close()
+
+
+def test_another_encoder_keeps_the_truth_of_a_dataset_of_before(projects: Path, tmp_path: Path) -> None:
+    """P19: the cached dataset has 10 before 2, the one with other features 2 before 10; each is read by its own."""
+    numbers = [str(number) for number in range(1, 13)]
+    config = replace(arrays(tmp_path, numbers), classes=tuple(sorted(numbers)), n_neighbors=2)
+    created = Project.create(projects / "p", config)
+    folder = created.prepared.folder
+    created.close()
+    manifest = json.loads((folder / "dataset.json").read_text()) | {"class_names": sorted(numbers)}
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    (folder / "truth.npy").unlink()
+    npy.save(folder / "truth.npy", np.array([sorted(numbers).index(number) for number in numbers]))
+    project = Project(projects / "p")
+    for encoder in ("pixels", "hog"):
+        project.change(encoder=encoder)
+        assert project.learner.truth is not None
+        assert [project.class_names[code] for code in project.learner.truth] == numbers
+    project.close()
+
+
+def test_a_source_whose_classes_cannot_be_used_is_refused_before_its_images_are_read(
+    projects: Path, tmp_path: Path
+) -> None:
+    """S6: too many, or none and none typed: nothing is decoded first, neither at once nor in a job."""
+    many = arrays(tmp_path, [f"bird {number}" for number in range(MOST_CLASSES + 1)])
+    few = replace(pictures(tmp_path / "in", "0.png", "1.png"), initial="none")
+    few = replace(few, source_parameters={"path": str(tmp_path / "in")})
+    typed = replace(few, classes=tuple(map(str, range(MOST_CLASSES + 1))))
+    for config, code in ((many, "CLASS_TOO_MANY"), (few, "CLASS_NONE"), (typed, "CLASS_TOO_MANY")):
+        with pytest.raises(ConfigError) as refused:
+            Project.create(projects / "p", config)
+        assert refused.value.code == code
+    arguments = {"recipe": asdict(many.recipe), "cache": str(projects / ".cache"), "own_classes": True}
+    with pytest.raises(ConfigError):
+        prepare_job(arguments, silent)
+    assert not list(projects.glob(".cache/*"))
+    project = Project.create(projects / "p", replace(many, classes=("bird 1", "bird 2")))
+    assert project.class_names == ["bird 1", "bird 2"]
+    project.close()

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotator.decoders import Decoded, Decoders, Sides
-from annotator.errors import JobError
+from annotator.decoders import Decoded, Decoders, ResidentDecoders, Sides
+from annotator.errors import ImageError, JobError
 from annotator.ingest import ingest
 from annotator.sources.folder import Folder
+from tests.builders import ODD_PYTHON, use_python
 from tests.conftest import PhotoFolder
 
 SIDES = Sides(16, 32)
@@ -28,20 +29,6 @@ config = Config(source="folder", source_parameters={"path": sys.argv[1]}, classe
 project = Project.create(Path(sys.argv[2]), config)
 print(len(project.learner.dataset), "imported,", len(project.prepared.set_aside), "set aside")
 """
-ODD_PYTHON = """#!{python}
-import os, signal
-from annotator import decoders
-whole = decoders.decode
-def decode(content, sides):
-    print("not an answer")
-    if content == b"crash":
-        os.kill(os.getpid(), signal.SIGSEGV)
-    while content == b"slow":
-        pass
-    return whole(content, sides)
-decoders.decode, decoders.IMAGE_CPU_SECONDS = decode, 0.2
-decoders.main()
-"""
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> bytes:
@@ -51,16 +38,8 @@ def picture(seed: int, size: tuple[int, int] = (40, 30)) -> bytes:
 
 
 def decoded(contents: Sequence[bytes], n_workers: int = 1) -> list[Decoded]:
-    with Decoders(SIDES, n_workers) as decoders:
-        return decoders.submit(contents).result()
-
-
-def use_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
-    """Children are started with this script in Python's place."""
-    path = tmp_path / "python"
-    path.write_text(script.format(python=sys.executable))
-    path.chmod(0o700)
-    monkeypatch.setattr(sys, "executable", str(path))
+    with Decoders(n_workers) as decoders:
+        return decoders.submit(contents, SIDES).result()
 
 
 @pytest.mark.parametrize("how", ["file", "standard input"])
@@ -106,13 +85,27 @@ def test_a_python_that_is_gone_blames_no_image(tmp_path: Path, monkeypatch: pyte
         decoded([picture(0)])
 
 
+def test_residents_stay_for_the_next_picture_and_end_when_idle() -> None:
+    """S9: one process serves pictures that are asked for one after the other; nobody asks, and it ends."""
+    residents = ResidentDecoders()
+    first, reduced = residents.picture(picture(0), 0), residents.picture(picture(1, (90, 60)), 30)
+    assert (first.mode, first.size, reduced.size) == ("RGB", (40, 30), (30, 20))
+    assert residents._decoders is not None
+    [child] = residents._decoders._at_work
+    residents._idle_seconds = 0.0
+    with pytest.raises(ImageError, match="web page"):
+        residents.picture(b"<html>", 0)
+    assert child._process.wait(60) != 0
+    assert residents.picture(picture(2), 0).size == (40, 30)
+
+
 def test_a_worker_that_was_killed_between_images_blames_none() -> None:
     """P2: the next image is decoded by a new worker."""
-    with Decoders(SIDES, 1) as decoders:
-        decoders.submit([picture(0)]).result()
+    with Decoders(1) as decoders:
+        decoders.submit([picture(0)], SIDES).result()
         [child] = decoders._at_work
         child.kill()
-        assert decoders.submit([picture(1)]).result()[0].refused is None
+        assert decoders.submit([picture(1)], SIDES).result()[0].refused is None
 
 
 def test_what_crashes_or_stalls_a_worker_is_refused_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,8 @@ def test_a_restart_after_another_config_copies_no_dataset(project: Project) -> N
     learner.see(
         replace(
             dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
-        )
+        ),
+        again.prepared.class_names,
     )
     learner._rehearse()
     assert learner.is_ready

@@ -14,10 +14,12 @@ import pytest
 from PIL import Image
 
 from annotator import registry
-from annotator.errors import SourceError
+from annotator.errors import ImageError, SourceError
 from annotator.exporters.gather import gather
+from annotator.originals import DECODERS
 from annotator.project import Config, Project
 from annotator.session import Session
+from tests.builders import ODD_PYTHON, use_python
 
 SIDES = (0, 400, 2560)
 """Those for which a file is opened."""
@@ -91,6 +93,28 @@ def test_a_replaced_photo_is_not_exported_under_its_label(projects: Path, pictur
         assert "changed since it was labeled" in message
     assert project.prepared.dataset.open_image(1, 320).size == (320, 240)
     np.testing.assert_array_equal(np.asarray(project.prepared.dataset.open_image(0, 0)), kept)
+    project.close()
+
+
+def test_what_crashes_or_stalls_a_decoder_in_full_size_is_an_error(
+    projects: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S9: zoom and export decode in guarded processes too; the import may have seen a file at an eighth of its size."""
+    for name, end in (("1.png", b"crash"), ("2.png", b"slow")):
+        (pictures / name).write_bytes((pictures / name).read_bytes() + end)
+    project = project_of(projects, "folder", pictures)
+    kept = np.asarray(project.prepared.dataset.open_image(0, 0))
+    DECODERS.end()
+    with monkeypatch.context() as patch:
+        use_python(patch, projects.parent, ODD_PYTHON)
+        for row, word in ((1, "crashed"), (2, "too long")):
+            with pytest.raises(ImageError, match=word):
+                project.prepared.dataset.open_image(row, 2560)
+        manifest = registry.create("exporter", "folders").write(gather(project), pictures.parent / "labels.zip")
+        assert [failed.image_id for failed in manifest.failed] == ["1.png", "2.png"]
+        np.testing.assert_array_equal(np.asarray(project.prepared.dataset.open_image(0, 0)), kept)
+        DECODERS.end()
+    assert project.prepared.dataset.open_image(1, 0).size == (800, 600)
     project.close()
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest, app_test
 
 from annotator.dataset import open_source
+from annotator.errors import ConfigError
 from annotator.project import Config, Project
 from annotator.ui import state, uploads
 from annotator.ui.bring import KNOWN
@@ -42,6 +43,15 @@ def opened_project() -> None:
 
     project = state.current()
     st.text("none" if project is None else project.store.project_id)
+
+
+def whose() -> None:
+    """Who answers in this tab."""
+    import streamlit as st
+
+    from annotator.ui import state
+
+    st.text(state.who())
 
 
 def settings() -> None:
@@ -243,3 +253,14 @@ def test_the_format_chosen_right_before_the_click_is_written(listed: Path) -> No
     _, arguments = tab.session_state["exporting"]
     assert arguments["format"] == "jsonl"
     assert arguments["path"].endswith(".jsonl")
+
+
+@pytest.mark.parametrize(("name", "person"), [("oracle", "you"), ("import", "you"), ("ada", "ada")])
+def test_nobody_answers_under_a_name_of_the_programs_own(name: str, person: str) -> None:
+    """Whatever the address says: the oracle's answers and the known labels are told from a person's by their names."""
+    script = AppTest.from_function(whose)
+    script.query_params["as"] = name
+    assert [text.value for text in script.run().text] == [person]
+    if name != person:
+        with pytest.raises(ConfigError, match="choose another"):
+            state.be(f" {name} ")

@@ -27,9 +27,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator import schema
+from annotator.class_names import MOST_CLASSES
 from annotator.database import Database, wal_is_safe
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.store import MOST_CLASSES, Deciding, Event, ImageRecord, ModelRecord, Question, Store
+from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store
 
 
 def question(image_id: str, round_number: int = 1, rank: int = 1, purpose: str = "train") -> Question:

@@ -6,10 +6,13 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import zipfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from annotator import registry
 from annotator.cli import main
@@ -121,6 +124,29 @@ def test_damage_is_found_and_said(what: str, folder: Path) -> None:
         with pytest.raises(StoreError, match=r"Restore the project's folder from a backup") as refused:
             session.add_class("new")
         assert refused.value.code == "STORE_DAMAGED"
+    project.close()
+
+
+def test_images_are_told_and_exported_as_people_know_them(projects: Path, tmp_path: Path) -> None:
+    """P12: "50%.png", not "50%25.png", in what verifying finds and as the name of an exported file."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(4):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(pictures / f"{number}0%.png")
+    config = Config(source="folder", source_parameters={"path": str(pictures)}, classes=("a", "b"), encoder="pixels")
+    project = Project.create(projects / "p", replace(config, n_neighbors=2, batch_size=4))
+    session = project.session("ada")
+    session.advance()
+    for card in session.remaining:
+        session.label(card.image_id, "a", event_id=card.event_id)
+    registry.create("exporter", "folders").write(gather(project), tmp_path / "labels.zip")
+    with zipfile.ZipFile(tmp_path / "labels.zip") as archive:
+        assert {f"a/{number}0%-{number}.png" for number in range(4)} <= set(archive.namelist())
+    damage(projects / "p", f"UPDATE questions SET image_id = '00%25.png' WHERE {LAST_ASKED}")
+    damage(projects / "p", "DELETE FROM images WHERE image_id = '10%25.png'")
+    told = " ".join(project.store.verify())
+    assert "10%.png" in told
+    assert "%25" not in told
     project.close()
 
 

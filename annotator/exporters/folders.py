@@ -42,7 +42,7 @@ from annotator.exporters.rows import (
 )
 from annotator.exporters.tables import WriteRecords, read_csv_call, write_csv, write_json_lines
 from annotator.images import jpeg, png
-from annotator.paths import readable, same_on_disk
+from annotator.paths import name_of, readable, same_on_disk
 from annotator.types import Report, silent
 
 LONGEST_PNG_SIDE = 512
@@ -103,7 +103,8 @@ class Places:
         if row.class_id is None:
             return None
         by_whom = f"{PREDICTED if row.outcome == PREDICTED else 'labeled'}/" if self.are_apart else ""
-        return f"{by_whom}{self.folders[row.class_id]}/{readable(PurePosixPath(row.image_id).stem, 'image')}-{row.row}"
+        stem = readable(PurePosixPath(name_of(row.image_id)).stem, "image")
+        return f"{by_whom}{self.folders[row.class_id]}/{stem}-{row.row}"
 
 
 def class_folders(class_names: Sequence[str]) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ where they leave no doubt: 0 to 1 (unit), 0 to 255 with some above 127 (byte), -
 else it is asked about (`scale`), and "max" takes the largest value for white.
 
 Labels: whole numbers from 0, as any number type; -1 and NaN mean unlabeled; one-hot rows, an empty one unlabeled; or
-text, "" unlabeled. Numbers index the class names. Without those, each number that occurs is a class of that name.
+text, "" unlabeled. Numbers index the class names. Without those, each number or text that occurs is a class of that
+name, 2 before 10.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from numpy.typing import NDArray
 from annotator import images
 from annotator.errors import ConfigError, SourceError
 from annotator.sources.files import locate, printable
+from annotator.sources.listing import natural_order
 from annotator.sources.npz_file import PIECE, NpzFile, StoredArray, Values, list_keys
 from annotator.sources.rows import MAX_IMAGES, MAX_VALUES, ArrayRows, name_codes
 from annotator.types import UNLABELED, ImageArray, IntArray
@@ -359,7 +361,7 @@ def _truths(
     if len({part.dtype.kind for part in given}) > 1:
         raise SourceError("Labels are text in one part and numbers in the other. Save them alike.", "NPZ_LABEL")
     if given and given[0].dtype.kind == "U":
-        names = names or tuple(sorted(set(np.unique(np.concatenate(given)).tolist()) - {""}))
+        names = names or natural_order(set(np.unique(np.concatenate(given)).tolist()) - {""})
         truth, test_truth = (None if part is None else _looked_up(part, names) for part in (codes, test_codes))
     elif names:
         truth, test_truth = codes, test_codes

@@ -232,7 +232,7 @@ def quick(config: Config) -> Config:
 
 def start_preparing(config: Config) -> None:
     """Decode, encode and connect in a child process; `preparing` shows how far it is."""
-    job = _prepare(quick(config))
+    job = _prepare(quick(config), own_classes=not config.classes)
     opened().jobs[job.folder.name] = job
     st.session_state["preparing"] = (job.folder.name, asdict(config))
 
@@ -285,8 +285,9 @@ def _take_switch(project: Project) -> Switch | None:
     return opened().switches.pop(project.folder.name, None)
 
 
-def _prepare(config: Config) -> Job:
-    arguments = {"recipe": asdict(config.recipe), "cache": str(projects_folder() / CACHE)}
+def _prepare(config: Config, own_classes: bool = False) -> Job:
+    arguments: dict[str, Any] = {"recipe": asdict(config.recipe), "cache": str(projects_folder() / CACHE)}
+    arguments["own_classes"] = own_classes
     return Job.start("annotator.dataset:prepare_job", arguments, _new_folder())
 
 

@@ -19,6 +19,7 @@ import os
 import statistics
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,16 @@ class Bench:
 SCENARIOS = ("grid", "photos", "slow_server", "training", "form")
 
 
+def measured(bench: Bench, scenario: str) -> dict[str, Any] | None:  # Any: JSON
+    """A scenario's figures; None, with what went wrong on standard error, where it fails: the others go on."""
+    try:
+        found: dict[str, Any] = getattr(bench, scenario)()
+    except Exception:  # whatever a browser or a server raises
+        traceback.print_exc()
+        return None
+    return found
+
+
 def main() -> None:
     """Every scenario, a line each, and one JSON object."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -224,7 +235,7 @@ def main() -> None:
         with running(server):
             bench = Bench(server, browser, arguments.labels)
             for scenario in arguments.only:
-                results[scenario] = getattr(bench, scenario)()
+                results[scenario] = measured(bench, scenario)
                 print(scenario, results[scenario], flush=True)
         browser.close()
     print(f"goals: {GOALS}; {os.cpu_count()} cores")
