@@ -122,7 +122,11 @@ def by_form(page: Page, n_labels: int) -> dict[str, Any]:  # Any: JSON
         page.wait_for_function("alt => document.querySelector('[class*=st-key-card-] img')?.alt !== alt", arg=shown)
         batches.append(1000 * (time.perf_counter() - clicked))
     minutes = (time.perf_counter() - started) / 60
-    return {**figures({"keys": clicks, "batches": batches}), "labels_per_minute": round(n_done / minutes)}
+    return {
+        **figures({"keys": clicks, "batches": batches}),
+        "labels_per_minute": round(n_done / minutes),
+        "clicked": n_done,
+    }
 
 
 def stored(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
@@ -201,11 +205,13 @@ class Bench:
         return self.measure(CLOTHES, "training", ready=train)
 
     def form(self) -> dict[str, Any]:  # Any: JSON
-        Project.create(self.server.projects / "form", CLOTHES).close()
+        folder = self.server.projects / "form"
+        Project.create(folder, CLOTHES).close()
+        before = len(stored(folder)[0])
         page = self.page(f"{self.server.url}/?project=form&surface=form")
         found = by_form(page, self.n_labels // 4)
         page.context.close()
-        return found
+        return found | {"lost": before + found.pop("clicked") - len(stored(folder)[0])}
 
 
 SCENARIOS = ("grid", "photos", "slow_server", "training", "form")
