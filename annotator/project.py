@@ -250,9 +250,9 @@ class Project:
         _point_to(self.folder, self.config, self.prepared, notice)
 
     def want(self, changes: dict[str, Any]) -> None:  # Any: fields of Config
-        """Remember that another encoder is being computed, so that a restart takes it up again."""
-        self.wanted = changes
-        _point_to(self.folder, self.config, self.prepared, self.notice, changes)
+        """Remember that another encoder is being computed, so that a restart takes it up; no older word stands."""
+        self.notice, self.wanted = "", changes
+        _point_to(self.folder, self.config, self.prepared, wanted=changes)
 
     @property
     def changes(self) -> dict[int, str]:

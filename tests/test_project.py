@@ -78,6 +78,18 @@ def test_the_notice_goes_with_the_features_it_is_about(projects: Path) -> None:
     again.close()
 
 
+def test_no_word_on_the_features_stands_while_others_are_computed(projects: Path) -> None:
+    """Cancelled and started again: "was cancelled" would be untrue beside the encoder's own progress."""
+    project = Project.create(projects / "small", SMALL)
+    project.note("Computing the features of imagenet was cancelled.")
+    project.want({"encoder": "imagenet"})
+    assert project.notice == ""
+    project.close()
+    again = Project(projects / "small")
+    assert (again.notice, again.wanted) == ("", {"encoder": "imagenet"})
+    again.close()
+
+
 def test_a_project_knows_beforehand_which_encoder_its_pool_is_too_small_for(projects: Path) -> None:
     """No job need be started to find out, and the project goes on as it was."""
     project = Project.create(projects / "small", Config(name="small", source="digits", limit=20, encoder="pixels"))

@@ -64,6 +64,15 @@ def settings() -> None:
     label._key_form(project, state.session(project).class_names)
 
 
+def switch_panel() -> None:
+    """What the labeling view says on another encoder, in this tab's project."""
+    from annotator.ui import label, state
+
+    project = state.current()
+    assert project is not None
+    label._switch_panel(project)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_leftovers() -> Iterator[None]:
     """Streamlit's test leaves its folder to the interpreter to find, and a script in the place of the main module."""
@@ -264,3 +273,20 @@ def test_nobody_answers_under_a_name_of_the_programs_own(name: str, person: str)
     if name != person:
         with pytest.raises(ConfigError, match="choose another"):
             state.be(f" {name} ")
+
+
+def test_the_first_page_after_a_restart_says_that_an_encoder_goes_on(root: Path) -> None:
+    """It is taken up a moment after the page was drawn: the page waits for it. One that cannot start is told."""
+    config = Config(name="digits", source="digits", limit=60, encoder="pixels")
+    created = Project.create(root / "projects" / "wanted", config)
+    created.want({"encoder": "autoencoder", "encoder_parameters": {}})
+    created.close()
+    page = AppTest.from_function(switch_panel, default_timeout=30)
+    page.query_params["project"] = "wanted"
+    page.run()
+    assert [caption.value for caption in page.caption] == ["Going on with the encoder autoencoder in a moment."]
+    project = state.open_project("wanted")
+    state._take_up(project)
+    assert project.wanted == {}
+    assert project.notice.startswith("The encoder autoencoder was not taken up again. ")
+    assert not page.run().caption

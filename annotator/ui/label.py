@@ -46,11 +46,21 @@ def _switch_panel(project: Project) -> None:
     """Another encoder on its way: how far it is, how long it takes, and a way to stop it."""
     switch = state.switching(project)
     if switch is None:
+        if project.wanted:
+            _until_taken_up(project)
         return
     with st.container(border=True, key="switch"):
         encoder, now = (plain(str(name)) for name in (switch.changes["encoder"], project.config.encoder))
         st.caption(f"Preparing the encoder {encoder}. Labeling goes on meanwhile with the features of {now}.")
         parts.running_job(switch.job, partial(state.finish_switch, project), partial(state.forget_switch, project))
+
+
+@st.fragment(run_every=0.5)
+def _until_taken_up(project: Project) -> None:
+    """A server that was started again goes on with the encoder a moment after the first page was drawn."""
+    st.caption(f"Going on with the encoder {plain(str(project.wanted.get('encoder')))} in a moment.")
+    if state.switching(project) is not None or not project.wanted:
+        st.rerun()
 
 
 def _class_popover(project: Project, session: Session) -> None:

@@ -15,7 +15,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -165,9 +164,13 @@ def _open_first(folder: Path) -> Project:
 
 def _take_up(project: Project) -> None:
     """Go on with the encoder that was being computed when an earlier server stopped; at once, where that was done."""
-    with opened().lock, suppress(AnnotatorError):
-        if project.wanted and switching(project) is None:
+    with opened().lock:
+        if not project.wanted or switching(project) is not None:
+            return
+        try:
             start_switch(project, **project.wanted)
+        except AnnotatorError as error:
+            project.note(f"The encoder {project.wanted['encoder']} was not taken up again. {error}")
 
 
 def _soon(work: Callable[[], None]) -> None:

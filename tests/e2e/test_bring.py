@@ -1,4 +1,4 @@
-"""Your own images in a browser: an .npz and a zip uploaded, model and encoder changed in the middle, the clothes."""
+"""Your own images in a browser: an .npz and a zip uploaded, model and encoder changed in the middle."""
 
 from __future__ import annotations
 
@@ -110,21 +110,6 @@ def test_model_and_encoder_change_in_the_middle(shared: Server, new_person: NewP
     project.close()
     person.go_to("Progress")
     person.sees("Learning curve")
-
-
-def test_the_clothes_are_played_by_the_oracle(shared: Server, new_person: NewPerson) -> None:
-    """5,000 images, measured on test images; the curve grows by itself until it is paused."""
-    person = new_person(shared)
-    person.open("start")
-    person.start_demo("Clothes")
-    person.press("Play")
-    person.sees("The oracle answers round 3")
-    person.press("Pause")
-    person.sees("held-out images")
-    project = Project(shared.projects / person.project)
-    assert len(project.learner.dataset) == 5000
-    assert len(project.learner.history) >= 2
-    project.close()
 
 
 def test_small_pictures_are_enlarged_and_photos_are_not_blurred(
