@@ -124,7 +124,7 @@ SAME_PARAMETERS = [
 
 
 @pytest.mark.parametrize("name", ["LabelSpreading", "LabelPropagation"])
-@pytest.mark.parametrize("parameters", SAME_PARAMETERS, ids=str)
+@pytest.mark.parametrize("parameters", SAME_PARAMETERS, ids=range(len(SAME_PARAMETERS)))  # the same in every process
 @pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_matrix, scipy.sparse.csc_array])
 def test_with_scikit_learns_kernels_the_answers_are_scikit_learns(
     name: str, parameters: dict[str, Any], kind: Callable[[FloatArray], Any]
