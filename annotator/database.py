@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,7 @@ class Database:
         self.path = path
         self._wal = wal_is_safe(sqlite3.sqlite_version_info)
         self._engine = _engine(path, self._wal)
+        weakref.finalize(self, self._engine.dispose)  # where nobody closes it, and where opening it failed
         self._inode: int | None = None
 
     @property

@@ -31,8 +31,8 @@ def safe_join(root: Path, *parts: str) -> Path:
     """A path under `root`; each part is a relative path with "/" between folders.
 
     Refuses with SourceError (SRC_ESCAPES_ROOT): no part at all, an empty or "." or ".." component, a leading slash,
-    a backslash, a drive letter, NUL. The text is judged before the disk is asked, so symbolic links are not followed:
-    see `inside`.
+    a backslash, a drive (Windows takes any one character before a colon for one), NUL. The text is judged before the
+    disk is asked, so symbolic links are not followed: see `inside`.
     """
     components = [component for part in parts for component in part.split("/")]
     base = os.path.abspath(root)
@@ -111,6 +111,6 @@ def assets() -> Path:
 
 def _plain(components: list[str]) -> bool:
     return bool(components) and not any(
-        component in ("", ".", "..") or "\\" in component or "\0" in component or re.match("[A-Za-z]:", component)
+        component in ("", ".", "..") or "\\" in component or "\0" in component or re.match("(?s).:", component)
         for component in components
     )

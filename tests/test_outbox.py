@@ -169,6 +169,7 @@ def _blocked(project: Project, session: Session, events: list[dict[str, Any]]) -
     try:
         other.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError:
+        other.close()
         return send(session, *events)
     try:
         return send(session, *events)

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -96,6 +96,7 @@ def test_plain_names_are_joined(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.text(alphabet="./\\:aC\0 é", max_size=8), max_size=3))
+@example(["::"])
 def test_whatever_is_joined_stays_below(parts: list[str]) -> None:
     """Any text gives a path strictly below the root, by POSIX rules and by Windows rules, or the typed error."""
     root = Path("/srv/images")

@@ -89,7 +89,8 @@ def test_wal_is_used_only_where_it_keeps_every_commit() -> None:
 
 def test_the_note_says_engine_version_and_mode(store: Store) -> None:
     """What is printed is what the file is really in."""
-    mode = sqlite3.connect(store.path).execute("PRAGMA journal_mode").fetchone()[0]
+    with closing(sqlite3.connect(store.path)) as raw:
+        mode = raw.execute("PRAGMA journal_mode").fetchone()[0]
     assert sqlite3.sqlite_version in store.note
     assert mode.upper() in store.note.upper()
 
@@ -220,7 +221,7 @@ def test_the_log_is_gap_free_and_a_changed_byte_is_found(store: Store) -> None:
     assert [event.seq for event in store.events()] == list(range(1, store.head_seq + 1))
     assert store.damaged() == []
     seq = store.current()[0].seq
-    with sqlite3.connect(store.path) as raw:
+    with closing(sqlite3.connect(store.path)) as raw, raw:
         raw.execute("UPDATE events SET class_id = 0 WHERE seq = ?", (seq,))
     assert store.damaged() == [seq]
 
@@ -357,6 +358,7 @@ def test_a_busy_store_says_so_and_the_retry_works(store: Store, monkeypatch: pyt
         impatient.answer(asked, ada, "label", 1)
     assert refused.value.code == "STORE_BUSY"
     blocker.execute("ROLLBACK")
+    blocker.close()
     impatient.answer(asked, ada, "label", 1)
     assert standing(impatient) == {"0.png": ("label", 1)}
 
@@ -466,7 +468,7 @@ def test_kill_9_at_any_moment_keeps_every_acknowledged_answer(store: Store) -> N
 
 def test_every_store_error_is_typed(store: Store) -> None:
     """Losing the file under an open store is an AnnotatorError, never a driver's traceback."""
-    with sqlite3.connect(store.path) as raw:
+    with closing(sqlite3.connect(store.path)) as raw, raw:
         raw.execute("DROP TABLE questions")
     calls: list[Callable[[], object]] = [lambda: store.open_questions("x"), lambda: store.withdraw("x"), store.asked]
     for call in calls:
