@@ -351,6 +351,7 @@ def _n_bytes(shape: tuple[int, ...], descr: str) -> int:
 
 def plain_npy(array: Any) -> bytes:  # Any: an array of any type
     buffer = io.BytesIO()
+    # Written only, so that sources meet arrays of objects: nothing here or in the package reads one.
     np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=True)
     return buffer.getvalue()
 
