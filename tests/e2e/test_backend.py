@@ -9,7 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,17 @@ def is_asked_by(folder: Path, config_version: int) -> bool:
 def training(server: Server) -> list[int]:
     """The processes that train an encoder for this app."""
     return [pid for pid in started_by(server.pid) if TRAINING in command_of(pid)]
+
+
+@contextmanager
+def held(child: int) -> Iterator[None]:
+    """A process that makes no step meanwhile."""
+    os.kill(child, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGCONT)
 
 
 def weights_of(server: Server) -> list[Path]:
@@ -228,27 +239,28 @@ def test_training_is_killed_at_a_random_moment(shared: Server, new_person: NewPe
 
 def test_the_app_is_killed_while_it_trains(server: Server, new_person: NewPerson) -> None:
     """The child goes with it; the next start opens the project with every label and the batch that was open."""
-    folder = begun(server.projects, "cut")
+    folder = begun(server.projects, "cut", Config(name="cut", encoder="pixels", batch_size=6))
     person = new_person(server)
     person.open("?project=cut")
     person.change_settings(encoder="autoencoder", model="encoder-classifier")
-    typed = stored_labels(folder) | label(person)
     person.waits_for(lambda: bool(training(server)))
     (child,) = training(server)
-    asked = person.asked
-    server.kill()
+    with held(child):  # so that it cannot be through before the app is killed
+        typed = stored_labels(folder) | label(person)
+        asked = person.asked
+        server.kill()
     deadline = time.monotonic() + 60
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert weights_of(server) == []
+    assert uses(folder, "pixels")
     with person.offline():
         server.start()
         person.reload()
     assert (person.n_saved, person.asked) == (len(typed), asked)
     typed |= label(person)
     assert stored_labels(folder) == typed
-    assert uses(folder, "pixels")
 
 
 # ---- no room to write
