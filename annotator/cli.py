@@ -360,7 +360,7 @@ def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # A
 
 def _damage(found: Any) -> list[str]:  # Any: sentences, maybe from a manifest's JSON
     """Lines on a damaged project: what is wrong, and what to do; none where all is well."""
-    from annotator.verify import ADVICE, NOT_AS_LEFT
+    from annotator.store.verify import ADVICE, NOT_AS_LEFT
 
     return [f"{NOT_AS_LEFT}:", *(f"  {said}" for said in found), ADVICE] if found else []
 

@@ -26,11 +26,10 @@ from alembic.migration import MigrationContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotator import schema
 from annotator.class_names import MOST_CLASSES
-from annotator.database import Database, wal_is_safe
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store
+from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store, schema
+from annotator.store.engine import Database, wal_is_safe
 
 
 def question(image_id: str, round_number: int = 1, rank: int = 1, purpose: str = "train") -> Question:
@@ -293,7 +292,7 @@ def test_too_many_classes_are_refused(store: Store) -> None:
 
 def test_labels_that_are_known_are_written_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """R9: the number of statements grows with what is written at a time, not with the labels; the chain holds."""
-    monkeypatch.setattr("annotator.store.CHUNK", 4)
+    monkeypatch.setattr("annotator.store.store.CHUNK", 4)
     me = store.annotator("import", "importer").annotator_id
     known = [(replace(question(f"{row}.png", 0, row + 1), purpose="seed"), row % 2) for row in range(10)]
     statements: list[str] = []
@@ -348,7 +347,7 @@ def test_a_missing_store_and_a_foreign_file_are_named(tmp_path: Path) -> None:
 
 def test_a_busy_store_says_so_and_the_retry_works(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another writer beyond the timeout gives STORE_BUSY; the same answer sent again is stored once."""
-    monkeypatch.setattr("annotator.database.BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr("annotator.store.engine.BUSY_TIMEOUT_MS", 50)
     impatient = Store(store.path)
     ada = impatient.annotator("ada").annotator_id
     asked = offered(impatient, ada)[0]
@@ -527,7 +526,7 @@ def test_a_file_that_is_gone_takes_no_answers(store: Store) -> None:
 
 def test_images_are_counted_and_named_in_row_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the pool alone, whatever the order they were added in, and across the ends of what is read at a time."""
-    monkeypatch.setattr("annotator.store.CHUNK", 4)
+    monkeypatch.setattr("annotator.store.store.CHUNK", 4)
     more = [ImageRecord("z.png", 11), ImageRecord("a.png", 10), ImageRecord("bad.png", None, "", "set aside", "torn")]
     store.add_images(iter(more))
     assert store.n_images() == 12

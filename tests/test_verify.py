@@ -20,7 +20,7 @@ from annotator.errors import StoreError
 from annotator.exporters.gather import gather, write_export
 from annotator.project import STORE_NAME, Config, Project
 from annotator.simulate import answer_batch, oracle_of
-from annotator.verify import MOST_SAID, event_hash
+from annotator.store.verify import MOST_SAID, event_hash
 
 OLD = Path(__file__).parent / "old_projects"
 SMALL = Config(name="small", source="digits", limit=60, encoder="pixels", batch_size=6, initial="first:3")

@@ -11,9 +11,9 @@ from annotator.jobs import Job
 from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Answered, Card, Session
+from annotator.store.verify import ADVICE, NOT_AS_LEFT
 from annotator.ui import pictures
 from annotator.ui.words import count, duration, image_name, plain
-from annotator.verify import ADVICE, NOT_AS_LEFT
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 

@@ -27,8 +27,8 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
-from annotator import schema
 from annotator.paths import name_of
+from annotator.store import schema
 
 GENESIS = "0" * 64
 """Stands for the hash before the first event."""

@@ -28,11 +28,11 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 
-from annotator import schema, verify
 from annotator.class_names import check_number_of_classes, checked_class_names
-from annotator.database import Database, replaced
 from annotator.errors import StoreError
-from annotator.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
+from annotator.store import schema, verify
+from annotator.store.engine import Database, replaced
+from annotator.store.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
 
 PAYLOAD_VERSION = 1
 CHUNK = 10_000
