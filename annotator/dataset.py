@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from annotator import npy, registry
+from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
 from annotator.errors import FeatureError
 from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
-from annotator.ingest import Ingested, building, ingest, open_ingested
+from annotator.ingest import Ingested, ingest, open_ingested
 from annotator.originals import Originals
 from annotator.sources.arranged import arrange
 from annotator.types import (
@@ -106,7 +106,7 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: b
     version = _version(recipe, source, pool, held_out)
     folder = cache / f"dataset-{version[:24]}"
     if not (folder / "dataset.json").exists():
-        with building(folder) as partial_folder:
+        with durable.building(folder) as partial_folder:
             _compute(recipe, source, pool, held_out, version, partial_folder, report)
     return open_prepared(folder, recipe)
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from annotator import images, npy
+from annotator import durable, images, npy
 from annotator.decoders import N_WORKERS, Decoded, Decoders, Sides
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ids import StoredIds
@@ -89,7 +87,7 @@ def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingeste
     """
     folder = cache / f"images-{_key(source)}"
     if not (folder / "manifest.json").exists():
-        with building(folder) as partial_folder:
+        with durable.building(folder) as partial_folder:
             if source.array is not None:
                 _write_array(source, source.array, partial_folder)
             else:
@@ -161,28 +159,6 @@ def first_of_equal(hashes: ImageArray) -> IntArray:
     group = np.empty(len(order), dtype=np.int64)
     group[order] = order[starts][starts.cumsum() - 1]
     return group
-
-
-class building:  # noqa: N801  # reads as a verb: with building(folder) as partial_folder
-    """A folder that appears complete or not at all: written under a temporary name, renamed at the end."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-
-    def __enter__(self) -> Path:
-        try:
-            self._partial.mkdir(parents=True)
-        except OSError as error:
-            message = f"Cannot write under {self._folder.parent}: {error.strerror}. Choose another --projects folder."
-            raise SourceError(message, "CACHE_READONLY") from error
-        return self._partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            with suppress(OSError):  # somebody else finished the same folder first: theirs is as good
-                self._partial.rename(self._folder)
-        shutil.rmtree(self._partial, ignore_errors=True)
 
 
 def _key(source: ImageSource) -> str:
@@ -262,11 +238,10 @@ def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
     """An earlier version's folder, brought to today's layout where it can be written."""
     columns = _Columns.of_manifest(manifest)
     with suppress(OSError, SourceError):
-        with building(folder / COLUMNS) as partial_folder:
+        with durable.building(folder / COLUMNS) as partial_folder:
             columns.save(partial_folder)
-        draft = folder / f".{uuid.uuid4().hex[:8]}.json"
-        draft.write_text(json.dumps({key: manifest[key] for key in ("set_aside", "n_ignored", "flags")}))
-        draft.replace(folder / "manifest.json")
+        kept = {key: manifest[key] for key in ("set_aside", "n_ignored", "flags")}
+        durable.write(folder / "manifest.json", json.dumps(kept))
     return columns
 
 

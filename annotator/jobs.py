@@ -27,7 +27,6 @@ prints goes to log.txt.
 from __future__ import annotations
 
 import contextlib
-import errno
 import faulthandler
 import json
 import os
@@ -45,7 +44,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
-from annotator import errors
+from annotator import durable, errors
+from annotator.durable import UNFINISHED, no_room
 from annotator.errors import AnnotatorError, Cancelled, JobError
 from annotator.types import Report, silent
 
@@ -54,14 +54,12 @@ Status = Literal["running", "done", "failed", "cancelled"]
 
 REQUEST, PROGRESS, FIGURES = "request.json", "progress.jsonl", "figures.jsonl"
 OUTCOME, LOG, TEMPORARY = "outcome.json", "log.txt", "tmp"
-UNFINISHED = ".part"
 NICENESS = 5
 GRACE_SECONDS = 5.0
 WRITE_SECONDS = 0.2
 HEARTBEAT_SECONDS = 2.0
 STAGE_CHARACTERS = 200
 TAIL_BYTES = 16384
-NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 UNWRITTEN = 74
 """The exit code of a child that could not even write its outcome (EX_IOERR)."""
 
@@ -107,7 +105,7 @@ class Job:
         request = {"arguments": dict(arguments), "niceness": niceness, "memory_limit": memory_limit}
         try:
             _clear(folder)
-            _write_whole(folder / REQUEST, json.dumps(request))
+            _write(folder / REQUEST, json.dumps(request))
             process = _spawn([target], folder)
         except OSError as error:
             raise _cannot_start(folder, error) from error
@@ -307,11 +305,6 @@ def record(figures: Mapping[str, float]) -> None:
             file.write(json.dumps(dict(figures)) + "\n")
 
 
-def no_room(error: BaseException) -> bool:
-    """Whether a disk, a quota or a limit was full; NumPy says how much of an array was written, not why no more."""
-    return isinstance(error, OSError) and (error.errno in NO_ROOM or "requested and" in str(error))
-
-
 _JOB_FOLDER: Path | None = None  # of the job that this process is
 
 
@@ -357,9 +350,8 @@ def _new_temporary(folder: Path) -> Path:
 
 
 def _cannot_start(folder: Path, error: OSError) -> JobError:
-    return JobError(
-        f"Cannot start work in {folder}: {error.strerror}. Free some space there, or allow writing to it.", "JOB_START"
-    )
+    told = f"Cannot start work in {folder}: {durable.reason_of(error)}. {durable.advice(error)}."
+    return JobError(told, "JOB_START")
 
 
 def _kill_group(leader: int) -> None:
@@ -371,11 +363,9 @@ def _kill_group(leader: int) -> None:
             os.killpg(leader, signal.SIGKILL)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write by rename, so that a reader finds the whole file or none."""
-    unfinished = path.with_name(path.name + UNFINISHED)
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+def _write(path: Path, text: str) -> None:
+    """For the other process, whole or not at all; both have ended after a loss of power."""
+    durable.write(path, text, synced=False, alone=True)
 
 
 def _whole_lines(lines: Iterable[bytes]) -> Iterator[Json]:
@@ -403,8 +393,8 @@ def _describe(error: BaseException, target: str, log: Path) -> Json:
     if isinstance(error, MemoryError):
         message = f"{target} ran out of memory. Close other programs, or choose smaller images or fewer of them."
         return {"class": "JobError", "code": "JOB_MEMORY", "message": message}
-    if no_room(error):
-        message = f"{target} could not write its files ({error}). Free some space on that disk, and start it again."
+    if isinstance(error, OSError) and no_room(error):
+        message = f"{target} could not write its files ({error}). {durable.advice(error)}, and start it again."
         return {"class": "JobError", "code": "JOB_NO_ROOM", "message": message}
     message = f"{target} failed: {type(error).__name__}: {error}. Start it again; the details are in {log}."
     return {"class": "JobError", "code": "JOB_FAILED", "message": message}
@@ -426,7 +416,7 @@ def _crash(target: str, code: int, log: Path) -> JobError:
             "JOB_KILLED",
         )
     if code == UNWRITTEN:
-        message = f"{target} could not write its result into {log.parent}. Free some space there, and start it again."
+        message = f"{target} could not write its result into {log.parent}. {durable.FULL}, and start it again."
         return JobError(f"{message}{spoken}", "JOB_NO_ROOM")
     how = f"crashed ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code} and no result"
     return JobError(f"{target} {how}. Start it again; the details are in {log}.{spoken}", "JOB_CRASHED")
@@ -552,7 +542,7 @@ def main(target: str, folder: Path) -> None:
     outcome = _run(target, request["arguments"], report, folder / LOG)
     report.close()
     try:
-        _write_whole(folder / OUTCOME, outcome)
+        _write(folder / OUTCOME, outcome)
     except OSError:
         sys.exit(UNWRITTEN)
 

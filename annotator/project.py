@@ -21,13 +21,11 @@ from typing import Any
 import numpy as np
 from platformdirs import user_data_path
 
-from annotator import registry
+from annotator import durable, registry
 from annotator.class_keys import checked_class_keys
 from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
-from annotator.ingest import building
-from annotator.jobs import no_room
 from annotator.learner import Learner, draw_audit, dropped_labels, translated
 from annotator.paths import assets, name_of, slug
 from annotator.session import Session, Settings
@@ -178,7 +176,7 @@ class Project:
             own = distinct_names(prepared.class_names)
             class_names = checked_class_names(config.classes or own, own=own)
             config = _with_audit_share(config, prepared, class_names)
-            with building(folder) as partial_folder:
+            with durable.building(folder) as partial_folder:
                 store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
                 _fill(store, config, class_names, prepared)
                 store.close()
@@ -531,16 +529,14 @@ def _point_to(
     notice: str = "",
     wanted: dict[str, Any] | None = None,  # Any: fields of Config
 ) -> None:
-    """Remember which cached dataset the project stands on; by rename, so that a half-written note is never read.
+    """Remember which cached dataset the project stands on.
 
     Where there is no room for the note, the dataset is found again by its source and its recipe.
     """
     note = {"folder": prepared.folder.name, "recipe": asdict(config.recipe), "notice": notice}
     note["wanted"] = wanted or {}
-    draft = folder / ".dataset.json"
     with suppress(OSError):
-        draft.write_text(json.dumps(note))
-        draft.replace(folder / "dataset.json")
+        durable.write(folder / "dataset.json", json.dumps(note))
 
 
 def _pointed_to(folder: Path, config: Config) -> str | None:
@@ -566,10 +562,10 @@ def _room(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not no_room(error):
+        if not durable.no_room(error):
             raise
-        message = f"There is no room for the project's files under {folder} ({error}). Free some space there."
-        raise StoreError(f"{message} What was stored before is safe.", "STORE_FULL") from error
+        message = f"{durable.refusal(folder, error)}. What was stored before is safe."
+        raise StoreError(message, "STORE_FULL") from error
 
 
 def _prepare_or_quick(config: Config, cache: Path, report: Report) -> tuple[Config, Prepared, str]:

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -33,7 +32,7 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 
-from annotator import images
+from annotator import durable, images
 from annotator.dataset import Prepared
 from annotator.errors import AnnotatorError, ConfigError, SourceError
 from annotator.ingest import THUMBNAIL_SIDE
@@ -253,25 +252,11 @@ def _secret(projects: Path) -> bytes:
     path = projects / SECRET
     try:
         if not path.exists():
-            _make_secret(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            durable.write_new(path, secrets.token_bytes(SECRET_BYTES))
         kept = path.read_bytes()
     except OSError:
         return _OWN_SECRET
     if len(kept) < SECRET_BYTES:
         raise ConfigError(f"The file {path} is damaged. Delete it and start again: another one is made.")
     return kept
-
-
-def _make_secret(path: Path) -> None:
-    """It appears whole or not at all; where another process was sooner, the other's stands."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(prefix=f"{SECRET}-", dir=path.parent)  # with mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(SECRET_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(draft, path)  # unlike a rename it never replaces
-    finally:
-        os.unlink(draft)

@@ -7,7 +7,6 @@ as it is stored.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from contextlib import closing
@@ -19,6 +18,7 @@ from weakref import WeakSet
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from annotator import durable
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import safe_join, slug
 from annotator.project import STORE_NAME, folder_names
@@ -98,12 +98,7 @@ def _stored(name: str, content: memoryview, projects: Path) -> Path:
     _MADE.add(folder)
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        draft = target.with_suffix(".part")
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
+        durable.write(target, content)
     return target
 
 
