@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 
 from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
+from annotator.config import Recipe
 from annotator.errors import FeatureError
 from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
@@ -47,20 +48,6 @@ from annotator.views import views_of
 
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that a dataset is made from; as JSON it is also the argument of the job that makes one."""
-
-    source: str
-    source_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
-    limit: int | None = None
-    order_seed: int | None = None
-    encoder: str = "hog"
-    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
-    n_neighbors: int = 10
-    seed: int = 0
 
 
 @dataclass(frozen=True)

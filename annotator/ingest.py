@@ -1,7 +1,7 @@
 """source -> decoded images on disk: small views for encoders, thumbnails for people, a hash of each content.
 
-Files are decoded in guarded worker processes (see decoders.py): what crashes a decoder is set aside like any other bad
-file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
+Files are decoded in guarded worker processes (see jobs/decoders.py): what crashes a decoder is set aside like any other
+bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
 a half-written one is never opened. Knows no features and no labels.
 
     manifest.json       what is known of some images: those set aside, and why; flags
@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from annotator import durable, images, npy
-from annotator.decoders import N_WORKERS, Decoded, Decoders, Sides
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ids import StoredIds
+from annotator.jobs.decoders import N_WORKERS, Decoded, Decoders, Sides
 from annotator.paths import name_of
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, left_out, n_ignored, silent
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from PIL import Image
 
 from annotator import images
-from annotator.decoders import ResidentDecoders
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ingest import THUMBNAIL_SIDE, Ingested
+from annotator.jobs.decoders import ResidentDecoders
 from annotator.paths import name_of
 from annotator.types import ImageSource
 

@@ -125,6 +125,13 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class TakesLong(Protocol):
+    """An encoder, asked of the class, that takes minutes to train or to compute."""
+
+    slow: bool
+
+
+@runtime_checkable
 class WantsLargerViews(Protocol):
     """An encoder that wants larger views of photos than the 64 px a side that encoders are given."""
 

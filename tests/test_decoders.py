@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotator.decoders import Decoded, Decoders, ResidentDecoders, Sides
 from annotator.errors import ImageError, JobError
 from annotator.ingest import ingest
+from annotator.jobs.decoders import Decoded, Decoders, ResidentDecoders, Sides
 from annotator.sources.folder import Folder
 from tests.builders import ODD_PYTHON, use_python
 from tests.conftest import PhotoFolder

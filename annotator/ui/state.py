@@ -34,6 +34,7 @@ from annotator.project import (
     RECOMMENDED_FROM,
     Config,
     Project,
+    check_plugins,
     default_projects,
     folder_names,
     free_folder,
@@ -205,6 +206,7 @@ def is_quick(config: Config) -> bool:
 
 def create_quickly(config: Config) -> str:
     """Create a project here and now; returns its name. A slow encoder is computed while labeling has begun."""
+    check_plugins(config)
     folder = free_folder(projects_folder(), config.name)
     with opened().lock:
         Project.create(folder, quick(config)).close()
@@ -234,7 +236,8 @@ def quick(config: Config) -> Config:
 
 
 def start_preparing(config: Config) -> None:
-    """Decode, encode and connect in a child process; `preparing` shows how far it is."""
+    """Decode, encode and connect in a child process; `preparing` shows how far it is. Raises ConfigError."""
+    check_plugins(config)
     job = _prepare(quick(config), own_classes=not config.classes)
     opened().jobs[job.folder.name] = job
     st.session_state["preparing"] = (job.folder.name, asdict(config))
