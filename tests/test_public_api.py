@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,10 @@ def test_types_are_given_to_others() -> None:
     """The package says that it is typed, and mypy reads a program that uses it (see pyproject.toml)."""
     assert Path(annotator.__file__).with_name("py.typed").is_file()
     assert "tests/typing_user.py" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_version_is_the_distributions() -> None:
+    """`annotator --version` prints what the package and its distribution say."""
+    ended = subprocess.run([sys.executable, "-m", "annotator", "--version"], check=True, capture_output=True, text=True)
+    assert ended.stdout == f"annotator {annotator.__version__}\n"
+    assert version("annotator") == annotator.__version__
