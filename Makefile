@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 .PHONY: help run test check format lock release-check clean app-packages test-packages chromium
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: app-packages  ## install what the app needs into .venv, and open the app in the browser
 	@$(PYTHON) -m annotator run
