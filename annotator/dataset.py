@@ -42,6 +42,7 @@ from annotator.types import (
     Report,
     SetAside,
     WantsLargerViews,
+    revision,
     silent,
 )
 from annotator.views import views_of
@@ -199,7 +200,7 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
         "source": "",
         "source_parameters": "",
         "graph_revision": REVISION,
-        "encoder_revision": getattr(encoder_class, "revision", 1),
+        "encoder_revision": revision(encoder_class),
         "ids": pool.ids,
         "hashes": _Hexadecimal(pool.hashes),
         "held_out": _Hexadecimal(held_out.hashes) if held_out else None,

@@ -8,6 +8,7 @@ projects/.cache/                    decoded images, features and graphs, shared 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from annotator import durable, registry
+from annotator import durable, registry, types
 from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
 from annotator.config import QUICK_ENCODER as QUICK_ENCODER  # what is named twice may be imported from here too
 from annotator.config import RECOMMENDED as RECOMMENDED
@@ -29,7 +30,8 @@ from annotator.config import broken_presets as broken_presets
 from annotator.config import presets as presets
 from annotator.dataset import Prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
-from annotator.learner import Learner, draw_audit, dropped_labels, translated
+from annotator.evaluation import dropped_labels, translated
+from annotator.learner import Learner, draw_audit
 from annotator.pointer import CACHE as CACHE
 from annotator.pointer import FIRST_LISTING, Pointer, point_to, reopen
 from annotator.projects import STORE_NAME as STORE_NAME
@@ -42,7 +44,7 @@ from annotator.projects import list_projects as list_projects
 from annotator.projects import project_folder as project_folder
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
-from annotator.types import UNLABELED, ChecksPool, IntArray, Report, TakesLong, silent
+from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
 
 AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
@@ -58,11 +60,8 @@ class Project:
     def __init__(self, folder: Path, report: Report = silent) -> None:
         self.folder = folder
         self.store = Store(folder / STORE_NAME)
-        self.damage = self.store.damage
-        """What is wrong with the store, see annotator/verify.py; empty when all is well.
-
-        A damaged project takes no answers and no other settings; it shows and exports what it has.
-        """
+        self._changing = threading.RLock()
+        """Settings are changed by people and by the thread that swaps an encoder in."""
         self.config_version, values = self.store.config()
         self.config = _with_listing(Config.from_json(values), FIRST_LISTING)
         self.prepared = reopen(folder, self.config, self.store, report)
@@ -98,6 +97,14 @@ class Project:
                 store.close()
                 point_to(partial_folder, config, prepared, notice)
         return cls(folder, report)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is wrong with the store at this moment, see store/verify.py; empty when all is well.
+
+        A damaged project takes no answers and no other settings; it shows and exports what it has.
+        """
+        return self.store.damage
 
     @property
     def class_names(self) -> list[str]:
@@ -137,6 +144,10 @@ class Project:
         fixed = ({part.name for part in fields(Recipe)} - CHANGEABLE) & set(changes)
         if fixed:
             raise ConfigError(f"{', '.join(sorted(fixed))} cannot be changed in a project; create another one.")
+        with self._changing:
+            self._change(report, changes)
+
+    def _change(self, report: Report, changes: dict[str, Any]) -> None:  # Any: fields of Config
         config = replace(self.config, **changes)
         if config == self.config:
             return
@@ -208,8 +219,7 @@ def check_plugins(config: Config) -> None:
 
 def is_slow(encoder: str) -> bool:
     """Whether an encoder takes minutes to train or to compute; labeling then starts on `QUICK_ENCODER`."""
-    plugin = registry.load("encoder", encoder)
-    return isinstance(plugin, TakesLong) and plugin.slow
+    return types.is_slow(registry.load("encoder", encoder))
 
 
 def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Prepared) -> None:

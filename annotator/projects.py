@@ -33,7 +33,7 @@ class Summary:
 def list_projects(projects: Path) -> list[Summary]:
     """Every project under `projects`, the newest first; one that cannot be opened says why."""
     folders = [projects / name for name in folder_names(projects)]
-    return sorted((_summary(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
+    return sorted((summarize(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
 
 
 def folder_names(projects: Path) -> list[str]:
@@ -83,7 +83,7 @@ def default_projects() -> Path:
     return user_data_path("annotator", appauthor=False) / "projects"
 
 
-def _summary(folder: Path) -> Summary:
+def summarize(folder: Path) -> Summary:
     try:
         with closing(Store(folder / STORE_NAME)) as store:
             source = str(store.config()[1].get("source", ""))
