@@ -28,7 +28,7 @@ from annotator.errors import FeatureError
 from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
 from annotator.ingest import Ingested, ingest, open_ingested
-from annotator.originals import Originals
+from annotator.pictures import Pictures
 from annotator.sources.arranged import arrange
 from annotator.types import (
     Dataset,
@@ -56,6 +56,7 @@ class Prepared:
     """A dataset, and what the import has to say about it."""
 
     dataset: Dataset
+    pictures: Pictures
     folder: Path
     class_names: tuple[str, ...]
     hashes: ImageArray
@@ -110,6 +111,7 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
     manifest = json.loads((folder / "dataset.json").read_text())
     pool = open_ingested(folder.parent / manifest["images"])
     features = npy.load(folder / "features.npy")
+    pictures = Pictures(pool, partial(open_source, recipe))
     dataset = Dataset(
         ids=pool.ids,
         images=pool.views,
@@ -117,13 +119,14 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         graph=NeighborGraph.load(folder / "graph", features),
         group=pool.group,
         version=manifest["version"],
-        open_image=Originals(pool, partial(open_source, recipe)).picture,
+        open_image=pictures.picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
     )
     aside = (*pool.set_aside, *_set_aside_of_held_out(folder, manifest))
     return Prepared(
         dataset,
+        pictures,
         folder,
         tuple(manifest["class_names"]),
         pool.hashes,

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -66,17 +67,30 @@ class Ingested:
     left_out: tuple[str, ...] = ()
     """Parts of the source that stand for nothing here, by name."""
 
+    @cached_property
+    def has_thumbnails(self) -> bool:
+        """Whether the images came from files; an array's views are its images."""
+        return (self.folder / "thumbnails.bin").exists()
+
     def thumbnail(self, row: int) -> Image.Image:
         """The card's picture: upright RGB, at most THUMBNAIL_SIDE px a side."""
-        if not (self.folder / "thumbnails.bin").exists():
+        stored = self.thumbnail_bytes(row)
+        if stored is None:
             return images.from_array(self.views[row])
-        start, end = self._offsets[row : row + 2]
-        with (self.folder / "thumbnails.bin").open("rb") as file:
-            file.seek(int(start))
-            return Image.open(BytesIO(file.read(int(end - start)))).convert("RGB")
+        return Image.open(BytesIO(stored)).convert("RGB")
 
-    @property
+    def thumbnail_bytes(self, row: int) -> bytes | None:
+        """The thumbnail as the import encoded it, PNG or JPEG; None where the pool is an array and has none."""
+        if not self.has_thumbnails:
+            return None
+        start, end = self._offsets[row : row + 2].tolist()
+        with (self.folder / "thumbnails.bin").open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    @cached_property
     def _offsets(self) -> NDArray[np.int64]:
+        """Where each thumbnail begins, and the last one ends."""
         return npy.load(self.folder / "thumbnails.npy")
 
 

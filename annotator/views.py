@@ -38,7 +38,7 @@ def views_of(pool: Ingested, side: int, report: Report = silent) -> ImageArray:
 
 def _show_more(pool: Ingested, side: int) -> bool:
     """Whether any image has more to show than the pool's views do."""
-    if side <= VIEW_SIDE or not (pool.folder / "thumbnails.bin").exists():
+    if side <= VIEW_SIDE or not pool.has_thumbnails:
         return False
     return any(max(pool.thumbnail(row).size) > VIEW_SIDE for row in range(len(pool.ids)))
 
