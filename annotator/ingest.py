@@ -5,7 +5,7 @@ bad file, and the import goes on. The folder is written under a temporary name a
 a half-written one is never opened. Knows no features and no labels.
 
     manifest.json       what is known of some images: those set aside, and why; flags
-    columns/            what is known of every image: ids, contents' hashes and groups, rows in the source
+    columns/            what is known of every image (see pool.py)
     views.npy  thumbnails.bin  thumbnails.npy
 """
 
@@ -15,7 +15,7 @@ import hashlib
 import json
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +33,7 @@ from annotator.errors import AnnotatorError, SourceError
 from annotator.ids import StoredIds
 from annotator.jobs.decoders import N_WORKERS, Decoded, Decoders, Sides
 from annotator.paths import name_of
+from annotator.pool import Columns
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, left_out, n_ignored, silent
 
 VIEW_SIDE = 64
@@ -43,8 +44,7 @@ SIDES = Sides(VIEW_SIDE, THUMBNAIL_SIDE)
 LAYOUT = "3"
 """Part of every key: raise it when what is written here changes and folders of before cannot be brought to it."""
 COLUMNS = "columns"
-"""The sub-folder of what is known of every image."""
-HASH_BYTES = 32
+"""The sub-folder of what is known of every image, see pool.py."""
 CHUNK = 16
 CHUNK_BYTES = 32 << 20
 
@@ -112,7 +112,7 @@ def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingeste
 def open_ingested(folder: Path) -> Ingested:
     """What `ingest` wrote, memory-mapped."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    columns = _upgraded(folder, manifest) if "ids" in manifest else _Columns.load(folder / COLUMNS)
+    columns = _upgraded(folder, manifest) if "ids" in manifest else Columns.load(folder / COLUMNS)
     return Ingested(
         folder,
         columns.ids,
@@ -125,54 +125,6 @@ def open_ingested(folder: Path) -> Ingested:
         npy.load(folder / "views.npy"),
         tuple(manifest.get("left_out", ())),
     )
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What an opened folder knows of every image."""
-
-    ids: StoredIds
-    source_rows: IntArray
-    hashes: ImageArray
-    group: IntArray
-
-    @classmethod
-    def of(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> _Columns:
-        """`hashes` one behind the other."""
-        hashed = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASH_BYTES)
-        return cls(StoredIds.of(ids), source_rows, hashed, first_of_equal(hashed))
-
-    @classmethod
-    def of_manifest(cls, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
-        """Of an earlier version, whose manifest had an entry for each image."""
-        rows = np.asarray(manifest["source_rows"], dtype=np.int64)
-        return cls.of(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
-
-    @classmethod
-    def load(cls, folder: Path) -> _Columns:
-        """What `save` wrote, memory-mapped."""
-        columns = (npy.load(folder / f"{part}.npy") for part in ("source_rows", "hashes", "group"))
-        return cls(StoredIds.load(folder / "ids"), *columns)
-
-    def save(self, folder: Path) -> None:
-        """Write everything under `folder`."""
-        self.ids.save(folder / "ids")
-        npy.save(folder / "source_rows.npy", self.source_rows)
-        npy.save(folder / "hashes.npy", self.hashes)
-        npy.save(folder / "group.npy", self.group)
-
-
-def first_of_equal(hashes: ImageArray) -> IntArray:
-    """For each row the first row with the same content: (n_images, 32) -> (n_images,)."""
-    words = np.ascontiguousarray(hashes).view(np.uint64)
-    order = np.lexsort(words.T)  # equal ones stay in the order of their rows
-    starts = np.zeros(len(order), dtype=bool)
-    starts[:1] = True
-    for word in words.T:
-        starts[1:] |= np.diff(word[order]) != 0
-    group = np.empty(len(order), dtype=np.int64)
-    group[order] = order[starts][starts.cumsum() - 1]
-    return group
 
 
 def _key(source: ImageSource) -> str:
@@ -190,7 +142,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     hashes = bytearray()
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
-    _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
+    Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
     _write_manifest(folder, list(source.set_aside), {}, left_out=left_out(source))
 
 
@@ -216,7 +168,7 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
         raise SourceError(_none_left(set_aside), "SRC_EMPTY")
     npy.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
-    _Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
+    Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
     _write_manifest(folder, set_aside, flags, n_ignored(source))
 
 
@@ -248,9 +200,9 @@ def _write_manifest(
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
+def _upgraded(folder: Path, manifest: dict[str, Any]) -> Columns:  # Any: JSON
     """An earlier version's folder, brought to today's layout where it can be written."""
-    columns = _Columns.of_manifest(manifest)
+    columns = Columns.of_manifest(manifest)
     with suppress(OSError, SourceError):
         with durable.building(folder / COLUMNS) as partial_folder:
             columns.save(partial_folder)
