@@ -379,3 +379,12 @@ def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
         job.wait()
     with Path(f"{lock}.inner").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def test_a_child_imports_no_more_than_it_needs() -> None:
+    """What only some targets need they import themselves: a child is there soon, and small."""
+    code = "import sys, annotator.jobs.child; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in told.stdout.split()}
+    assert not imported & {"PIL", "scipy", "sklearn", "sqlalchemy", "pandas", "streamlit", "keras", "tensorflow"}
+    assert "annotator.jobs.decoders" not in told.stdout.split()
