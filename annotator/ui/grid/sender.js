@@ -46,7 +46,7 @@ export class Sender {
   }
 
   // Newer data came from the server, acknowledging `settled` events.
-  heard(settled) {
+  acknowledged(settled) {
     this.polls = 0;
     this.answered = true;
     this.carried.clear();
@@ -74,7 +74,7 @@ export class Sender {
   }
 
   // A server that was started anew knows nothing of this page until the whole script has run for it.
-  again() {
+  resend() {
     this.tries += 1;
     this.polls += 1;
     if (this.tries >= SILENT_TRIES || this.polls >= SILENT_POLLS) wake();
@@ -90,6 +90,6 @@ export class Sender {
 
   later(delay) {
     clearTimeout(this.timer);
-    if (delay !== null) this.timer = setTimeout(() => this.again(), delay);
+    if (delay !== null) this.timer = setTimeout(() => this.resend(), delay);
   }
 }
