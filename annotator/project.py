@@ -27,9 +27,10 @@ from annotator.class_keys import checked_class_keys
 from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
+from annotator.evaluation import dropped_labels, translated
 from annotator.ingest import building
 from annotator.jobs import no_room
-from annotator.learner import Learner, draw_audit, dropped_labels, translated
+from annotator.learner import Learner, draw_audit
 from annotator.paths import assets, name_of, slug
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 
 from annotator.errors import AnnotatorError
+from annotator.evaluation import MEASURED_ON
 from annotator.jobs import Job
-from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT

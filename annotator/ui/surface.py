@@ -15,7 +15,7 @@ import streamlit as st
 from annotator import images
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.errors import AnnotatorError
-from annotator.learner import MEASURED_ON
+from annotator.evaluation import MEASURED_ON
 from annotator.pages import Page, PageCard
 from annotator.project import Project
 from annotator.session import COLD_START, Session
