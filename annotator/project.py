@@ -255,13 +255,13 @@ class Project:
         except ModelError as error:
             raise ModelError(_too_small(error, self.config.encoder), error.code) from error
 
-    def note(self, notice: str) -> None:
-        """Keep a word on the features in use, until there are others; none are on their way."""
+    def set_notice(self, notice: str) -> None:
+        """Keep a sentence on the features in use, until there are others; none are on their way."""
         self.notice, self.wanted = notice, {}
         _point_to(self.folder, self.config, self.prepared, notice)
 
-    def want(self, changes: dict[str, Any]) -> None:  # Any: fields of Config
-        """Remember that another encoder is being computed, so that a restart takes it up; no older word stands."""
+    def set_wanted(self, changes: dict[str, Any]) -> None:  # Any: fields of Config
+        """Remember that another encoder is being computed, so that a restart takes it up; an older notice is dropped."""
         self.notice, self.wanted = "", changes
         _point_to(self.folder, self.config, self.prepared, wanted=changes)
 

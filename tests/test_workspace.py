@@ -151,7 +151,7 @@ def test_an_encoder_that_the_pool_is_too_small_for_is_refused_at_once(workspace:
 def test_a_swap_that_a_dead_process_began_is_taken_up_again(workspace: Workspace) -> None:
     """A moment after the project was opened."""
     created = Project.create(workspace.folder / "again", CONFIG)
-    created.want(HOG)
+    created.set_wanted(HOG)
     created.close()
     project = workspace.open("again")
     deadline = time.monotonic() + SECONDS
