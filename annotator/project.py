@@ -257,13 +257,15 @@ class Project:
 
     def set_notice(self, notice: str) -> None:
         """Keep a sentence on the features in use, until there are others; none are on their way."""
-        self.notice, self.wanted = notice, {}
-        _point_to(self.folder, self.config, self.prepared, notice)
+        with self._changing:
+            self.notice, self.wanted = notice, {}
+            _point_to(self.folder, self.config, self.prepared, notice)
 
     def set_wanted(self, changes: dict[str, Any]) -> None:  # Any: fields of Config
-        """Remember that another encoder is being computed, so that a restart takes it up; an older notice is dropped."""
-        self.notice, self.wanted = "", changes
-        _point_to(self.folder, self.config, self.prepared, wanted=changes)
+        """Remember that another encoder is being computed, so that a restart takes it up; drops an older notice."""
+        with self._changing:
+            self.notice, self.wanted = "", changes
+            _point_to(self.folder, self.config, self.prepared, wanted=changes)
 
     @property
     def changes(self) -> dict[int, str]:

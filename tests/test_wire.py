@@ -22,7 +22,7 @@ from annotator.ui.server import PROJECTS
 from annotator.ui.surface import payload
 from annotator.wire import inbox
 from annotator.wire.incoming import read_message
-from annotator.wire.outgoing import Surface
+from annotator.wire.outgoing import SurfaceData
 from annotator.workspace import LookAhead
 
 CONFIG = Config(
@@ -312,13 +312,13 @@ def test_what_the_surface_is_given_is_typed_and_unchanged(
     results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
     project.session("ada").advance()
     given = payload(project, session, LookAhead(), results)
-    sent = Surface.model_validate(given).as_json()
+    sent = SurfaceData.model_validate(given).as_json()
     assert sent == json.loads(json.dumps(given))
     answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
     assert answers[first.image_id] == {"outcome": "label", "class": 3}
     assert sent["results"][other["key"]]["status"] == "refused"
     with pytest.raises(ValidationError):
-        Surface.model_validate(given | {"unheard_of": 1})
+        SurfaceData.model_validate(given | {"unheard_of": 1})
 
 
 def test_a_curve_with_its_marks_is_typed_and_unchanged(
@@ -332,7 +332,7 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
         session = project.session("ada")
         session.advance()
     given = payload(project, session, LookAhead(), {})
-    sent = Surface.model_validate(given).as_json()
+    sent = SurfaceData.model_validate(given).as_json()
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]
     assert sent == json.loads(json.dumps(given))

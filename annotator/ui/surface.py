@@ -28,7 +28,7 @@ from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
 from annotator.ui.words import image_name, plain, visible
 from annotator.wire import inbox
-from annotator.wire.outgoing import Surface
+from annotator.wire.outgoing import SurfaceData
 from annotator.workspace import LookAhead
 
 CURVE_POINTS = 400
@@ -59,7 +59,7 @@ def _drawn(project: Project, key: str) -> dict[str, Any]:  # Any: JSON
         with st.spinner("Choosing the first images …"):
             planner.run(session)
     _choose_ahead(project, session, planner)
-    return Surface.model_validate(payload(project, session, planner, _results(key))).as_json()
+    return SurfaceData.model_validate(payload(project, session, planner, _results(key))).as_json()
 
 
 def _receive(project: Project, key: str) -> None:

@@ -109,7 +109,7 @@ class Verdict(_Part):
     reason: str = ""
 
 
-class Surface(_Part):
+class SurfaceData(_Part):
     """Everything that is drawn."""
 
     project: str
