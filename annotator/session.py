@@ -22,6 +22,7 @@ from annotator.learner import Learner, Measured, describe
 from annotator.pages import Page, read_pages
 from annotator.paths import name_of
 from annotator.store import OUTCOMES, Annotator, Deciding, Event, LabelClass, Question, Store
+from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, Choice, IntArray, Pool, Prediction, QueryStrategy
 
 COLD_START = "typical"
@@ -353,13 +354,12 @@ class Session:
 
     def _enough(self) -> int | None:
         """The seq to learn through before the next batch is chosen; None where it is not yet time, or done."""
-        mine = self._store.rounds_of(self.annotator.annotator_id)
+        snapshot, me = self._store.snapshot(), self.annotator.annotator_id
+        mine = snapshots.rounds_of(snapshot, me)
         if not mine:
-            return self._store.head_seq
-        newest, _ = mine[-1]
-        size = len(self._store.questions_of(self.annotator.annotator_id, [newest]))
-        answered = self._store.first_answers(self.annotator.annotator_id, newest)
-        enough = enough_to_look_ahead(size)
+            return snapshot.head_seq
+        answered = snapshots.first_answers(snapshot, me, mine[-1])
+        enough = enough_to_look_ahead(len(snapshots.questions_in(snapshot, me, mine[-1])))
         return answered[enough - 1] if len(answered) >= enough else None
 
     def _offer(self) -> None:
