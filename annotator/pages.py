@@ -1,6 +1,6 @@
 """A batch as a labeling surface shows it: every card with its guess and its reason, what stands now, possible answers.
 
-Reads the store and the learner; changes nothing. Speaks image ids, class ids and event ids.
+Functions of a snapshot and a learner; they change nothing. Speaks image ids, class ids and event ids.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from annotator import registry
 from annotator.errors import ConfigError
 from annotator.learner import Learner
-from annotator.store import Event, Question, Snapshot, Store
+from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.types import GivesReasons
 
@@ -53,9 +53,8 @@ class Page:
     cards: tuple[PageCard, ...]
 
 
-def read_pages(store: Store, learner: Learner, annotator_id: str) -> list[Page]:
+def read_pages(snapshot: Snapshot, learner: Learner, annotator_id: str) -> list[Page]:
     """The open batches of this annotator and the one before them, by round."""
-    snapshot = store.snapshot()
     waiting = {question.round for question in snapshots.open_of(snapshot, annotator_id)}
     rounds = snapshots.rounds_of(snapshot, annotator_id)
     first = next((place for place, number in enumerate(rounds) if number in waiting), len(rounds))

@@ -60,6 +60,8 @@ class Asked:
 
     rounds: Mapping[str, Rounds] = field(default_factory=dict)
     """annotator id -> that annotator's rounds."""
+    images: tuple[tuple[str, str], ...] = ()
+    """(image id, purpose) of each."""
     _facts: dict[Any, Any] = field(default_factory=dict, repr=False)  # Any: see `once`
 
 
@@ -469,4 +471,4 @@ def _moved(
         ids = sorted([*stay, *fresh[who, number]], key=lambda one: (questions[one].rank, one))
         if ids:
             theirs[number] = tuple(ids)
-    return Asked(rounds)
+    return Asked(rounds, tuple((question.image_id, question.purpose) for question in questions.values()))

@@ -304,7 +304,7 @@ class Store:
 
     def asked(self) -> list[tuple[str, str]]:
         """(image id, purpose) of every question that was not withdrawn."""
-        return [(question.image_id, question.purpose) for question in self.snapshot().questions.values()]
+        return list(self.snapshot().asked.images)
 
     def last_round(self) -> int:
         """The highest round number that was asked and not withdrawn; 0 before the first."""

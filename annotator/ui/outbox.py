@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from annotator import reports
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
 from annotator.store import OUTCOMES, Deciding
@@ -99,7 +100,10 @@ def _give(session: Session, sent: Sent) -> None:
 def _class_name(session: Session, sent: Sent) -> str | None:
     if sent.outcome != "label":
         return None
-    found = next((known for known in session.classes if known.class_id == sent.class_id and not known.retired), None)
+    found = next(
+        (known for known in reports.classes(session.moment()) if known.class_id == sent.class_id and not known.retired),
+        None,
+    )
     if found is None:
         raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
     return found.name
