@@ -1,8 +1,8 @@
 """source -> decoded images on disk: small views for encoders, thumbnails for people, a hash of each content.
 
-Files are decoded in guarded worker processes (see decoders.py): what crashes a decoder is set aside like any other bad
-file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
-a half-written one is never opened. Knows no features and no labels.
+Files are decoded in guarded worker processes (decoders.py): a file that crashes a decoder is set aside like any other
+bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so that a
+half-written one is never opened. Knows no features and no labels.
 
     manifest.json       what is known of some images: those set aside, and why; flags
     columns/            what is known of every image: ids, contents' hashes and groups, rows in the source
@@ -42,7 +42,7 @@ THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
 SIDES = Sides(VIEW_SIDE, THUMBNAIL_SIDE)
 LAYOUT = "3"
-"""Part of every key: raise it when what is written here changes and folders of before cannot be brought to it."""
+"""Part of every cache key: raise it when the layout changes and older folders cannot be upgraded."""
 COLUMNS = "columns"
 """The sub-folder of what is known of every image."""
 HASH_BYTES = 32
@@ -66,7 +66,7 @@ class Ingested:
     n_ignored: int
     views: ImageArray
     left_out: tuple[str, ...] = ()
-    """Parts of the source that stand for nothing here, by name."""
+    """Names of parts of the source that were ignored."""
 
     def thumbnail(self, row: int) -> Image.Image:
         """The card's picture: upright RGB, at most THUMBNAIL_SIDE px a side."""
@@ -83,7 +83,7 @@ class Ingested:
 
 
 def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingested:
-    """Decode every image once; at the next start with the same content, open what was written.
+    """Decode every image once, or open what an earlier call wrote for the same content.
 
     Raises SourceError SRC_EMPTY where not one image could be decoded.
     """
@@ -180,7 +180,7 @@ class building:  # noqa: N801  # reads as a verb: with building(folder) as parti
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            with suppress(OSError):  # somebody else finished the same folder first: theirs is as good
+            with suppress(OSError):  # another process finished the same folder first: its content is equal
                 self._partial.rename(self._folder)
         shutil.rmtree(self._partial, ignore_errors=True)
 

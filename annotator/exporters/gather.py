@@ -1,6 +1,6 @@
 """A project's standing answers as rows to export, with the model's predictions for the rest where asked for.
 
-`write_export` is what the command line, the app and its jobs call: it also verifies the project and notes the export.
+The command line, the app and its jobs call `write_export`, which also verifies the project and records the export.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from annotator.types import Report, silent
 def write_export(
     project: Project, exporter: Exporter, path: Path, predictions: bool = False, report: Report = silent
 ) -> Manifest:
-    """Verify the project, export it, and note in its folder where its log ended then, for `annotator verify`.
+    """Verify the project, export it, and record in its folder where its log ended, for `annotator verify`.
 
     A damaged project is exported too; the manifest's provenance says under `damage` what is wrong.
     """
@@ -35,7 +35,7 @@ def write_export(
 
 def gather(project: Project, predictions: bool = False) -> Export:
     """Every standing answer by image and annotator; with `predictions` also the newest model's class for the rest."""
-    provenance = _provenance(project)  # first: it may speak of fewer events than are exported, never of more
+    provenance = _provenance(project)  # read first: the manifest may count fewer events than are exported, never more
     dataset = project.learner.dataset
     rows = _answered_rows(project)
     if predictions and project.learner.version is not None:
