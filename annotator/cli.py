@@ -383,7 +383,7 @@ def _print_overview(projects: Path) -> None:
 
 
 def _print_project(folder: Path) -> None:
-    from annotator.learner import describe
+    from annotator.evaluation import describe
     from annotator.project import Project
 
     project = Project(folder)

@@ -47,7 +47,7 @@ from annotator.models.equations import BoolArray, read_equations
 from annotator.models.given_labels import Labels, as_given, read_labels
 from annotator.models.kernel import Kernel, Kind, Samples, Weights, propagation_steps, repeated, spreading_steps
 from annotator.models.priors import class_prior, normalised
-from annotator.rowwise import Renewed
+from annotator.per_image import Renewed
 from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, SparseMatrix
 
 FAINTEST = 1e-200  # evidence below this would underflow soon: such a row counts as not reached
