@@ -2,7 +2,7 @@
 
 `StoredIds` keeps any ids as a few memory-mapped arrays: the text of all (UTF-8, lone surrogates as they are), where
 each id ends in it, and the ids' 64-bit hashes in ascending order, by which an id finds its row. `NumberedIds` are
-computed, `ArrangedIds` are those of another sequence in another order.
+computed, `ReorderedIds` are those of another sequence in another order.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class StoredIds(Ids):
         self._text, self._offsets, self._hashes, self._rows = text, offsets, hashes, rows
 
     @classmethod
-    def of(cls, image_ids: Iterable[str]) -> StoredIds:
+    def from_ids(cls, image_ids: Iterable[str]) -> StoredIds:
         """Keep these ids in memory as arrays."""
         text, offsets, hashes = bytearray(), array("q", [0]), array("Q")
         for image_id in image_ids:
@@ -180,7 +180,7 @@ class NumberedIds(Ids):
         return f"{self._name}/{number:0{DIGITS}d}"
 
 
-class ArrangedIds(Ids):
+class ReorderedIds(Ids):
     """`rows` (n,) of other ids, in that order."""
 
     def __init__(self, ids: Sequence[str], rows: IntArray) -> None:

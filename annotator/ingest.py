@@ -125,16 +125,16 @@ class _Columns:
     group: IntArray
 
     @classmethod
-    def of(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> _Columns:
+    def from_hashes(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> _Columns:
         """`hashes` one behind the other."""
         hashed = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASH_BYTES)
-        return cls(StoredIds.of(ids), source_rows, hashed, first_of_equal(hashed))
+        return cls(StoredIds.from_ids(ids), source_rows, hashed, first_of_equal(hashed))
 
     @classmethod
-    def of_manifest(cls, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
+    def from_manifest(cls, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
         """Of an earlier version, whose manifest had an entry for each image."""
         rows = np.asarray(manifest["source_rows"], dtype=np.int64)
-        return cls.of(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
+        return cls.from_hashes(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
 
     @classmethod
     def load(cls, folder: Path) -> _Columns:
@@ -200,7 +200,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     hashes = bytearray()
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
-    _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
+    _Columns.from_hashes(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
     _write_manifest(folder, list(source.set_aside), {}, left_out=left_out(source))
 
 
@@ -226,7 +226,8 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
         raise SourceError(_none_left(set_aside), "SRC_EMPTY")
     npy.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
-    _Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
+    ids = (source.ids[row] for row in rows)
+    _Columns.from_hashes(ids, np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
     _write_manifest(folder, set_aside, flags, n_ignored(source))
 
 
@@ -260,7 +261,7 @@ def _write_manifest(
 
 def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
     """An earlier version's folder, brought to today's layout where it can be written."""
-    columns = _Columns.of_manifest(manifest)
+    columns = _Columns.from_manifest(manifest)
     with suppress(OSError, SourceError):
         with building(folder / COLUMNS) as partial_folder:
             columns.save(partial_folder)

@@ -68,7 +68,7 @@ class ClassFolders:
         """Write the zip; its manifest lists images that could not be opened. Raises ExportError (EXPORT_WRITE)."""
         with complete_or_absent(path) as (draft,):
             with zipfile.ZipFile(draft, "w") as archive:
-                places = Places.of(export)
+                places = Places.for_export(export)
                 placed = _add_images(archive, export, places, report)
                 for name, write_records in TABLES.items():
                     _add_table(archive, name, write_records, _records(export, places, placed))
@@ -94,7 +94,7 @@ class Places:
     """Predictions have a folder of their own, and so have people's labels."""
 
     @classmethod
-    def of(cls, export: Export) -> Places:
+    def for_export(cls, export: Export) -> Places:
         """Folders for people's labels and for predictions; one set of folders where nothing is predicted."""
         return cls(class_folders(export.class_names), any(row.outcome == PREDICTED for row in export.rows))
 
