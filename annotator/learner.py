@@ -1,7 +1,8 @@
 """One project's model: labels in, prediction and its version out; shared by all annotators of the project.
 
-Owns the prediction and nothing else: after a restart it is fitted again from the store, on exactly the events that the
-last recorded model was trained on. Translates between the store's image and class ids and the rows and codes of arrays.
+Owns the prediction and nothing else: after a restart it is read from its file (predictions.py) or, where that is not
+whole, fitted again from the store, on exactly the events that the last recorded model was trained on. Translates
+between the store's image and class ids and the rows and codes of arrays.
 Test images influence nothing but the figure printed for them; audit images are never trained on.
 """
 
@@ -22,6 +23,7 @@ from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.evaluation import Measured, from_record, n_changed, score_known, to_record, translated
 from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
+from annotator.predictions import PredictionFiles
 from annotator.store import Store
 from annotator.types import (
     UNLABELED,
@@ -62,6 +64,7 @@ class Learner:
         truth_names: Sequence[str],
         audit_rows: IntArray,
         config_version: int,
+        files: PredictionFiles | None = None,
     ) -> None:
         self.dataset = dataset
         self.audit_rows = audit_rows
@@ -76,7 +79,12 @@ class Learner:
         self._fitted: _Fitted | None = None
         self._failure: AnnotatorError | None = None
         self._thread: threading.Thread | None = None
-        self._measured = [from_record(record) for record in store.models()]
+        self._files = files
+        records = store.models()
+        self._measured = [from_record(record) for record in records]
+        self._last_record = records[-1] if records else None
+        self._is_behind = False
+        """Whether the prediction was read from its file: a model that goes on has not taken its steps again."""
 
     # ---- what is known
 
@@ -112,7 +120,7 @@ class Learner:
 
     @property
     def prediction(self) -> Prediction:
-        """The newest model's belief; uniform before the first. Fitted again after a restart."""
+        """The newest model's belief; uniform before the first. After a restart read from its file, or fitted again."""
         return self._now().prediction
 
     @property
@@ -151,6 +159,7 @@ class Learner:
             return
         with self._swapping:
             if not self.is_learning:
+                self._read_unless_busy()
                 self._thread = threading.Thread(
                     target=self._learn_quietly, args=(through,), name="learner", daemon=True
                 )
@@ -170,6 +179,7 @@ class Learner:
                 model.join(self.dataset, held_out.features)
             if self._measured:
                 self._now()
+                self._catch_up()
 
     def use(self, model: Model, config_version: int) -> None:
         """Another model from the next fit on; until then the last prediction stands."""
@@ -189,25 +199,54 @@ class Learner:
         if fitted is not None:
             return fitted
         with self._fitting:
+            self._read()
             if self._fitted is None:
                 self._fitted = self._replayed()
             return self._fitted
 
+    def _read(self) -> None:
+        """Take the last prediction from its file, where nothing is known yet and the file is whole."""
+        record = self._last_record
+        if self._fitted is not None or self._files is None or record is None:
+            return
+        if record.dataset_version == self.dataset.version and (prediction := self._files.load(record)) is not None:
+            self._fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            self._is_behind = True
+
+    def _read_unless_busy(self) -> None:
+        """So that a batch that waits for no fit is chosen by what was known before a restart."""
+        if self._fitting.acquire(blocking=False):
+            try:
+                self._read()
+            finally:
+                self._fitting.release()
+
     def _replayed(self) -> _Fitted:
-        """Refit after a restart; a model that goes on from its last answer once for each version recorded."""
-        last = self._measured[-1] if self._measured else None
-        steps = [0 if last is None else last.trained_through]
-        is_stateful = last is not None and goes_on(self._model)
-        if last is not None and is_stateful and last.config_version == self.config_version:
-            steps = [point.trained_through for point in self._measured if point.config_version == self.config_version]
-        elif is_stateful:  # these labels were another model's: this one begins with the next fit
+        """Refit after a restart; a stateful model once for each version recorded, so that the result is the same."""
+        if not self._measured:
+            return self._fitted_through(0)
+        last = self._measured[-1]
+        if goes_on(self._model) and last.config_version != self.config_version:
+            # Those labels were another model's: this one begins with the next fit.
             model, self._model = self._model, self._copy_of_model()
-            fitted = self._fitted_through(steps[-1])
+            fitted = self._fitted_through(last.trained_through)
             self._model = model
             return fitted
-        for through in steps[:-1]:
+        for through in self._steps()[:-1]:
             self._follow(through)
-        return self._fitted_through(steps[-1])
+        return self._fitted_through(last.trained_through)
+
+    def _catch_up(self) -> None:
+        """Bring a stateful model to where it was when the prediction was written that was read from a file."""
+        for through in self._steps() if self._is_behind else []:
+            self._follow(through)
+        self._is_behind = False
+
+    def _steps(self) -> list[int]:
+        """The fits that a stateful model takes again: the seqs that those with this config were trained through."""
+        if not goes_on(self._model):
+            return []
+        return [point.trained_through for point in self._measured if point.config_version == self.config_version]
 
     def _follow(self, through: int) -> None:
         """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
@@ -237,16 +276,20 @@ class Learner:
             if not (has_labels or self._measured):
                 return
             if self._measured and through <= self.trained_through:
-                self._now()  # after a restart the last fit is made again
+                self._now()  # after a restart it is read from its file, or fitted again
                 return
             before = self.prediction if self._measured else None
+            self._catch_up()
             started = time.perf_counter()
             fitted = _Fitted(labels, self._fit(labels, n_classes))
             seconds = time.perf_counter() - started
             measured = self._measure(fitted, through, n_changed(before, fitted.prediction), seconds)
-            self._store.record_model(to_record(measured, self.dataset.version))
+            record = to_record(measured, self.dataset.version)
+            self._store.record_model(record)
             self._fitted = fitted
             self._measured.append(measured)
+            if self._files is not None:
+                self._files.keep(record, fitted.prediction)
 
     def _learn_quietly(self, through: int | None) -> None:
         try:

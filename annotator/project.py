@@ -2,6 +2,7 @@
 
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
+projects/<folder>/predictions/      the newest models' predictions (see predictions.py); may be deleted
 projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
@@ -31,11 +32,13 @@ from annotator.ingest import building
 from annotator.jobs import no_room
 from annotator.learner import Learner, draw_audit
 from annotator.paths import assets, name_of, slug
+from annotator.predictions import PredictionFiles
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
 from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
 
 STORE_NAME = "project.sqlite"
+PREDICTIONS = "predictions"
 AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
 """Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
@@ -159,6 +162,7 @@ class Project:
         """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
         self.wanted: dict[str, Any] = _note(folder).get("wanted") or {}  # Any: JSON
         """The encoder and its parameters that are to take over once they are computed; empty when none are."""
+        self._predictions = PredictionFiles(folder / PREDICTIONS, self.store)
         self.learner = self._new_learner()
 
     @classmethod
@@ -276,14 +280,15 @@ class Project:
         return prepared
 
     def close(self) -> None:
-        """Give back the store's file."""
+        """Give back the store's file, once the newest prediction is on the disk."""
+        self._predictions.close()
         self.store.close()
 
     def _new_learner(self) -> Learner:
         model = registry.create("model", self.config.model, self.config.model_parameters)
         rows = _audit_rows(self.config, self.prepared, self.store)
         names = self.prepared.class_names
-        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version)
+        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version, self._predictions)
 
 
 def is_slow(encoder: str) -> bool:

@@ -129,8 +129,10 @@ class KernelRidge:
         """A fit whose prediction nobody wants, on the way to a later one."""
         with threadpool_limits(MAX_THREADS):
             space = self._space_of(dataset)
-            rows = _landmarks(space, np.flatnonzero(labels != UNLABELED))
-            space.columns.ready(rows, _exactly(dataset, rows))
+            labeled = np.flatnonzero(labels != UNLABELED)
+            if len(np.unique(labels[labeled])) > 1:  # with less to tell apart, a fit computes no column
+                rows = _landmarks(space, labeled)
+                space.columns.ready(rows, _exactly(dataset, rows))
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED) before the first fit."""

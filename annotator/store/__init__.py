@@ -10,6 +10,7 @@ from annotator.store.store import (
     ModelRecord,
     Question,
     Store,
+    record_prediction,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "ModelRecord",
     "Question",
     "Store",
+    "record_prediction",
 ]
