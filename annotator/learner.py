@@ -74,6 +74,8 @@ class Learner:
         self._truth_names = tuple(truth_names)
         self._rows: dict[str, int] = {}
         """Rows that were looked up before: of images that were asked about, not of the pool."""
+        self._truth: tuple[tuple[Dataset, tuple[str, ...], tuple[str, ...]], IntArray] | None = None
+        """The truth as class codes, and what it was translated for: looked at in every round."""
         self._fitting = threading.RLock()
         self._swapping = threading.Lock()
         self._fitted: _Fitted | None = None
@@ -131,7 +133,14 @@ class Learner:
     @property
     def truth(self) -> IntArray | None:
         """(n_images,) the source's truth as class codes of this project, -1 where unknown."""
-        return None if self.dataset.truth is None else self._translated(self.dataset.truth)
+        if self.dataset.truth is None:
+            return None
+        names = tuple(label_class.name for label_class in self._store.classes())
+        known, of = self._truth, (self.dataset, self._truth_names, names)
+        if known is None or known[0][0] is not of[0] or known[0][1:] != of[1:]:
+            known = self._truth = of, translated(self.dataset.truth, self._truth_names, names)
+            known[1].flags.writeable = False
+        return known[1]
 
     def row(self, image_id: str) -> int:
         """Where an image is in the arrays. Raises StoreError (STORE_DAMAGED) where the pool has none of this id."""
@@ -311,8 +320,9 @@ class Learner:
     def _training_labels(self, through: int) -> IntArray:
         """(n_images,) the consensus of all annotators as codes, audit images left out."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
-        for image_id, code in consensus(self._store.current(through)).items():
-            labels[self.row(image_id)] = code
+        answers = consensus(self._store.current(through))
+        rows = np.fromiter(map(self.row, answers), dtype=np.int64, count=len(answers))
+        labels[rows] = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
         labels[self.audit_rows] = UNLABELED
         labels.flags.writeable = False
         return labels

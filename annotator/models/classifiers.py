@@ -35,10 +35,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC
 from sklearn.utils import all_estimators
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.priors import label_shares, normalised
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 FAMILY = "sklearn"
@@ -122,7 +122,7 @@ class Classifier(ABC):
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """`max_threads` at most; whatever an estimator raises becomes a ModelError."""
-        with threadpool_limits(self.max_threads), warnings.catch_warnings():
+        with at_most(self.max_threads), warnings.catch_warnings():
             # A solver that stops at its limit still answers, and how well is measured on held-out images.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:

@@ -30,11 +30,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import scaling_of, softmax
 from annotator.models.priors import label_shares
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 MOST_LANDMARKS = 1_000
@@ -120,14 +120,14 @@ class KernelRidge:
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities; such a model knows no evidence."""
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             self._fit = fit = self._solved(space, labels, n_classes)
             return Prediction(self._probabilities(fit, space.columns))
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """A fit whose prediction nobody wants, on the way to a later one."""
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             labeled = np.flatnonzero(labels != UNLABELED)
             if len(np.unique(labels[labeled])) > 1:  # with less to tell apart, a fit computes no column
@@ -140,7 +140,7 @@ class KernelRidge:
         if fit is None or space is None:
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
         most = max(1, MOST_CELLS // space.most)
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             if len(features) > most:
                 parts = [features[start : start + most] for start in range(0, len(features), most)]
                 columns = (_Columns(part, space.gamma, max(1, len(fit.rows))) for part in parts)
