@@ -38,8 +38,6 @@ from annotator.types import (
     is_asynchronous,
 )
 
-__all__ = ["Learner", "Measured", "consensus", "draw_audit", "translated"]
-
 
 @dataclass(frozen=True)
 class _Fitted:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator import durable
 from annotator.errors import AnnotatorError
 from annotator.store import ModelRecord, Store, record_prediction
 from annotator.types import IntArray, Prediction
@@ -33,6 +33,8 @@ N_KEPT = 3
 N_DIGITS = 16
 REST = 9
 """Times what a file took, until the next one is written."""
+ABANDONED = 3600.0
+"""Seconds after which nobody is writing a draft any more."""
 ALIGNED = 64
 """Bytes: a multiple of them stands before the first array, so that numbers lie where processors like them."""
 
@@ -99,22 +101,28 @@ class PredictionFiles:
         if changed is not None and self._since is not None:
             arrays["changed"] = np.unique(np.concatenate([*changed, np.empty(0, dtype=np.int64)]))
         header = {"of": _own(record), "since": self._since if "changed" in arrays else None}
+        pieces = _pieces(header, arrays)
+        digest = hashlib.sha256()
+        for piece in pieces:
+            digest.update(piece)
+        sha256 = digest.hexdigest()
         self._folder.mkdir(exist_ok=True)
-        draft = self._folder / f".{os.getpid()}.part"
-        try:
-            sha256 = _write_file(draft, header, arrays)
-            draft.replace(self._path(record.version, sha256))
-        finally:
-            draft.unlink(missing_ok=True)
+        # Not forced to the disk, for which answers would have to wait: after a loss of power the hash tells.
+        with durable.drafts(self._path(record.version, sha256), synced=False) as (draft,), draft.open("wb") as file:
+            file.writelines(pieces)
         record_prediction(self._store, record, sha256, self._pruned())
         self._since = record.version
 
     def _pruned(self) -> list[int]:
-        """Remove all but the newest files; the versions of those that stay."""
+        """Remove all but the newest files, and what was left by a process that was killed; the versions that stay."""
         found = sorted(self._folder.glob(f"*{SUFFIX}"), key=_version, reverse=True)
         for path in found[N_KEPT:]:
             with suppress(OSError):  # Windows removes no file that is being read
                 path.unlink()
+        for path in self._folder.glob(f".*{durable.UNFINISHED}"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
         return [_version(path) for path in found[:N_KEPT]]
 
     def _path(self, version: int, sha256: str) -> Path:
@@ -148,24 +156,17 @@ def _prediction(arrays: Arrays) -> Prediction:
     )
 
 
-def _write_file(path: Path, header: dict[str, Any], arrays: Arrays) -> str:  # Any: JSON
-    """Header and arrays, one after the other; the file's SHA-256."""
+def _pieces(header: dict[str, Any], arrays: Arrays) -> list[bytes | memoryview]:  # Any: JSON
+    """A file's content: a line of JSON, and the arrays one after the other."""
     parts = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     layout = [[name, part.dtype.str, list(part.shape)] for name, part in parts.items()]
     first = json.dumps({**header, "arrays": layout}).encode()
     first += b" " * (-(len(first) + 1) % ALIGNED) + b"\n"
-    digest = hashlib.sha256(first)
-    with path.open("wb") as file:
-        file.write(first)
-        for part in parts.values():
-            numbers = part.reshape(-1).view(np.uint8).data
-            digest.update(numbers)
-            file.write(numbers)
-    return digest.hexdigest()
+    return [first, *(part.reshape(-1).view(np.uint8).data for part in parts.values())]
 
 
 def _read(content: bytes) -> tuple[dict[str, Any], Arrays]:  # Any: JSON
-    """What `_write_file` wrote; read-only arrays that share the memory of `content`."""
+    """What `_pieces` made; read-only arrays that share the memory of `content`."""
     start = content.index(b"\n") + 1
     header, arrays = json.loads(content[:start]), {}
     for name, kind, shape in header["arrays"]:
