@@ -66,7 +66,7 @@ class Learner:
     ) -> None:
         self.dataset = dataset
         self.audit_rows = audit_rows
-        self.config_version = config_version
+        self._config_version = config_version
         self._store = store
         self._model = model
         self._truth_names = tuple(truth_names)
@@ -188,18 +188,16 @@ class Learner:
                 self._now()
                 self._catch_up()
 
-    def use(self, model: Model, config_version: int) -> None:
-        """Another model from the next fit on; until then the last prediction stands."""
-        with self._fitting:
-            self._model, self.config_version = model, config_version
+    def use(self, model: Model, config_version: int, other: tuple[Dataset, Sequence[str]] | None = None) -> None:
+        """Another model from the next fit on; until then the last prediction stands.
 
-    def see(self, dataset: Dataset, truth_names: Sequence[str]) -> None:
-        """The same images with other features from the next fit on; until then the last prediction stands.
-
-        `truth_names` are what this dataset's truth counts in: a source listed anew may order its classes otherwise.
+        `other` is a dataset of the same images with other features, and the names of the classes that its truth counts
+        in: a source listed anew may order them otherwise.
         """
         with self._fitting:
-            self.dataset, self._truth_names = dataset, tuple(truth_names)
+            self._model, self._config_version = model, config_version
+            if other is not None:
+                self.dataset, self._truth_names = other[0], tuple(other[1])
 
     def _now(self) -> _Fitted:
         fitted = self._fitted
@@ -233,7 +231,7 @@ class Learner:
         if not self._measured:
             return self._fitted_through(0)
         last = self._measured[-1]
-        if goes_on(self._model) and last.config_version != self.config_version:
+        if goes_on(self._model) and last.config_version != self._config_version:
             # Those labels were another model's: this one begins with the next fit.
             model, self._model = self._model, self._copy_of_model()
             fitted = self._fitted_through(last.trained_through)
@@ -253,7 +251,7 @@ class Learner:
         """The fits that a stateful model takes again: the seqs that those with this config were trained through."""
         if not goes_on(self._model):
             return []
-        return [point.trained_through for point in self._measured if point.config_version == self.config_version]
+        return [point.trained_through for point in self._measured if point.config_version == self._config_version]
 
     def _follow(self, through: int) -> None:
         """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
@@ -333,7 +331,7 @@ class Learner:
         return Measured(
             version=len(self._measured) + 1,
             trained_through=through,
-            config_version=self.config_version,
+            config_version=self._config_version,
             round=self._store.last_round(),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),

@@ -161,9 +161,9 @@ class Project:
         self.config = config
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
-            self.learner.see(prepared.dataset, prepared.class_names)
             point_to(self.folder, config, prepared)
-        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
+        other = None if prepared is None else (prepared.dataset, prepared.class_names)
+        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version, other)
 
     def check_pool(self, config: Config) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""

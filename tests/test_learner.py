@@ -219,12 +219,10 @@ def test_a_restart_after_another_config_copies_no_dataset(project: Project) -> N
     learner, dataset = again.learner, again.learner.dataset
     assert dataset.held_out is not None
     held_out = replace(dataset.held_out, features=dataset.held_out.features.view(Uncopied))
-    learner.see(
-        replace(
-            dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
-        ),
-        again.prepared.class_names,
+    uncopied = replace(
+        dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
     )
+    learner.use(learner._model, again.config_version, (uncopied, again.prepared.class_names))
     learner._rehearse()
     assert learner.is_ready
     assert learner.prediction.probabilities.shape == (120, 10)
