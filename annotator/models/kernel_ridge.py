@@ -191,7 +191,10 @@ class KernelRidge:
 
 
 def kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
-    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision."""
+    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision.
+
+    strategies/herding.py has squared distances of its own, in single precision: see there.
+    """
     squared = features @ (-2 * others.T)
     squared += np.einsum("ij,ij->i", features, features)[:, None]
     squared += np.einsum("ij,ij->i", others, others)

@@ -138,10 +138,11 @@ def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> In
     rows = step * np.flatnonzero(is_other[::step])
     counts = np.zeros(len(picked), dtype=np.int64)
     for part in _parts(rows):
-        near = _squared_distances(features[part], features[picked])
+        here = features[part]
+        near = _squared_distances(here, features[picked])
         first = near.argmin(axis=1)
         if len(chosen):
-            known = _squared_distances(features[part], features[chosen]).min(axis=1)
+            known = _squared_distances(here, features[chosen]).min(axis=1)
             first = first[near.min(axis=1) < known]
         counts += np.bincount(first, minlength=len(picked))
     return counts * step
@@ -205,7 +206,11 @@ def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecis
 
 
 def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePrecision:
-    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0."""
+    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0.
+
+    models/kernel_ridge.py has its own, uncentred in double precision: either in place of the other would change bits,
+    and with them batches.
+    """
     centre = others.mean(axis=0)  # differences stay exact where all features lie far from 0
     queries, others = (np.asarray(each, dtype=np.float32) - centre for each in (queries, others))
     squared = queries @ (-2 * others.T)
