@@ -306,10 +306,11 @@ class Reader:
         else:
             found = [*open_now, *self._by_id(connection, spoken_of - {asked.question_id for asked in open_now})]
         touched = spoken_of.union(question.question_id for question in (*before.open, *open_now))
+        fresh = {question.question_id: question for question in found}
         questions = dict(before.questions)
-        for question_id in touched:
+        for question_id in touched - fresh.keys():  # no others: a copy of a dict without gaps is ten times as fast
             questions.pop(question_id, None)
-        questions.update((question.question_id, question) for question in found)
+        questions |= fresh
         asked = _moved(before, questions, found, touched)
         return {"questions": questions, "open": open_now, "asked": asked}
 
