@@ -14,7 +14,7 @@ from typing import Any
 
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
-from annotator.store import OUTCOMES, Deciding
+from annotator.store import OUTCOMES, Answer, Deciding
 
 FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
 LONGEST_COMMENT, LONGEST_ID, LONGEST_DECISION_MS = 500, 4_000, 86_400_000
@@ -84,25 +84,20 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
 
 
 def _give(session: Session, sent: Sent) -> None:
-    if sent.kind == "undo":
-        session.undo(sent.seen_id)
-    elif sent.kind == "flag":
-        session.flag(sent.question_id, sent.event_id, sent.comment)
-    elif sent.kind == "change":
-        session.change(sent.seen_id, _class_name(session, sent), sent.outcome, sent.deciding)
-    elif sent.outcome == "label":
-        session.label(session.image_of(sent.question_id), str(_class_name(session, sent)), sent.event_id, sent.deciding)
-    else:
-        session.skip(session.image_of(sent.question_id), sent.outcome, sent.event_id, sent.deciding)
-
-
-def _class_name(session: Session, sent: Sent) -> str | None:
-    if sent.outcome != "label":
-        return None
-    found = next((known for known in session.classes if known.class_id == sent.class_id and not known.retired), None)
-    if found is None:
-        raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
-    return found.name
+    says = sent.kind in ("answer", "change")
+    session.give(
+        Answer(
+            sent.kind,
+            event_id=sent.event_id,
+            question_id=sent.question_id,
+            seen_id=sent.seen_id,
+            outcome=sent.outcome if says else "label",
+            class_id=sent.class_id if says and sent.outcome == "label" else None,
+            milliseconds=sent.deciding.milliseconds,
+            guess_shown=sent.deciding.guess_shown,
+            comment=sent.comment,
+        )
+    )
 
 
 def _events(value: object) -> list[Mapping[str, Any]]:  # Any: JSON from outside
