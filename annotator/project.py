@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import operator
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -26,9 +27,10 @@ from annotator.class_keys import checked_class_keys
 from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
+from annotator.evaluation import dropped_labels, translated
 from annotator.ingest import building
 from annotator.jobs import no_room
-from annotator.learner import Learner, draw_audit, dropped_labels, translated
+from annotator.learner import Learner, draw_audit
 from annotator.paths import assets, name_of, slug
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
@@ -146,11 +148,8 @@ class Project:
     def __init__(self, folder: Path, report: Report = silent) -> None:
         self.folder = folder
         self.store = Store(folder / STORE_NAME)
-        self.damage = self.store.damage
-        """What is wrong with the store, see annotator/verify.py; empty when all is well.
-
-        A damaged project takes no answers and no other settings; it shows and exports what it has.
-        """
+        self._changing = threading.RLock()
+        """Settings are changed by people and by the thread that swaps an encoder in."""
         self.config_version, values = self.store.config()
         self.config = _with_listing(Config.from_json(values), FIRST_LISTING)
         self.prepared = _reopen(folder, self.config, self.store, report)
@@ -184,6 +183,14 @@ class Project:
                 store.close()
                 _point_to(partial_folder, config, prepared, notice)
         return cls(folder, report)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is wrong with the store at this moment, see store/verify.py; empty when all is well.
+
+        A damaged project takes no answers and no other settings; it shows and exports what it has.
+        """
+        return self.store.damage
 
     @property
     def class_names(self) -> list[str]:
@@ -223,6 +230,10 @@ class Project:
         fixed = ({part.name for part in fields(Recipe)} - CHANGEABLE) & set(changes)
         if fixed:
             raise ConfigError(f"{', '.join(sorted(fixed))} cannot be changed in a project; create another one.")
+        with self._changing:
+            self._change(report, changes)
+
+    def _change(self, report: Report, changes: dict[str, Any]) -> None:  # Any: fields of Config
         config = replace(self.config, **changes)
         if config == self.config:
             return
@@ -293,7 +304,17 @@ def is_slow(encoder: str) -> bool:
 def list_projects(projects: Path) -> list[Summary]:
     """Every project under `projects`, the newest first; one that cannot be opened says why."""
     folders = [projects / name for name in folder_names(projects)]
-    return sorted((_summary(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
+    return sorted((summarize(folder) for folder in folders), key=lambda found: found.created_at, reverse=True)
+
+
+def summarize(folder: Path) -> Summary:
+    """The project in that folder; one that cannot be opened says why."""
+    try:
+        with closing(Store(folder / STORE_NAME)) as store:
+            source = str(store.config()[1].get("source", ""))
+            return Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at, source=source)
+    except AnnotatorError as error:
+        return Summary(folder.name, folder, 0, 0, "", str(error))
 
 
 def folder_names(projects: Path) -> list[str]:
@@ -585,15 +606,6 @@ def _prepare_or_quick(config: Config, cache: Path, report: Report) -> tuple[Conf
 
 def _too_small(error: AnnotatorError, encoder: str) -> str:
     return f"{error} The quick features of {encoder} are used."
-
-
-def _summary(folder: Path) -> Summary:
-    try:
-        with closing(Store(folder / STORE_NAME)) as store:
-            source = str(store.config()[1].get("source", ""))
-            return Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at, source=source)
-    except AnnotatorError as error:
-        return Summary(folder.name, folder, 0, 0, "", str(error))
 
 
 def _require(holds: bool, message: str) -> None:

@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 from annotator.asking import COLD_START, Settings, Situation, choose
 from annotator.eligible import Asked, asked_rows, eligible
 from annotator.errors import ConfigError, StoreError
-from annotator.learner import Learner, Measured, describe
+from annotator.evaluation import Measured, describe
+from annotator.learner import Learner
 from annotator.pages import Page, read_pages
 from annotator.paths import name_of
 from annotator.purposes import AUDIT, SEED, TRAIN

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.rowwise import RowFigures
+from annotator.per_image import RowFigures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,7 +218,7 @@ class Prediction:
     @property
     def guesses(self) -> IntArray:
         """(n_images,) the code of each image's likeliest class."""
-        return self.figures.of(likeliest)
+        return self.figures.measured(likeliest)
 
 
 def likeliest(probabilities: FloatArray) -> IntArray:

@@ -10,7 +10,7 @@ import streamlit as st
 from annotator.errors import AnnotatorError
 from annotator.paths import assets
 from annotator.project import Project
-from annotator.ui import export, label, parts, progress, start, state
+from annotator.ui import export, label, parts, progress, start, tab
 from annotator.ui.words import plain
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -60,7 +60,7 @@ def _export() -> None:
 def _project() -> Project | None:
     """The project of this tab; where there is none, a word on what to do."""
     try:
-        project = state.current()
+        project = tab.current_project()
     except AnnotatorError as error:
         st.error(plain(str(error)))
         st.page_link(st.session_state["pages"]["Start"], label="Choose another project")
@@ -76,7 +76,7 @@ def _notices(damage: Sequence[str] = ()) -> None:
     """In a place of their own: what comes after them stays where it is. A damaged project is said on every page."""
     with st.container():
         parts.damage(damage)
-        for kind, message in state.notices():
+        for kind, message in tab.take_notices():
             if kind == "error":
                 st.error(plain(message), icon=":material/error:")
             else:

@@ -1,4 +1,4 @@
-"""Your own images: a folder or file under the root, or an upload; then its classes, its model, and go.
+"""The form for a project of your own images: a folder or file under the root, or an upload; then classes and model.
 
 Which source reads a path is told from what lies there, never from what a browser says about an upload.
 """
@@ -21,8 +21,9 @@ from annotator.project import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.sources.folder import class_folders
 from annotator.sources.idx import has_family
 from annotator.types import ImageSource
-from annotator.ui import state, uploads
+from annotator.ui import tab
 from annotator.ui.fields import starts_from
+from annotator.ui.shared import root_folder, workspace
 from annotator.ui.words import count, plain, visible
 
 MOST_FOLDERS = 200
@@ -58,9 +59,9 @@ class Chosen:
         return self.source in ("folder", "zip")
 
 
-def choose() -> Chosen | None:
+def choose_images() -> Chosen | None:
     """Ask where the images are. None until something usable was chosen."""
-    root = state.root_folder()
+    root = root_folder()
     st.caption(
         "Photos in a folder or a zip, arrays in an .npz, or the MNIST family's files. Only read, never changed. "
         f"Paths must lie under {plain(str(root))}."
@@ -75,20 +76,19 @@ def choose() -> Chosen | None:
         format_func=visible,
         help="The path may be relative to the folder named above.",
     )
-    upload = st.file_uploader("Or upload a zip or an .npz", type=["zip", "npz"], key=uploads.UPLOADER)
+    upload = st.file_uploader("Or upload a zip or an .npz", type=["zip", "npz"], key=tab.UPLOADER)
     try:
         if path:
-            return replace(_looked_at(root / expanded(path), root), picked=_picked())
-        projects = state.projects_folder()
-        kept = uploads.take(upload, projects)
+            return replace(_inspected(root / expanded(path), root), picked=_picked())
+        kept = tab.uploaded(upload)
         if kept is not None:
-            return replace(_looked_at(kept.path, uploads.uploads_folder(projects)), picked=_picked())
+            return replace(_inspected(kept.path, workspace().uploads.folder), picked=_picked())
     except AnnotatorError as error:
         st.error(plain(str(error)))
     return None
 
 
-def form(chosen: Chosen, create: Callable[[Config], None]) -> None:
+def config_form(chosen: Chosen, create: Callable[[Config], None]) -> None:
     """Classes, model and strategy; the button calls `create` with the config."""
     use = _use_of_classes(chosen)
     names = () if use == IGNORE else chosen.class_names
@@ -110,7 +110,7 @@ def form(chosen: Chosen, create: Callable[[Config], None]) -> None:
         type="primary",
         key="create-folder",
         icon=":material/add:",
-        on_click=state.guarded(_create),
+        on_click=tab.guarded(_create),
         args=(create, chosen),
     )
 
@@ -170,14 +170,14 @@ def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
 
 def _picked() -> str | None:
     """What tells the images that are chosen at this moment from others: the typed path, or the id of the upload."""
-    upload = st.session_state.get(uploads.UPLOADER)
+    upload = st.session_state.get(tab.UPLOADER)
     return st.session_state.get("folder-path") or getattr(upload, "file_id", None)
 
 
 # ---- what lies there
 
 
-def _looked_at(path: Path, root: Path) -> Chosen:
+def _inspected(path: Path, root: Path) -> Chosen:
     source = _source_of(path)
     if source == "folder":
         found = class_folders(str(path), str(root))
@@ -224,7 +224,7 @@ def _stamp(path: Path) -> str:
 
 def _folders() -> list[str]:
     """Folders two levels below the root, to choose from; any other can be typed."""
-    root, found = state.root_folder(), []
+    root, found = root_folder(), []
     for folder in _visible_folders(root):
         found.append(folder.name)
         found += [f"{folder.name}/{inner.name}" for inner in _visible_folders(folder)]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.rowwise import Renewed, RowFigures
+from annotator.per_image import Renewed, RowFigures
 
 N = 12
 steps = st.lists(st.tuples(st.lists(st.integers(0, N - 1), max_size=8), st.booleans()), min_size=1, max_size=12)
@@ -57,9 +57,9 @@ def test_figures_of_each_fit_are_those_of_its_rows(turns: list[tuple[list[int], 
         figures = figures.after(probabilities, np.array(rows, dtype=np.int64))
         made.append((figures, probabilities))
         if asks:
-            assert np.array_equal(figures.of(doubled), doubled(probabilities))
+            assert np.array_equal(figures.measured(doubled), doubled(probabilities))
     for figures, probabilities in made:
-        assert np.array_equal(figures.of(doubled), doubled(probabilities))
+        assert np.array_equal(figures.measured(doubled), doubled(probabilities))
 
 
 def test_only_changed_rows_are_measured_again() -> None:
@@ -71,18 +71,18 @@ def test_only_changed_rows_are_measured_again() -> None:
         return probabilities[:, 0].copy()
 
     figures = RowFigures(np.zeros((N, 2)))
-    figures.of(counted)
+    figures.measured(counted)
     for _ in range(3):
         figures = figures.after(np.zeros((N, 2)), np.array([1, 2]))
-        figures.of(counted)
-        figures.of(counted)
+        figures.measured(counted)
+        figures.measured(counted)
     assert sizes == [N, 2, 2, 2]
 
 
 def test_two_threads_ask_at_once() -> None:
     """Both get the same array."""
     figures, found = RowFigures(np.random.default_rng(0).random((1000, 3))), []
-    threads = [threading.Thread(target=lambda: found.append(figures.of(doubled))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(figures.measured(doubled))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

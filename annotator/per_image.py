@@ -1,4 +1,4 @@
-"""A value for each image of the pool, where from fit to fit only some change. Knows numpy only.
+"""Per-image arrays updated in place: only rows that changed since the last fit are written. Knows numpy only.
 
 What is handed out is a value: it is never written again while anybody holds it. So that a million rows are not copied
 for the few that change, an array that nobody holds any more is brought up to date and handed out again.
@@ -99,7 +99,7 @@ class RowFigures:
                 renewed.change(changed)
         return figures
 
-    def of(self, measure: Measure) -> Values:
+    def measured(self, measure: Measure) -> Values:
         """measure(probabilities), (n,) and read-only; `measure` looks at each row by itself."""
         with self._lock:
             if measure not in self._found:
