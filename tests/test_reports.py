@@ -19,6 +19,7 @@ from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store.snapshot import by_place, standing
 from annotator.ui.server import PROJECTS, ROOT
+from annotator.wire import inbox
 
 CONFIG = Config(
     name="cost", source="digits", source_parameters={"held_out": 50}, limit=120, encoder="pixels", batch_size=6,
@@ -31,8 +32,6 @@ REPORTS: list[Callable[[Moment], Any]] = [
     reports.news, reports.pace, reports.pages, reports.recent, reports.remaining, reports.rounds,
     reports.seconds_per_label, reports.suggestions,
 ]  # fmt: skip
-PRESS_BEGINS = 4
-"""Transactions of one key press today. To become 1, the write, when the session's commands take one each."""
 
 
 @pytest.fixture
@@ -83,11 +82,12 @@ def test_a_session_and_all_reports_of_a_moment_are_one_read(project: Project) ->
 
 
 def test_a_key_press_is_one_write(session: Session) -> None:
-    """And the redraw after it one read."""
-    card = session.remaining[0]
+    """As the browser sends it; and the redraw after it is one read."""
+    event_id = session.remaining[0].event_id
+    press = {"kind": "answer", "id": event_id, "q": event_id.rpartition(".")[0], "outcome": "label", "class": 3}
     with begun() as transactions:
-        session.label(card.image_id, "3", card.event_id)
-    assert (sum(transactions), len(transactions)) == (1, PRESS_BEGINS)
+        assert inbox.receive(session, {"events": [press | {"key": "tab"}]}) == {"tab": {"status": "stored"}}
+    assert transactions == [True]
     with begun() as transactions:
         session.moment()
     assert transactions == [False]

@@ -5,6 +5,7 @@ from annotator.store.store import Store
 from annotator.store.values import (
     OUTCOMES,
     Annotator,
+    Answer,
     Deciding,
     Event,
     ImageRecord,
@@ -16,6 +17,7 @@ from annotator.store.values import (
 __all__ = [
     "OUTCOMES",
     "Annotator",
+    "Answer",
     "Deciding",
     "Event",
     "ImageRecord",
