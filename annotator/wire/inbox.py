@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
-from annotator import reports
+from annotator import store
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
-from annotator.store import Deciding
 from annotator.wire.incoming import Answer, Change, Flag, Undo, read_message
 
 FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
@@ -73,32 +72,19 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
 
 def _store(session: Session, message: Answer | Change | Undo | Flag) -> None:
     if isinstance(message, Undo):
-        session.undo(message.of)
+        session.give(store.Answer("undo", message.id, seen_id=message.of))
     elif isinstance(message, Flag):
-        session.flag(message.q, message.id, message.text)
+        session.give(store.Answer("flag", message.id, message.q, comment=message.text))
     elif isinstance(message, Change):
-        session.change(message.of, _class_name(session, message), message.outcome, _deciding(message))
+        session.give(store.Answer("change", message.id, seen_id=message.of, **_said(message)))
     else:
-        _answer(session, message)
+        session.give(store.Answer("answer", message.id, message.q, **_said(message)))
 
 
-def _answer(session: Session, message: Answer) -> None:
-    image_id, name = session.image_of(message.q), _class_name(session, message)
-    if name is not None:
-        session.label(image_id, name, message.id, _deciding(message))
-    else:
-        session.skip(image_id, message.outcome, message.id, _deciding(message))
-
-
-def _deciding(message: Answer | Change) -> Deciding:
-    return Deciding(message.ms, message.guess)
-
-
-def _class_name(session: Session, message: Answer | Change) -> str | None:
-    if message.outcome != "label":
-        return None
-    offered = reports.classes(session.moment())
-    found = [known for known in offered if known.class_id == message.class_id and not known.retired]
-    if not found:
-        raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
-    return found[0].name
+def _said(message: Answer | Change) -> dict[str, Any]:  # Any: fields of store.Answer
+    return {
+        "outcome": message.outcome,
+        "class_id": message.class_id if message.outcome == "label" else None,
+        "milliseconds": message.ms,
+        "guess_shown": message.guess,
+    }
