@@ -81,8 +81,8 @@ def test_the_notice_goes_with_the_features_it_is_about(projects: Path) -> None:
 def test_no_word_on_the_features_stands_while_others_are_computed(projects: Path) -> None:
     """Cancelled and started again: "was cancelled" would be untrue beside the encoder's own progress."""
     project = Project.create(projects / "small", SMALL)
-    project.note("Computing the features of imagenet was cancelled.")
-    project.want({"encoder": "imagenet"})
+    project.set_notice("Computing the features of imagenet was cancelled.")
+    project.set_wanted({"encoder": "imagenet"})
     assert project.notice == ""
     project.close()
     again = Project(projects / "small")

@@ -278,7 +278,7 @@ def test_the_first_page_after_a_restart_says_that_an_encoder_goes_on(root: Path)
     """It is taken up a moment after the page was drawn: the page waits for it. One that cannot start is told."""
     config = Config(name="digits", source="digits", limit=60, encoder="pixels")
     created = Project.create(root / "projects" / "wanted", config)
-    created.want({"encoder": "autoencoder", "encoder_parameters": {}})
+    created.set_wanted({"encoder": "autoencoder", "encoder_parameters": {}})
     created.close()
     page = AppTest.from_function(swap_panel, default_timeout=30)
     page.query_params["project"] = "wanted"

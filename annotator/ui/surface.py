@@ -21,12 +21,14 @@ from annotator.project import Project
 from annotator.session import COLD_START, Session
 from annotator.store import LabelClass
 from annotator.types import Dataset
-from annotator.ui import image_route, outbox, tab
+from annotator.ui import image_route, tab
 from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
 from annotator.ui.words import image_name, plain, visible
+from annotator.wire import inbox
+from annotator.wire.outgoing import SurfaceData
 from annotator.workspace import LookAhead
 
 CURVE_POINTS = 400
@@ -57,7 +59,7 @@ def _drawn(project: Project, key: str) -> dict[str, Any]:  # Any: JSON
         with st.spinner("Choosing the first images …"):
             planner.run(session)
     _choose_ahead(project, session, planner)
-    return payload(project, session, planner, _results(key))
+    return SurfaceData.model_validate(payload(project, session, planner, _results(key))).as_json()
 
 
 def _receive(project: Project, key: str) -> None:
@@ -65,17 +67,17 @@ def _receive(project: Project, key: str) -> None:
     value = st.session_state[key].get("outbox")
     try:
         session = tab.session(project)
-        st.session_state[f"{key}-results"] = outbox.receive(session, value)
-        session.shown(outbox.rounds_shown(value))
+        st.session_state[f"{key}-results"] = inbox.receive(session, value)
+        session.shown(inbox.rounds_shown(value))
     except AnnotatorError as error:
-        results = {event_key: {"status": "kept", "reason": str(error)} for event_key in outbox.keys(value)}
+        results = inbox.keep_all(value, str(error))
         st.session_state[f"{key}-results"] = results | {
             event_key: result for event_key, result in _results(key).items() if result["status"] != "kept"
         }
 
 
-def _results(key: str) -> dict[str, outbox.Result]:
-    found: dict[str, outbox.Result] = st.session_state.get(f"{key}-results", {})
+def _results(key: str) -> dict[str, inbox.Result]:
+    found: dict[str, inbox.Result] = st.session_state.get(f"{key}-results", {})
     return found
 
 
@@ -96,7 +98,7 @@ def _warm(project: Project, session: Session) -> None:
 
 
 def payload(
-    project: Project, session: Session, planner: LookAhead, results: dict[str, outbox.Result]
+    project: Project, session: Session, planner: LookAhead, results: dict[str, inbox.Result]
 ) -> dict[str, Any]:  # Any: JSON
     """Everything that is drawn, in the words of the component's contract."""
     pages, classes = session.pages, session.classes

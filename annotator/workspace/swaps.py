@@ -65,7 +65,7 @@ class EncoderSwaps:
                 before.job.cancel()
             swap = self._started(project, config, changes)
             self._newest[project.store.project_id] = swap
-            project.want(changes)
+            project.set_wanted(changes)
         threading.Thread(target=self._watch, args=(project, swap), name="encoder-swap", daemon=True).start()
 
     def newest(self, project: Project) -> EncoderSwap | None:
@@ -85,7 +85,7 @@ class EncoderSwaps:
             try:
                 self.start(project, project.wanted)
             except AnnotatorError as error:
-                project.note(f"The encoder {project.wanted['encoder']} was not taken up again. {error}")
+                project.set_notice(f"The encoder {project.wanted['encoder']} was not taken up again. {error}")
 
     def _started(self, project: Project, config: Config, changes: dict[str, Any]) -> EncoderSwap:  # Any: as above
         cache = str(project.folder.parent / CACHE)
@@ -117,7 +117,7 @@ class EncoderSwaps:
         how, why = ("was cancelled", "") if isinstance(error, Cancelled) else ("failed", f" {error}")
         with self._lock:
             if self.newest(project) is swap:
-                project.note(
+                project.set_notice(
                     f"Computing the features of {swap.encoder} {how}; those of {project.config.encoder} are used. "
                     f"Settings starts it again.{why}"
                 )

@@ -143,7 +143,7 @@ class Workspace:
         """Compute the slow encoder that was asked for; where the pool is too small, the project says so from now on."""
         n_images, encoder = len(project.prepared.dataset), config.encoder
         if encoder == RECOMMENDED["encoder"] and n_images < RECOMMENDED_FROM:
-            project.note(
+            project.set_notice(
                 f"{n_images:,} images are soon labeled: the quick features of {project.config.encoder} are used. "
                 f"Settings has {encoder}, which pays from about {RECOMMENDED_FROM} images on."
             )
@@ -151,7 +151,7 @@ class Workspace:
         try:
             self.swaps.start(project, {"encoder": encoder, "encoder_parameters": config.encoder_parameters})
         except ModelError as error:
-            project.note(str(error))
+            project.set_notice(str(error))
 
     def _open(self, name: str) -> Project:
         with self._lock:

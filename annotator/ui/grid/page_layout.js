@@ -1,5 +1,5 @@
-// How much room there is for the cards, and laying them out in it: when a page is shown or the room changes, never
-// because of an answer. Sizes are pixels; those of what stands around the images are the style sheet's.
+// Lays the cards out in the room there is: when a page is shown or the room changes, never because of an answer. Sizes
+// are pixels; those of what stands around the images are the style sheet's.
 
 import { layout } from "./cursor.js";
 
@@ -11,14 +11,14 @@ const BELOW_PX = 33;
 const BELOW_MANY_PX = 107;
 const REASON_PX = 20;
 
-export class Room {
+export class PageLayout {
   // `page` returns the shown page or null, `many` whether each card names its most probable classes.
   constructor(frame, page, many) {
     this.frame = frame;
     this.page = page;
     this.many = many;
     this.columns = 1;
-    this.observer = new ResizeObserver(() => requestAnimationFrame(() => this.arrange()));
+    this.observer = new ResizeObserver(() => requestAnimationFrame(() => this.update()));
   }
 
   start() {
@@ -29,21 +29,21 @@ export class Room {
     this.observer.disconnect();
   }
 
-  arrange() {
+  update() {
     const page = this.page();
     if (page === null) return;
     const { columns, size } = layout(page.cards.length, this.free);
     const { style } = this.frame.element;
     this.columns = columns;
-    this.arranged = shape(page);
+    this.laidOut = shape(page);
     style.setProperty("--columns", columns);
     style.setProperty("--card", `${size}px`);
     style.setProperty("--foot", `${this.frame.foot.offsetHeight}px`);
   }
 
   // Another page has come: one with as many cards of the same height needs no other layout.
-  turn() {
-    if (shape(this.page()) !== this.arranged) this.arrange();
+  updateForNewPage() {
+    if (shape(this.page()) !== this.laidOut) this.update();
   }
 
   get free() {

@@ -11,12 +11,19 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from annotator.errors import ConfigError, StoreError
 from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
-from annotator.ui import outbox
+from annotator.simulate import answer_batch, oracle_of
+from annotator.ui.server import PROJECTS
+from annotator.ui.surface import payload
+from annotator.wire import inbox
+from annotator.wire.incoming import read_message
+from annotator.wire.outgoing import SurfaceData
+from annotator.workspace import LookAhead
 
 CONFIG = Config(
     name="keys", source="digits", source_parameters={"held_out": 50}, limit=60, encoder="pixels", batch_size=4
@@ -60,7 +67,7 @@ def change(head: str, class_id: int) -> dict[str, Any]:
 
 def send(session: Session, *events: dict[str, Any]) -> list[str]:
     """The statuses, in order."""
-    results = outbox.receive(session, {"n": next(COUNTER), "events": list(events)})
+    results = inbox.receive(session, {"n": next(COUNTER), "events": list(events)})
     return [results[event["key"]]["status"] for event in events if event["key"] in results]
 
 
@@ -113,7 +120,7 @@ def test_the_other_tab_is_told_and_the_first_answer_stands(session: Session) -> 
     card = cards(session)[0]
     assert send(session, press(card, 3)) == ["stored"]
     other = press(card, 4, tab="other")
-    refused = outbox.receive(session, {"events": [other]})[other["key"]]
+    refused = inbox.receive(session, {"events": [other]})[other["key"]]
     assert refused["status"] == "refused"
     assert "another tab" in refused["reason"]
     assert session.labels == {card.image_id: "3"}
@@ -284,9 +291,48 @@ event_like = st.fixed_dictionaries({}, optional=dict.fromkeys(FIELDS, junk))
 @given(value=junk | st.fixed_dictionaries({"events": st.lists(event_like, max_size=3), "shown": junk}))
 def test_anything_may_come_and_nothing_is_stored_of_it(value: object) -> None:
     """Whatever the JSON is: an answer that can be read, or a typed refusal; never another error."""
-    for entry in outbox._events(value):
+    for entry in inbox.entries(value):
         try:
-            outbox.read_event(entry)
+            read_message(entry)
         except ConfigError as error:
             assert error.code == "EVENT"
-    assert all(type(number) is int for number in outbox.rounds_shown(value))
+    assert all(type(number) is int for number in inbox.rounds_shown(value))
+
+
+# ---- messages out
+
+
+def test_what_the_surface_is_given_is_typed_and_unchanged(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every field has its type and is named: the JSON is what was put in, with answers and refusals."""
+    monkeypatch.setenv(PROJECTS, str(project.folder.parent))
+    first, second, third = cards(session)[:3]
+    other = press(second, 99)
+    results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
+    project.session("ada").advance()
+    given = payload(project, session, LookAhead(), results)
+    sent = SurfaceData.model_validate(given).as_json()
+    assert sent == json.loads(json.dumps(given))
+    answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
+    assert answers[first.image_id] == {"outcome": "label", "class": 3}
+    assert sent["results"][other["key"]]["status"] == "refused"
+    with pytest.raises(ValidationError):
+        SurfaceData.model_validate(given | {"unheard_of": 1})
+
+
+def test_a_curve_with_its_marks_is_typed_and_unchanged(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is something to measure, and another model."""
+    monkeypatch.setenv(PROJECTS, str(project.folder.parent))
+    for model in ("sklearn-label-spreading", "label-spreading"):
+        answer_batch(session, oracle_of(project))
+        project.change(model=model)
+        session = project.session("ada")
+        session.advance()
+    given = payload(project, session, LookAhead(), {})
+    sent = SurfaceData.model_validate(given).as_json()
+    assert len(sent["curve"]["points"]) == 2
+    assert sent["curve"]["marks"]
+    assert sent == json.loads(json.dumps(given))

@@ -4,28 +4,28 @@
 const APP = '[data-testid="stApp"]';
 const DIALOG = '[role="dialog"]';
 
-export class Afloat {
+export class ReconnectDialog {
   constructor() {
-    this.observer = new MutationObserver(() => this.look());
+    this.observer = new MutationObserver(() => this.hide());
   }
 
   start() {
     const inert = { attributes: true, attributeFilter: ["inert"] };
     this.observer.observe(document.body, { childList: true });
     for (const part of document.body.children) this.observer.observe(part, inert);
-    this.look();
+    this.hide();
   }
 
   stop() {
     this.observer.disconnect();
   }
 
-  // Whether an element has the focus only because it stood in the dialog that was hidden.
-  hides(element) {
+  // Whether an element has the focus only because it stands in the dialog that was hidden.
+  contains(element) {
     return !isConnected() && element.closest(DIALOG) !== null;
   }
 
-  look() {
+  hide() {
     const app = document.querySelector(APP);
     if (isConnected()) return;
     const parts = [...document.body.children];
