@@ -160,4 +160,5 @@ def test_paths_named_in_the_docs_exist(page: Path) -> None:
     for target in re.findall(r"`((?:annotator|tests|docs|assets)/[\w./-]*)`", text):
         assert (ROOT / target).exists(), target
     for module in re.findall(r"python -m ([\w.]+)", text):
-        assert (ROOT / f"{module.replace('.', '/')}.py").exists() or (ROOT / module / "__main__.py").exists(), module
+        place = module.replace(".", "/")
+        assert (ROOT / f"{place}.py").exists() or (ROOT / place / "__main__.py").exists(), module

@@ -280,7 +280,7 @@ def test_a_broken_preset_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, text in broken.items():
         (tmp_path / "presets" / f"{name}.json").write_text(text)
     (tmp_path / "presets" / "bytes.json").write_bytes(b"\xff\xfe")
-    monkeypatch.setattr("annotator.project.assets", lambda: tmp_path)
+    monkeypatch.setattr("annotator.config.assets", lambda: tmp_path)
     assert presets() == known
     said = broken_presets()
     assert len(said) == len(broken) + 1

@@ -20,7 +20,7 @@ from annotator.paths import expanded
 from annotator.project import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.sources.folder import class_folders
 from annotator.sources.idx import has_family
-from annotator.types import ImageSource
+from annotator.types import ImageSource, layers
 from annotator.ui import tab
 from annotator.ui.fields import starts_from
 from annotator.ui.shared import root_folder, workspace
@@ -189,8 +189,8 @@ def _inspected(path: Path, root: Path) -> Chosen:
         found = class_folders(str(path), str(root))
         return Chosen(path, root, source, class_names=found.names, held_out=found.layers)
     options = _array_options(path) if source == "arrays" else {}
-    names, layers = _class_names(source, str(path), str(root), _stamp(path), **options)
-    return Chosen(path, root, source, class_names=distinct_names(names), parameters=options, held_out=layers)
+    names, held_out = _class_names(source, str(path), str(root), _stamp(path), **options)
+    return Chosen(path, root, source, class_names=distinct_names(names), parameters=options, held_out=held_out)
 
 
 def _source_of(path: Path) -> str:
@@ -209,7 +209,7 @@ def _class_names(
     """The classes a file knows of, and the folders that are held out; `stamp` makes a changed file another one."""
     by_folder = {"classes_from_folders": True} if source == "zip" else {}
     opened: ImageSource = registry.create("source", source, {"path": path, "root": root, **options, **by_folder})
-    return tuple(opened.class_names), tuple(getattr(opened, "layers", ()))
+    return tuple(opened.class_names), layers(opened)
 
 
 def _array_options(path: Path) -> dict[str, str]:

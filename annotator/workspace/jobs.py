@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from annotator.errors import JobError
 from annotator.jobs import Job
+from annotator.jobs.process import cannot_start
 from annotator.project import CACHE
 
 FOLDER = ".jobs"
@@ -62,8 +62,7 @@ class Jobs:
             parent.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=parent))
         except OSError as error:
-            message = f"Cannot start work in {parent}: {error.strerror}. Free some space there, or allow writing to it."
-            raise JobError(message, "JOB_START") from error
+            raise cannot_start(parent, error) from error
 
     def remove_leftovers(self) -> None:
         """Remove the folders of jobs, and half-made folders of the cache, that dead processes left a day ago."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from annotator.project import STORE_NAME, Summary, folder_names, summarize
+from annotator.projects import STORE_NAME, Summary, folder_names, summarize
 
 SETTLED_SECONDS = 2.0
 """A file that changed more recently than this may change again without another time or size."""

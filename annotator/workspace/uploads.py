@@ -6,7 +6,6 @@ An upload lies under the hash of its bytes, so the same file is there once. Know
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import threading
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakSet
 
+from annotator import durable
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import safe_join, slug
 from annotator.project import STORE_NAME, folder_names
@@ -83,15 +83,5 @@ class Uploads:
         self._made.add(folder)
         if not target.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _write(target, content)
+            durable.write(target, content)
         return target
-
-
-def _write(target: Path, content: memoryview) -> None:
-    """By rename, so that a reader finds the whole file or none."""
-    draft = target.with_suffix(".part")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(target)

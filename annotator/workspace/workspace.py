@@ -31,12 +31,14 @@ from annotator.project import (
     Config,
     Project,
     Summary,
+    check_plugins,
     folder_names,
     free_folder,
     is_slow,
     presets,
     project_folder,
 )
+from annotator.types import reads_files
 from annotator.workspace.jobs import Jobs
 from annotator.workspace.listing import Listing
 from annotator.workspace.look_ahead import LookAhead
@@ -106,19 +108,21 @@ class Workspace:
 
     def is_quick(self, config: Config) -> bool:
         """Whether the source is so small that nobody would notice a job."""
-        if getattr(registry.load("source", config.source), "array", ...) is None:
+        if reads_files(registry.load("source", config.source)):
             return False  # ... a large folder is not even listed here
         array = open_source(config.recipe).array
         return array is not None and array.nbytes <= QUICK_BYTES
 
     def prepare(self, config: Config) -> str:
-        """Decode, encode and connect in a child process; returns the key of its job."""
+        """Decode, encode and connect in a child process; returns the key of its job. Raises ConfigError."""
+        check_plugins(config)
         recipe = asdict(quick(config).recipe)
         cache = str(self.folder / CACHE)
         return self.jobs.start(PREPARE, {"recipe": recipe, "cache": cache, "own_classes": not config.classes})
 
     def create(self, config: Config) -> str:
         """Create a project here and now; returns its name. A slow encoder is computed while labeling has begun."""
+        check_plugins(config)
         with self._lock:
             folder = free_folder(self.folder, config.name)
             Project.create(folder, quick(config)).close()

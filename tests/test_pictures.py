@@ -16,7 +16,7 @@ from PIL import Image
 from annotator import registry
 from annotator.errors import ImageError, SourceError
 from annotator.exporters.gather import gather
-from annotator.originals import DECODERS
+from annotator.pictures import DECODERS
 from annotator.project import Config, Project
 from annotator.session import Session
 from tests.builders import ODD_PYTHON, use_python

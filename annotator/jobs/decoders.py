@@ -2,7 +2,7 @@
 
     Decoders()             for an import, ended with it
     ResidentDecoders()     for single pictures on a screen or in an export; ended when nobody asks for one any more
-      └─ python -m annotator.decoders          one for each worker, over pipes; never a fork, never the caller's script
+      └─ python -m annotator.jobs.decoders     one for each worker, over pipes; never a fork, never the caller's script
 
 A child answers one image at a time, so what goes wrong is about that image and no other: one that crashes its decoder
 twice, or takes too long once, is refused like any other bad file, and a new child goes on with the next. A child that
@@ -19,6 +19,7 @@ import atexit
 import contextlib
 import hashlib
 import json
+import os
 import queue
 import signal
 import struct
@@ -30,6 +31,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, BinaryIO
 
 import numpy as np
@@ -37,7 +39,7 @@ from PIL import Image
 
 from annotator import images
 from annotator.errors import ImageError, JobError
-from annotator.jobs import answers_apart
+from annotator.jobs.child import answers_apart, receive
 from annotator.types import ImageArray
 
 N_WORKERS = 2
@@ -209,7 +211,7 @@ class _Child:
 
     def __init__(self) -> None:
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `end`
-        command = [sys.executable, "-P", "-X", "utf8", "-m", "annotator.decoders"]
+        command = [sys.executable, "-P", "-X", "utf8", "-m", "annotator.jobs.decoders"]
         pipe = subprocess.PIPE
         try:
             self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._words)
@@ -318,17 +320,25 @@ def decode(content: bytes, sides: Sides) -> Decoded:
         return Decoded(digest, refused=("IMG_TOO_LARGE", TOO_MUCH))
 
 
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Be the child: answer image by image, until the parent closes the pipe or dies."""
+def serve(answers: BinaryIO) -> None:
+    """Answer image by image, until the parent closes the pipe or dies."""
     _limit_memory()
+    requests = receive(_read_request, partial(os._exit, 0))
     answers.write(READY)
     answers.flush()
-    while header := requests.read(REQUEST.size):
-        view, thumbnail, n_bytes = REQUEST.unpack(header)
-        content = _exactly(requests, n_bytes)
+    while True:
+        sides, content = requests.get()
         _limit_time(IMAGE_CPU_SECONDS)
-        _write_answer(answers, decode(content, Sides(view, thumbnail)))
+        _write_answer(answers, decode(content, sides))
         _limit_time(0)
+
+
+def _read_request(pipe: BinaryIO) -> tuple[Sides, bytes] | None:
+    """None at its end."""
+    with contextlib.suppress(ValueError, struct.error):  # it ends within a request
+        view, thumbnail, n_bytes = REQUEST.unpack(pipe.read(REQUEST.size))
+        return Sides(view, thumbnail), _exactly(pipe, n_bytes)
+    return None
 
 
 def _write_answer(answers: BinaryIO, decoded: Decoded) -> None:
@@ -358,10 +368,10 @@ def _limit_time(seconds: float) -> None:
 
 
 def main() -> None:
-    """Serve on this process's own pipes; whatever else it prints goes to its last words."""
+    """Be the child, on this process's own pipes; whatever else it prints goes to its last words."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     with contextlib.suppress(ValueError, OSError), answers_apart() as answers:  # the parent has gone
-        serve(sys.stdin.buffer, answers)
+        serve(answers)
 
 
 if __name__ == "__main__":
