@@ -12,7 +12,6 @@ from annotator.session import Card, Session
 from annotator.simulate import oracle_of
 from annotator.ui import parts, pictures, tab
 from annotator.ui.form import CARD_WIDTH
-from annotator.ui.shared import workspace
 from annotator.ui.words import plain
 
 PACE_SECONDS = 1.2
@@ -20,9 +19,7 @@ PACE_SECONDS = 1.2
 
 def render(project: Project, session: Session) -> None:
     """The batch, and beside it the curve and the rounds so far."""
-    with workspace().look_ahead(project).paused():
-        has_batch = parts.has_batch(session)
-    if not has_batch:
+    if not parts.has_batch(session):
         return
     st.markdown(parts.facts(session))
     grid, side = st.columns([2.6, 1], gap="medium")
