@@ -314,7 +314,7 @@ def test_what_the_surface_is_given_is_typed_and_unchanged(
     other = press(second, 99)
     results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
     project.session("ada").advance()
-    given = payload(project, session, LookAhead(), results)
+    given = payload(project, session.moment(), LookAhead(), results)
     sent = SurfaceData.model_validate(given).as_json()
     assert sent == json.loads(json.dumps(given))
     answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
@@ -334,7 +334,7 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
         project.change(model=model)
         session = project.session("ada")
         session.advance()
-    given = payload(project, session, LookAhead(), {})
+    given = payload(project, session.moment(), LookAhead(), {})
     sent = SurfaceData.model_validate(given).as_json()
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]

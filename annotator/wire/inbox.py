@@ -8,13 +8,16 @@ follows it waits so that the order stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from annotator import reports
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
 from annotator.store import Deciding
-from annotator.wire.incoming import Answer, Change, Flag, Undo, read_message
+
+if TYPE_CHECKING:
+    from annotator.wire.incoming import Answer, Change, Flag, Undo
 
 FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
 
@@ -24,6 +27,11 @@ class Result(TypedDict):
 
     status: Literal["stored", "refused", "kept"]
     reason: NotRequired[str]
+
+
+def prepare() -> None:
+    """Import what reading a message takes: pydantic, which the first page need not wait for."""
+    import_module("annotator.wire.incoming")
 
 
 def receive(session: Session, value: object) -> dict[str, Result]:
@@ -60,6 +68,8 @@ def _key(entry: Mapping[str, Any]) -> str:  # Any: JSON from outside
 
 
 def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: JSON from outside
+    from annotator.wire.incoming import read_message  # see `prepare`
+
     try:
         _store(session, read_message(entry))
     except ConfigError as error:
@@ -72,11 +82,11 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
 
 
 def _store(session: Session, message: Answer | Change | Undo | Flag) -> None:
-    if isinstance(message, Undo):
+    if message.kind == "undo":
         session.undo(message.of)
-    elif isinstance(message, Flag):
+    elif message.kind == "flag":
         session.flag(message.q, message.id, message.text)
-    elif isinstance(message, Change):
+    elif message.kind == "change":
         session.change(message.of, _class_name(session, message), message.outcome, _deciding(message))
     else:
         _answer(session, message)

@@ -1,6 +1,7 @@
 """Messages out: what the labeling surface, or a program, is given to draw. Types alone; knows no session and no page.
 
-`as_json` is what is sent: the field names are the component's own, see grid/surface.js.
+`as_json` is what is sent: the field names are the component's own, see grid/surface.js. What this process makes for its
+own component is held to these types by tests alone, so that the first page need not wait for pydantic.
 """
 
 from __future__ import annotations

@@ -53,6 +53,11 @@ class LookAhead:
         with self._choosing:
             self._renewed(session).look_ahead(wait=False)
 
+    def advance(self, session: Session, wait: bool = True) -> None:
+        """Let the session learn and ask its next batch here and now."""
+        with self._choosing:
+            self._renewed(session).advance(wait)
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Between two batches: waits for the one that is being chosen; none is begun meanwhile."""
