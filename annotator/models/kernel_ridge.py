@@ -130,7 +130,7 @@ class KernelRidge:
         with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             labeled = np.flatnonzero(labels != UNLABELED)
-            if len(np.unique(labels[labeled])) > 1:  # with less to tell apart, a fit computes no column
+            if len(np.unique(labels[labeled])) > 1:  # with fewer classes a fit computes no column
                 rows = _landmarks(space, labeled)
                 space.columns.ready(rows, _exactly(dataset, rows))
 
