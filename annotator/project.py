@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from platformdirs import user_data_path
 
 from annotator import registry
 from annotator.class_keys import checked_class_keys
@@ -30,6 +29,7 @@ from annotator.ingest import building
 from annotator.jobs import no_room
 from annotator.learner import Learner, draw_audit, dropped_labels, translated
 from annotator.paths import assets, name_of, slug
+from annotator.paths import default_projects as default_projects  # its place before
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
 from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
@@ -362,11 +362,6 @@ def _preset(path: Path) -> Preset | str:
         return replace(preset, title=str(preset.title), description=str(preset.description), order=int(preset.order))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
         return f"The preset {path.name} cannot be used ({error}). Restore the file, or remove it: {path}"
-
-
-def default_projects() -> Path:
-    """Where projects live without --projects: the platform's data folder."""
-    return user_data_path("annotator", appauthor=False) / "projects"
 
 
 def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Prepared) -> None:

@@ -54,7 +54,7 @@ QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
 JOBS = ".jobs"
 LEFTOVER_SECONDS = 24 * 3600
-PAINTED_SECONDS = 1.0
+PAINTED_SECONDS = 2.0
 _OPENING = threading.Lock()
 
 
@@ -182,8 +182,7 @@ def _soon(work: Callable[[], None]) -> None:
 
 @cache
 def _rest_what_stays() -> None:
-    """Streamlit collects garbage after every run of the script; what is imported by now need not be looked at again."""
-    gc.collect()
+    """What is imported by now stays: the garbage collector need not look at it again."""
     gc.freeze()
 
 

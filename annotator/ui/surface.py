@@ -46,7 +46,8 @@ def render(project: Project) -> None:
             return
         drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
-    component()(key=key, data=drawn, on_outbox_change=partial(_receive, project, key))
+    # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
+    component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
 
 
 def _drawn(project: Project, key: str) -> dict[str, Any]:  # Any: JSON
