@@ -3,10 +3,10 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean app-packages test-packages chromium
+.PHONY: help run test check format lock release-check clean app-packages test-packages chromium
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: app-packages  ## install what the app needs into .venv, and open the app in the browser
 	@$(PYTHON) -m annotator run
@@ -28,6 +28,9 @@ format: test-packages  ## put the code into its one form
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	@uv pip compile --quiet --upgrade --universal --no-header --python-version 3.11 --all-extras \
 	  pyproject.toml -o requirements.lock
+
+release-check: test-packages  ## build the wheel, install it into an empty environment, and use it there
+	@sh .ci/release-check
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

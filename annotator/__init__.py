@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from annotator.version import __version__
+
 if TYPE_CHECKING:
-    from annotator.project import Config, Project
+    from annotator.config import Config
+    from annotator.project import Project
     from annotator.session import Session
     from annotator.simulate import simulate
 
-__version__ = "0.1.0"
 __all__ = ["Config", "Project", "Session", "__version__", "simulate"]
 
 _HOMES = {
-    "Config": "annotator.project",
+    "Config": "annotator.config",
     "Project": "annotator.project",
     "Session": "annotator.session",
     "simulate": "annotator.simulate",

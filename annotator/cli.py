@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from annotator.types import Report  # NumPy, for which the app's start need not wait
 
 app = typer.Typer(
-    help="Label the images that teach the model most.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -35,6 +34,19 @@ app = typer.Typer(
 Projects = Annotated[
     Path | None, Option("--projects", help="Folder that holds the projects; default: the platform's data folder.")
 ]
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"annotator {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Label the images that teach the model most."""
 
 
 @app.command()
@@ -73,9 +85,7 @@ def simulate(
     seed: Annotated[int | None, Option(help="Of every random choice.")] = None,
     audit_share: Annotated[float | None, Option(help="Share of a batch drawn at random to measure with.")] = None,
     error_rate: Annotated[float, Option(min=0.0, max=1.0, help="Share of the oracle's answers that are wrong.")] = 0.0,
-    lookahead: Annotated[
-        int, Option(min=0, max=1, help="1: choose each batch a little ahead, as the browser does.")
-    ] = 0,
+    lookahead: Annotated[int, Option(min=0, max=1, help="1: choose each batch ahead, as the browser does.")] = 0,
     projects: Annotated[Path | None, Option(help="Keep the project in this folder; default: thrown away.")] = None,
     json_file: Annotated[Path | None, Option("--json", help="Write config and rounds to this file.")] = None,
 ) -> None:
@@ -107,11 +117,8 @@ def simulate(
         used, rows = _print_rounds(config, folder, error_rate, bool(lookahead))
     if json_file is not None:
         *asked, final = rows
-        report = {
-            "config": asdict(used) | {"error_rate": error_rate, "lookahead": lookahead},
-            "rounds": asked,
-            "final": final,
-        }
+        settings = asdict(used) | {"error_rate": error_rate, "lookahead": lookahead}
+        report = {"config": settings, "rounds": asked, "final": final}
         json_file.write_text(json.dumps(report, indent=1) + "\n")
 
 
@@ -126,10 +133,10 @@ def export(
     """Write what was labeled to a file, with a manifest that counts it."""
     from annotator import registry
     from annotator.exporters.gather import write_export
-    from annotator.project import Project
+    from annotator.project import Project, find_project
 
     exporter = registry.create("exporter", format or _format_of(to))
-    opened = Project(_find(project, projects or default_projects()))
+    opened = Project(find_project(projects or default_projects(), project))
     with _progress() as report:
         manifest = write_export(opened, exporter, to, predictions, report)
     opened.close()
@@ -149,9 +156,10 @@ def verify(
 ) -> None:
     """Check that a project still says what was stored in it; exit code 1 where it does not."""
     from annotator.exporters.manifests import read_provenance
+    from annotator.project import find_project
 
     kept = {str(path): read_provenance(path) for path in export}
-    folder = _find(project, projects or default_projects())
+    folder = find_project(projects or default_projects(), project)
     try:
         found, head = _verified(folder, kept)
     except StoreError as error:
@@ -168,9 +176,7 @@ def verify(
 @app.command()
 def fetch(
     name: Annotated[str, Argument(help="The data set: fashion-mnist (31 MB).")],
-    base_url: Annotated[
-        str | None, Option("--from", help="Its files' address; default: where it is published.")
-    ] = None,
+    base_url: Annotated[str | None, Option("--from", help="Address of its files; default: the publisher's.")] = None,
     to: Annotated[Path | None, Option(help="Folder to put them in; default: where --full looks.")] = None,
 ) -> None:
     """Download a data set, check it, and keep it for later."""
@@ -191,10 +197,12 @@ def info(
     projects: Projects = None,
 ) -> None:
     """Say which projects, presets and plug-ins there are, or how one project stands."""
+    from annotator.project import find_project
+
     if project is None:
         _print_overview(projects or default_projects())
     else:
-        _print_project(_find(project, projects or default_projects()))
+        _print_project(find_project(projects or default_projects(), project))
 
 
 def main() -> None:
@@ -337,12 +345,6 @@ def _format_of(path: Path) -> str:
     return by_ending[path.suffix]
 
 
-def _find(name: str, projects: Path) -> Path:
-    from annotator.project import find_project
-
-    return find_project(projects, name)
-
-
 def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON
     """What is wrong with a project, also against these exports and those noted in its folder; its number of events."""
     from annotator.exporters.manifests import noted_exports
@@ -382,7 +384,7 @@ def _print_overview(projects: Path) -> None:
 
 
 def _print_project(folder: Path) -> None:
-    from annotator.learner import describe
+    from annotator.evaluation import describe
     from annotator.project import Project
 
     project = Project(folder)

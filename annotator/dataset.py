@@ -14,20 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annotator import npy, registry
+from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
+from annotator.config import Recipe
 from annotator.errors import FeatureError
 from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
-from annotator.ingest import Ingested, building, ingest, open_ingested
-from annotator.originals import Originals
+from annotator.ingest import Ingested, ingest, open_ingested
+from annotator.pictures import Pictures
 from annotator.sources.arranged import arrange
 from annotator.types import (
     Dataset,
@@ -41,6 +42,7 @@ from annotator.types import (
     Report,
     SetAside,
     WantsLargerViews,
+    revision,
     silent,
 )
 from annotator.views import views_of
@@ -50,24 +52,11 @@ PIECE = 8192
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """All that a dataset is made from; as JSON it is also the argument of the job that makes one."""
-
-    source: str
-    source_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
-    limit: int | None = None
-    order_seed: int | None = None
-    encoder: str = "hog"
-    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
-    n_neighbors: int = 10
-    seed: int = 0
-
-
-@dataclass(frozen=True)
 class Prepared:
     """A dataset, and what the import has to say about it."""
 
     dataset: Dataset
+    pictures: Pictures
     folder: Path
     class_names: tuple[str, ...]
     hashes: ImageArray
@@ -106,7 +95,7 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: b
     version = _version(recipe, source, pool, held_out)
     folder = cache / f"dataset-{version[:24]}"
     if not (folder / "dataset.json").exists():
-        with building(folder) as partial_folder:
+        with durable.building(folder) as partial_folder:
             _compute(recipe, source, pool, held_out, version, partial_folder, report)
     return open_prepared(folder, recipe)
 
@@ -122,6 +111,7 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
     manifest = json.loads((folder / "dataset.json").read_text())
     pool = open_ingested(folder.parent / manifest["images"])
     features = npy.load(folder / "features.npy")
+    pictures = Pictures(pool, partial(open_source, recipe))
     dataset = Dataset(
         ids=pool.ids,
         images=pool.views,
@@ -129,13 +119,14 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         graph=NeighborGraph.load(folder / "graph", features),
         group=pool.group,
         version=manifest["version"],
-        open_image=Originals(pool, partial(open_source, recipe)).picture,
+        open_image=pictures.picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
     )
     aside = (*pool.set_aside, *_set_aside_of_held_out(folder, manifest))
     return Prepared(
         dataset,
+        pictures,
         folder,
         tuple(manifest["class_names"]),
         pool.hashes,
@@ -212,7 +203,7 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
         "source": "",
         "source_parameters": "",
         "graph_revision": REVISION,
-        "encoder_revision": getattr(encoder_class, "revision", 1),
+        "encoder_revision": revision(encoder_class),
         "ids": pool.ids,
         "hashes": _Hexadecimal(pool.hashes),
         "held_out": _Hexadecimal(held_out.hashes) if held_out else None,

@@ -112,11 +112,14 @@ class StoredIds(Ids):
 
     def __iter__(self) -> Iterator[str]:
         for start in range(0, len(self), CHUNK):
-            offsets = self._offsets[start : start + CHUNK + 1].tolist()
-            first = offsets[0]
-            text = self._text[first : offsets[-1]].tobytes()
-            for begin, end in pairwise(offsets):
-                yield _decoded(text[begin - first : end - first])
+            offsets = self._offsets[start : start + CHUNK + 1]
+            encoded = self._text[offsets[0] : offsets[-1]].tobytes()
+            places = pairwise((offsets - offsets[0]).tolist())
+            if encoded.isascii():  # a letter a byte: decoded at once
+                text = encoded.decode("ascii")
+                yield from [text[begin:end] for begin, end in places]
+            else:
+                yield from [_decoded(encoded[begin:end]) for begin, end in places]
 
     def __contains__(self, image_id: object) -> bool:
         return isinstance(image_id, str) and self._find(image_id) is not None

@@ -1,11 +1,11 @@
 """source -> decoded images on disk: small views for encoders, thumbnails for people, a hash of each content.
 
-Files are decoded in guarded worker processes (see decoders.py): what crashes a decoder is set aside like any other bad
-file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
+Files are decoded in guarded worker processes (see jobs/decoders.py): what crashes a decoder is set aside like any other
+bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
 a half-written one is never opened. Knows no features and no labels.
 
     manifest.json       what is known of some images: those set aside, and why; flags
-    columns/            what is known of every image: ids, contents' hashes and groups, rows in the source
+    columns/            what is known of every image (see pool.py)
     views.npy  thumbnails.bin  thumbnails.npy
 """
 
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import uuid
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from annotator import images, npy
-from annotator.decoders import N_WORKERS, Decoded, Decoders, Sides
+from annotator import durable, images, npy
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ids import StoredIds
+from annotator.jobs.decoders import N_WORKERS, Decoded, Decoders, Sides
 from annotator.paths import name_of
+from annotator.pool import Columns
 from annotator.types import ImageArray, ImageSource, IntArray, Report, SetAside, left_out, n_ignored, silent
 
 VIEW_SIDE = 64
@@ -44,8 +44,7 @@ SIDES = Sides(VIEW_SIDE, THUMBNAIL_SIDE)
 LAYOUT = "3"
 """Part of every key: raise it when what is written here changes and folders of before cannot be brought to it."""
 COLUMNS = "columns"
-"""The sub-folder of what is known of every image."""
-HASH_BYTES = 32
+"""The sub-folder of what is known of every image, see pool.py."""
 CHUNK = 16
 CHUNK_BYTES = 32 << 20
 
@@ -68,17 +67,30 @@ class Ingested:
     left_out: tuple[str, ...] = ()
     """Parts of the source that stand for nothing here, by name."""
 
+    @cached_property
+    def has_thumbnails(self) -> bool:
+        """Whether the images came from files; an array's views are its images."""
+        return (self.folder / "thumbnails.bin").exists()
+
     def thumbnail(self, row: int) -> Image.Image:
         """The card's picture: upright RGB, at most THUMBNAIL_SIDE px a side."""
-        if not (self.folder / "thumbnails.bin").exists():
+        stored = self.thumbnail_bytes(row)
+        if stored is None:
             return images.from_array(self.views[row])
-        start, end = self._offsets[row : row + 2]
-        with (self.folder / "thumbnails.bin").open("rb") as file:
-            file.seek(int(start))
-            return Image.open(BytesIO(file.read(int(end - start)))).convert("RGB")
+        return Image.open(BytesIO(stored)).convert("RGB")
 
-    @property
+    def thumbnail_bytes(self, row: int) -> bytes | None:
+        """The thumbnail as the import encoded it, PNG or JPEG; None where the pool is an array and has none."""
+        if not self.has_thumbnails:
+            return None
+        start, end = self._offsets[row : row + 2].tolist()
+        with (self.folder / "thumbnails.bin").open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
+    @cached_property
     def _offsets(self) -> NDArray[np.int64]:
+        """Where each thumbnail begins, and the last one ends."""
         return npy.load(self.folder / "thumbnails.npy")
 
 
@@ -89,7 +101,7 @@ def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingeste
     """
     folder = cache / f"images-{_key(source)}"
     if not (folder / "manifest.json").exists():
-        with building(folder) as partial_folder:
+        with durable.building(folder) as partial_folder:
             if source.array is not None:
                 _write_array(source, source.array, partial_folder)
             else:
@@ -100,7 +112,7 @@ def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingeste
 def open_ingested(folder: Path) -> Ingested:
     """What `ingest` wrote, memory-mapped."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    columns = _upgraded(folder, manifest) if "ids" in manifest else _Columns.load(folder / COLUMNS)
+    columns = _upgraded(folder, manifest) if "ids" in manifest else Columns.load(folder / COLUMNS)
     return Ingested(
         folder,
         columns.ids,
@@ -113,76 +125,6 @@ def open_ingested(folder: Path) -> Ingested:
         npy.load(folder / "views.npy"),
         tuple(manifest.get("left_out", ())),
     )
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What an opened folder knows of every image."""
-
-    ids: StoredIds
-    source_rows: IntArray
-    hashes: ImageArray
-    group: IntArray
-
-    @classmethod
-    def of(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> _Columns:
-        """`hashes` one behind the other."""
-        hashed = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASH_BYTES)
-        return cls(StoredIds.of(ids), source_rows, hashed, first_of_equal(hashed))
-
-    @classmethod
-    def of_manifest(cls, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
-        """Of an earlier version, whose manifest had an entry for each image."""
-        rows = np.asarray(manifest["source_rows"], dtype=np.int64)
-        return cls.of(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
-
-    @classmethod
-    def load(cls, folder: Path) -> _Columns:
-        """What `save` wrote, memory-mapped."""
-        columns = (npy.load(folder / f"{part}.npy") for part in ("source_rows", "hashes", "group"))
-        return cls(StoredIds.load(folder / "ids"), *columns)
-
-    def save(self, folder: Path) -> None:
-        """Write everything under `folder`."""
-        self.ids.save(folder / "ids")
-        npy.save(folder / "source_rows.npy", self.source_rows)
-        npy.save(folder / "hashes.npy", self.hashes)
-        npy.save(folder / "group.npy", self.group)
-
-
-def first_of_equal(hashes: ImageArray) -> IntArray:
-    """For each row the first row with the same content: (n_images, 32) -> (n_images,)."""
-    words = np.ascontiguousarray(hashes).view(np.uint64)
-    order = np.lexsort(words.T)  # equal ones stay in the order of their rows
-    starts = np.zeros(len(order), dtype=bool)
-    starts[:1] = True
-    for word in words.T:
-        starts[1:] |= np.diff(word[order]) != 0
-    group = np.empty(len(order), dtype=np.int64)
-    group[order] = order[starts][starts.cumsum() - 1]
-    return group
-
-
-class building:  # noqa: N801  # reads as a verb: with building(folder) as partial_folder
-    """A folder that appears complete or not at all: written under a temporary name, renamed at the end."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-
-    def __enter__(self) -> Path:
-        try:
-            self._partial.mkdir(parents=True)
-        except OSError as error:
-            message = f"Cannot write under {self._folder.parent}: {error.strerror}. Choose another --projects folder."
-            raise SourceError(message, "CACHE_READONLY") from error
-        return self._partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            with suppress(OSError):  # somebody else finished the same folder first: theirs is as good
-                self._partial.rename(self._folder)
-        shutil.rmtree(self._partial, ignore_errors=True)
 
 
 def _key(source: ImageSource) -> str:
@@ -200,7 +142,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     hashes = bytearray()
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
-    _Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
+    Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
     _write_manifest(folder, list(source.set_aside), {}, left_out=left_out(source))
 
 
@@ -226,7 +168,7 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
         raise SourceError(_none_left(set_aside), "SRC_EMPTY")
     npy.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
-    _Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
+    Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
     _write_manifest(folder, set_aside, flags, n_ignored(source))
 
 
@@ -258,15 +200,14 @@ def _write_manifest(
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def _upgraded(folder: Path, manifest: dict[str, Any]) -> _Columns:  # Any: JSON
+def _upgraded(folder: Path, manifest: dict[str, Any]) -> Columns:  # Any: JSON
     """An earlier version's folder, brought to today's layout where it can be written."""
-    columns = _Columns.of_manifest(manifest)
+    columns = Columns.of_manifest(manifest)
     with suppress(OSError, SourceError):
-        with building(folder / COLUMNS) as partial_folder:
+        with durable.building(folder / COLUMNS) as partial_folder:
             columns.save(partial_folder)
-        draft = folder / f".{uuid.uuid4().hex[:8]}.json"
-        draft.write_text(json.dumps({key: manifest[key] for key in ("set_aside", "n_ignored", "flags")}))
-        draft.replace(folder / "manifest.json")
+        kept = {key: manifest[key] for key in ("set_aside", "n_ignored", "flags")}
+        durable.write(folder / "manifest.json", json.dumps(kept))
     return columns
 
 

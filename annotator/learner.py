@@ -10,20 +10,19 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.class_names import code_by_name, equal_name
+from annotator.consensus import consensus
 from annotator.errors import AnnotatorError, ModelError, StoreError
-from annotator.metrics import Scores, row_entropy, score
+from annotator.evaluation import Measured, from_record, n_changed, score_known, to_record, translated
+from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
-from annotator.store import Event, ModelRecord, Store
+from annotator.store import Store
 from annotator.types import (
     UNLABELED,
     Dataset,
@@ -37,46 +36,7 @@ from annotator.types import (
     is_asynchronous,
 )
 
-MEASURED_ON = {
-    "test": "held-out images",
-    "audit": "audit images, drawn at random and never trained on",
-    "rest": "unlabeled images (rises also because hard images leave)",
-}
-"""What a figure may be measured on, the most trustworthy first."""
-NAMED = 5
-"""Classes named in a sentence."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One model version on the curve: what it was trained on, and what was measured, by MEASURED_ON's keys."""
-
-    version: int
-    trained_through: int
-    config_version: int
-    n_labeled: int
-    n_unlabeled: int
-    n_changed: int | None
-    fit_seconds: float
-    pool_entropy: float | None
-    """Mean over the unlabeled images, in nats; None when all are labeled."""
-    measures: Mapping[str, Mapping[str, Any]]  # Any: JSON, metrics.Scores.to_record
-    round: int = 0
-    """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
-
-    @property
-    def headline(self) -> str | None:
-        """The most trustworthy measure there is."""
-        return next((name for name in MEASURED_ON if self.measures.get(name, {}).get("n")), None)
-
-    @property
-    def accuracy(self) -> float | None:
-        """The headline measure's accuracy, 0 to 1."""
-        return self.measures[self.headline]["accuracy"] if self.headline else None
-
-    def scores(self, name: str) -> Scores:
-        """Every figure of this measure, one of those in `measures`."""
-        return Scores.from_record(self.measures[name])
+__all__ = ["Learner", "Measured", "consensus", "draw_audit", "translated"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +76,7 @@ class Learner:
         self._fitted: _Fitted | None = None
         self._failure: AnnotatorError | None = None
         self._thread: threading.Thread | None = None
-        self._measured = [_measured(record) for record in store.models()]
+        self._measured = [from_record(record) for record in store.models()]
 
     # ---- what is known
 
@@ -283,8 +243,8 @@ class Learner:
             started = time.perf_counter()
             fitted = _Fitted(labels, self._fit(labels, n_classes))
             seconds = time.perf_counter() - started
-            measured = self._measure(fitted, through, _changed(before, fitted.prediction), seconds)
-            self._store.record_model(self._as_record(measured))
+            measured = self._measure(fitted, through, n_changed(before, fitted.prediction), seconds)
+            self._store.record_model(to_record(measured, self.dataset.version))
             self._fitted = fitted
             self._measured.append(measured)
 
@@ -314,11 +274,6 @@ class Learner:
         labels.flags.writeable = False
         return labels
 
-    def _as_record(self, measured: Measured) -> ModelRecord:
-        kept = dict(vars(measured))
-        keys = {key: kept.pop(key) for key in ("version", "trained_through", "config_version")}
-        return ModelRecord(dataset_version=self.dataset.version, metrics=kept, **keys)
-
     # ---- measuring
 
     def _measure(self, fitted: _Fitted, through: int, n_changed: int | None, seconds: float) -> Measured:
@@ -333,7 +288,7 @@ class Learner:
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,
             fit_seconds=seconds,
-            pool_entropy=float(fitted.prediction.figures.of(row_entropy)[unlabeled].mean())
+            pool_entropy=float(fitted.prediction.figures.measured(row_entropy)[unlabeled].mean())
             if unlabeled.any()
             else None,
             measures={name: found.to_record() for name, found in scores.items()},
@@ -367,48 +322,11 @@ class Learner:
         return None if truth is None else self._score(truth[rest], codes[rest])
 
     def _score(self, truth: IntArray, predicted: IntArray) -> Scores:
-        known = truth != UNLABELED
-        return score(truth[known], predicted[known], len(self._store.classes()))
+        return score_known(truth, predicted, len(self._store.classes()))
 
     def _translated(self, source_codes: IntArray) -> IntArray:
         """The source's class codes as this project's, by name; classes that the project lacks are unknown."""
         return translated(source_codes, self._truth_names, [label_class.name for label_class in self._store.classes()])
-
-
-def translated(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> IntArray:
-    """A source's class codes as a project's, by name: (n,) -> (n,), -1 for classes that the project lacks."""
-    codes = code_by_name(class_names)
-    found = [_code(name, codes) for name in source_names]
-    return np.array([*found, UNLABELED], dtype=np.int64)[source_codes]
-
-
-def dropped_labels(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> str:
-    """A sentence on the source's labels whose classes the project lacks; empty where there are none."""
-    codes = code_by_name(class_names)
-    counts = np.bincount(source_codes[source_codes != UNLABELED], minlength=len(source_names)).tolist()
-    lost = {name: n for name, n in zip(source_names, counts, strict=True) if n and _code(name, codes) == UNLABELED}
-    if not lost:
-        return ""
-    n_lost, more = sum(lost.values()), f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-    images = f"{n_lost:,} image{'s' * (n_lost != 1)}"
-    return (
-        f"Known labels cannot be used for {images}: the project has no class "
-        f"{', '.join(map(repr, list(lost)[:NAMED]))}{more}. Create a project with these classes to use them."
-    )
-
-
-def _code(source_name: str, codes: Mapping[str, int]) -> int:
-    """A project made when class folders were named as in an id has "100%25" where today's source says "100%"."""
-    return codes.get(equal_name(source_name), codes.get(source_name.replace("%", "%25"), UNLABELED))
-
-
-def consensus(current: Sequence[Event]) -> dict[str, int]:
-    """image id -> class code by majority of its annotators' standing labels; a tie goes to the one given first."""
-    votes: dict[str, Counter[int]] = {}
-    for event in current:
-        if event.outcome == "label" and event.image_id is not None and event.class_id is not None:
-            votes.setdefault(event.image_id, Counter())[event.class_id] += 1
-    return {image_id: counted.most_common(1)[0][0] for image_id, counted in votes.items()}
 
 
 def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, seed: int) -> IntArray:
@@ -421,41 +339,3 @@ def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, see
     distinct = distinct[~np.isin(distinct, dataset.group[seeded])]
     size = min(until, int(np.ceil(share * len(distinct)))) if share > 0 else 0
     return np.random.default_rng([seed, 1]).permutation(distinct)[:size]
-
-
-def describe(history: Sequence[Measured]) -> str:
-    """What the newest model changed, in one sentence; empty before the first."""
-    if not history:
-        return ""
-    newest = history[-1]
-    before = history[-2] if len(history) > 1 else None
-    if newest.n_changed is None:
-        changed = "the model now guesses every image"
-    else:
-        changed = f"{newest.n_changed:,} guess{'es' * (newest.n_changed != 1)} changed"
-    labels = f"{newest.n_labeled:,} label{'s' * (newest.n_labeled != 1)}"
-    return f"{labels} → {changed}{_accuracy_clause(before, newest)}"
-
-
-def _accuracy_clause(before: Measured | None, newest: Measured) -> str:
-    name = newest.headline
-    if name is None or newest.accuracy is None:
-        return ""
-    n = newest.measures[name]["n"]
-    was = before.accuracy if before is not None and before.headline == name else None
-    percent = f"{100 * newest.accuracy:.0f} %" if was is None else f"{100 * was:.0f} → {100 * newest.accuracy:.0f} %"
-    return f", accuracy {percent} on {n:,} {MEASURED_ON[name]}"
-
-
-def _measured(record: ModelRecord) -> Measured:
-    known = {part.name for part in fields(Measured)}
-    metrics = {key: value for key, value in record.metrics.items() if key in known}
-    # Records of earlier versions hold whole matrices; here all are alike.
-    metrics["measures"] = {name: Scores.from_record(found).to_record() for name, found in metrics["measures"].items()}
-    return Measured(record.version, record.trained_through, record.config_version, **metrics)
-
-
-def _changed(before: Prediction | None, after: Prediction) -> int | None:
-    if before is None:
-        return None
-    return int((before.guesses != after.guesses).sum())

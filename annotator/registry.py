@@ -82,15 +82,15 @@ def names(kind: str) -> list[str]:
     return [name for name in _targets(kind) if not name.endswith(":*")]
 
 
+def check_name(kind: str, name: str) -> None:
+    """Raises ConfigError for an unknown name; imports nothing, so whether a family has this member is not known."""
+    _target(kind, name)
+
+
 def load(kind: str, name: str) -> type[Any]:
     """The class behind a name. Raises ConfigError for an unknown name or a missing extra."""
-    family, _, member = name.partition(":")
-    is_listed = name in names(kind)
-    target = _targets(kind).get(name if is_listed else f"{family}:*")
-    if target is None:
-        known = ", ".join(one.replace(":*", ":NAME") for one in _targets(kind))
-        raise ConfigError(f"No {_spoken(kind)} {name!r}. Choose from: {known}.")
-    module, _, attribute = target.partition(":")
+    is_listed, member = name in names(kind), name.partition(":")[2]
+    module, _, attribute = _target(kind, name).partition(":")
     try:
         plugin = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -148,6 +148,16 @@ def _targets(kind: str) -> dict[str, str]:
     """name or family -> "module:attribute"; a built-in name cannot be taken."""
     own = BUILT_IN[kind]
     return own | {name: target for name, target in sorted(_third_party(kind).items()) if name not in own}
+
+
+def _target(kind: str, name: str) -> str:
+    """Where the class of a name is, or the function of its family. Raises ConfigError."""
+    targets = _targets(kind)
+    target = targets.get(name if name in names(kind) else f"{name.partition(':')[0]}:*")
+    if target is None:
+        known = ", ".join(one.replace(":*", ":NAME") for one in targets)
+        raise ConfigError(f"No {_spoken(kind)} {name!r}. Choose from: {known}.")
+    return target
 
 
 @cache

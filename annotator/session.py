@@ -18,7 +18,8 @@ import numpy as np
 
 from annotator import __version__, registry
 from annotator.errors import ConfigError, StoreError
-from annotator.learner import Learner, Measured, describe
+from annotator.evaluation import Measured, describe
+from annotator.learner import Learner
 from annotator.pages import Page, read_pages
 from annotator.paths import name_of
 from annotator.store import OUTCOMES, Annotator, Deciding, Event, LabelClass, Question, Store

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from annotator.errors import ConfigError
-from annotator.learner import Measured
+from annotator.evaluation import Measured
 from annotator.project import Config, Project
 from annotator.session import Card, Session, enough_to_look_ahead
 from annotator.types import UNLABELED, IntArray, Report, silent

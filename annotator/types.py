@@ -6,9 +6,9 @@ Numerics speak rows (order of arrival in the dataset) and class codes (order of 
 Image ids and class names belong to the store and the views; `Session` and `Learner` translate. Values are frozen:
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
-What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over; larger
-views and a least pool for an encoder; warm-up, held-out sets, replay and a fit in the background for a model; reasons
-for a strategy.
+What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
+files alone; a revision, larger views and a least pool for an encoder; warm-up, held-out sets, replay and a fit in the
+background for a model; reasons for a strategy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.rowwise import RowFigures
+from annotator.per_image import RowFigures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,14 +91,56 @@ class ImageSource(Protocol):
         """A cheap mark that changes when the content of image `row` may have: for a file its size, mtime and inode."""
 
 
+@runtime_checkable
+class CountsIgnored(Protocol):
+    """A source that counts the entries that are no images: other files, what systems put beside them."""
+
+    @property
+    def n_ignored(self) -> int: ...
+
+
 def n_ignored(source: ImageSource) -> int:
-    """How many entries are no images, where a source counts them: other files, what systems put beside them."""
-    return int(getattr(source, "n_ignored", 0))
+    """How many entries are no images; 0 where the source does not count them."""
+    return source.n_ignored if isinstance(source, CountsIgnored) else 0
+
+
+@runtime_checkable
+class NamesLeftOut(Protocol):
+    """A source that names its parts that stand for nothing here."""
+
+    @property
+    def left_out(self) -> Sequence[str]: ...
 
 
 def left_out(source: ImageSource) -> tuple[str, ...]:
-    """Parts of a source that stand for nothing here, by name, where it names them."""
-    return tuple(getattr(source, "left_out", ()))
+    """Parts of a source that stand for nothing here, by name; none where it names none."""
+    return tuple(source.left_out) if isinstance(source, NamesLeftOut) else ()
+
+
+@runtime_checkable
+class HasLayers(Protocol):
+    """A source that holds the images of some folders out."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """These folders."""
+
+
+def layers(source: ImageSource) -> tuple[str, ...]:
+    """The folders whose images a source holds out."""
+    return tuple(source.layers) if isinstance(source, HasLayers) else ()
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source, asked of the class, whose images are files and never one array: to list them may take long."""
+
+    array: None
+
+
+def reads_files(source: type[ImageSource]) -> bool:
+    """Whether the class says so."""
+    return isinstance(source, ReadsFiles) and source.array is None
 
 
 class FittedEncoder(Protocol):
@@ -122,6 +164,30 @@ class Encoder(Protocol):
 
     def load(self, folder: Path) -> FittedEncoder:
         """What `FittedEncoder.save` wrote."""
+
+
+@runtime_checkable
+class TakesLong(Protocol):
+    """An encoder, asked of the class, that takes minutes to train or to compute."""
+
+    slow: bool
+
+
+def is_slow(encoder: type[Encoder]) -> bool:
+    """Whether the class says so."""
+    return isinstance(encoder, TakesLong) and encoder.slow
+
+
+@runtime_checkable
+class HasRevision(Protocol):
+    """An encoder, asked of the class, that counts the changes after which equal settings gave other features."""
+
+    revision: int
+
+
+def revision(encoder: type[Encoder]) -> int:
+    """Part of a dataset's version; 1 where the class does not count."""
+    return encoder.revision if isinstance(encoder, HasRevision) else 1
 
 
 @runtime_checkable
@@ -218,7 +284,7 @@ class Prediction:
     @property
     def guesses(self) -> IntArray:
         """(n_images,) the code of each image's likeliest class."""
-        return self.figures.of(likeliest)
+        return self.figures.measured(likeliest)
 
 
 def likeliest(probabilities: FloatArray) -> IntArray:
@@ -260,17 +326,33 @@ class Follows(Protocol):
         """The state after `fit_predict` with the same arguments."""
 
 
+@runtime_checkable
+class IsAsynchronous(Protocol):
+    """A model that says whether labeling need not wait for `fit_predict`."""
+
+    @property
+    def asynchronous(self) -> bool: ...
+
+
 def is_asynchronous(model: Model) -> bool:
-    """Whether labeling need not wait for `fit_predict`: a model says so by `asynchronous = True`."""
-    return bool(getattr(model, "asynchronous", False))
+    """Whether labeling need not wait for `fit_predict`."""
+    return isinstance(model, IsAsynchronous) and model.asynchronous
+
+
+@runtime_checkable
+class GoesOn(Protocol):
+    """A model that says whether an answer depends, within its tolerance, on the fits before it."""
+
+    @property
+    def goes_on(self) -> bool: ...
 
 
 def goes_on(model: Model) -> bool:
-    """Whether an answer depends, within the model's tolerance, on the fits before it: `goes_on = True`.
+    """Whether an answer depends, within the model's tolerance, on the fits before it.
 
     After a restart such a model is fitted once for each recorded version, so that the result is the same.
     """
-    return bool(getattr(model, "goes_on", False))
+    return isinstance(model, GoesOn) and model.goes_on
 
 
 @dataclass(frozen=True)

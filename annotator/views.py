@@ -8,17 +8,14 @@ they are at any size, and a pool of small pictures gains nothing by being enlarg
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from annotator import images, npy
-from annotator.errors import SourceError
+from annotator import durable, images, npy
 from annotator.ingest import VIEW_SIDE, Ingested
-from annotator.jobs import no_room
 from annotator.types import ImageArray, Report, silent
 
 N_THREADS = 2
@@ -41,29 +38,22 @@ def views_of(pool: Ingested, side: int, report: Report = silent) -> ImageArray:
 
 def _show_more(pool: Ingested, side: int) -> bool:
     """Whether any image has more to show than the pool's views do."""
-    if side <= VIEW_SIDE or not (pool.folder / "thumbnails.bin").exists():
+    if side <= VIEW_SIDE or not pool.has_thumbnails:
         return False
     return any(max(pool.thumbnail(row).size) > VIEW_SIDE for row in range(len(pool.ids)))
 
 
 def _make(pool: Ingested, side: int, path: Path, report: Report) -> None:
-    """Under a temporary name, renamed when complete: a half-written file is never read."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    shape = (len(pool.ids), side, side, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(pool.ids), side, side, 3)}
     try:
-        with draft.open("wb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with durable.drafts(path) as (draft,), draft.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for chunk in _chunks(pool, side, report):
                 file.write(chunk.data)
-        draft.replace(path)
     except OSError as error:
-        if no_room(error):
+        if durable.no_room(error):
             raise
-        message = f"Cannot write under {pool.folder}: {error.strerror}. Choose another --projects folder."
-        raise SourceError(message, "CACHE_READONLY") from error
-    finally:
-        draft.unlink(missing_ok=True)
+        raise durable.unwritable(pool.folder, error) from error
 
 
 def _chunks(pool: Ingested, side: int, report: Report) -> Iterator[ImageArray]:

@@ -15,7 +15,7 @@ from annotator.types import Dataset, HeldOut, ImageArray, IntArray
 SIDE = 8
 ODD_PYTHON = """#!{python}
 import os, signal
-from annotator import decoders
+from annotator.jobs import decoders
 whole = decoders.decode
 def decode(content, sides):
     print("not an answer")

@@ -38,7 +38,7 @@ from PIL import Image
 from annotator import registry
 from annotator.errors import AnnotatorError
 from annotator.ingest import ingest
-from annotator.originals import Originals
+from annotator.pictures import Pictures
 from annotator.sources.arrays import KEYS
 from annotator.types import ImageSource
 
@@ -458,7 +458,7 @@ def imported(made: Hostile) -> int:
     """How many images came in. Raises AnnotatorError, AssertionError, or what nobody expected."""
     source: ImageSource = registry.create("source", made.source, {"path": str(made.path)})
     pool = ingest(source, made.path.with_name(f"{made.path.name}-cache"))
-    originals = Originals(pool, lambda: source)
+    originals = Pictures(pool, lambda: source)
     for row in range(len(pool.ids)):
         originals.picture(row, 0)
     for entry in pool.set_aside:

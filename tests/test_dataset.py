@@ -16,7 +16,7 @@ from annotator import npy, registry
 from annotator.dataset import Prepared, Recipe, _Hexadecimal, _json_pieces, open_prepared, prepare
 from annotator.errors import FeatureError
 from annotator.ids import StoredIds
-from annotator.ingest import first_of_equal
+from annotator.pool import first_of_equal
 from annotator.project import Config, Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import FeatureArray, ImageArray, Report, silent

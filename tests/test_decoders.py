@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotator.decoders import Decoded, Decoders, ResidentDecoders, Sides
 from annotator.errors import ImageError, JobError
 from annotator.ingest import ingest
+from annotator.jobs.decoders import Decoded, Decoders, ResidentDecoders, Sides
 from annotator.sources.folder import Folder
 from tests.builders import ODD_PYTHON, use_python
 from tests.conftest import PhotoFolder
@@ -22,6 +23,7 @@ from tests.conftest import PhotoFolder
 SIDES = Sides(16, 32)
 SCRIPT = """
 import sys
+import time
 from pathlib import Path
 from annotator.project import Config, Project
 print("begun")
@@ -116,3 +118,44 @@ def test_what_crashes_or_stalls_a_worker_is_refused_alone(tmp_path: Path, monkey
     assert [bool(reason) for reason in reasons] == [False, True, False, True, False]
     assert "crashed" in reasons[1]
     assert "too long" in reasons[3]
+
+
+STUCK = """#!{python}
+import os, sys, time
+from pathlib import Path
+from annotator.jobs import decoders
+def decode(content, sides):
+    Path(os.environ["TOLD"]).write_text(str(os.getpid()))
+    time.sleep(600)
+decoders.decode = decode
+decoders.main()
+"""
+PARENT = """
+import sys
+from annotator.jobs.decoders import Decoders, Sides
+sys.executable = sys.argv[1]
+with Decoders(1) as decoders:
+    decoders.submit([b"stuck"], Sides(16, 32)).result()
+"""
+
+
+def test_a_worker_at_work_ends_with_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of an image: the worker does not wait for the end of it."""
+    python = sys.executable
+    told = tmp_path / "worker"
+    monkeypatch.setenv("TOLD", str(told))
+    use_python(monkeypatch, tmp_path, STUCK)
+    parent = subprocess.Popen([python, "-c", PARENT, sys.executable])
+    while not (told.exists() and told.read_text()):
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    until_gone(int(told.read_text()))
+
+
+def until_gone(process: int) -> None:
+    deadline = time.monotonic() + 60
+    while (status := Path(f"/proc/{process}/status")).exists() and "State:\tZ" not in status.read_text():
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.05)

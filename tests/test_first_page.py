@@ -18,11 +18,12 @@ from pathlib import Path
 from annotator import registry
 from annotator.project import Project, presets
 from annotator.ui import image_route, surface, views
-from annotator.ui.ahead import ahead
+from annotator.workspace.look_ahead import LookAhead
 
 project = Project(Path(sys.argv[1]))
 session = project.session("you")
-drawn = surface.payload(project, session, ahead(project.store.project_id), {})
+drawn = surface.payload(project, session, LookAhead(), {})
+assert surface.SurfaceData.model_validate(drawn)
 assert len(drawn["pages"][0]["cards"]) == 12
 for kind in ("strategy", "model", "encoder"):
     for name in registry.names(kind):

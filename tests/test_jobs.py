@@ -193,7 +193,7 @@ def test_reporting_often_writes_seldom(tmp_path: Path) -> None:
 
 def test_sign_of_life_stops_with_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child at work gives signs of life, however slow its stage; one that is suspended falls silent."""
-    monkeypatch.setattr("annotator.jobs.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("annotator.jobs.job.GRACE_SECONDS", 0.1)
     job = Job.start("job_targets:count", {"steps": 2, "pause": 600}, tmp_path)
     progress = tmp_path / PROGRESS
     until(progress.exists)
@@ -267,7 +267,7 @@ def test_cancel_before_the_child_has_begun(tmp_path: Path) -> None:
 
 def test_deaf_child_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work that never reports again is ended after the grace time, and that is no crash."""
-    monkeypatch.setattr("annotator.jobs.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("annotator.jobs.job.GRACE_SECONDS", 0.1)
     job = Job.start("job_targets:ignore", {}, tmp_path)
     until(lambda: job.progress.stage == "deaf")
     job.cancel()
@@ -379,3 +379,12 @@ def test_what_a_child_started_ends_with_it(tmp_path: Path) -> None:
         job.wait()
     with Path(f"{lock}.inner").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def test_a_child_imports_no_more_than_it_needs() -> None:
+    """What only some targets need they import themselves: a child is there soon, and small."""
+    code = "import sys, annotator.jobs.child; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = {name.partition(".")[0] for name in told.stdout.split()}
+    assert not imported & {"PIL", "scipy", "sklearn", "sqlalchemy", "pandas", "streamlit", "keras", "tensorflow"}
+    assert "annotator.jobs.decoders" not in told.stdout.split()

@@ -81,8 +81,8 @@ def test_the_notice_goes_with_the_features_it_is_about(projects: Path) -> None:
 def test_no_word_on_the_features_stands_while_others_are_computed(projects: Path) -> None:
     """Cancelled and started again: "was cancelled" would be untrue beside the encoder's own progress."""
     project = Project.create(projects / "small", SMALL)
-    project.note("Computing the features of imagenet was cancelled.")
-    project.want({"encoder": "imagenet"})
+    project.set_notice("Computing the features of imagenet was cancelled.")
+    project.set_wanted({"encoder": "imagenet"})
     assert project.notice == ""
     project.close()
     again = Project(projects / "small")
@@ -280,7 +280,7 @@ def test_a_broken_preset_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name, text in broken.items():
         (tmp_path / "presets" / f"{name}.json").write_text(text)
     (tmp_path / "presets" / "bytes.json").write_bytes(b"\xff\xfe")
-    monkeypatch.setattr("annotator.project.assets", lambda: tmp_path)
+    monkeypatch.setattr("annotator.config.assets", lambda: tmp_path)
     assert presets() == known
     said = broken_presets()
     assert len(said) == len(broken) + 1

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from annotator import registry
+from annotator.consensus import agreement, consensus
 from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
-from annotator.learner import consensus, describe, draw_audit
+from annotator.evaluation import describe
+from annotator.learner import draw_audit
 from annotator.pages import reason_for
 from annotator.project import Config, Project, free_folder, list_projects, presets
 from annotator.session import Session
@@ -572,6 +574,8 @@ def test_consensus_is_the_majority_and_the_first_on_a_tie(project: Project) -> N
     assert consensus(store.current()) == {image: 1, tied: 7}
     give("dan", 2, "label", 9)
     assert consensus(store.current()) == {image: 1, tied: 7, skipped: 9}
+    found = agreement(store.current())
+    assert (found.n_images, found.n_unanimous) == (2, 0)
     store.undo(store.annotator("dan").annotator_id)
     store.undo(store.annotator("dan").annotator_id)
     assert consensus(store.current()) == {image: 5, tied: 7}

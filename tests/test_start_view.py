@@ -17,21 +17,22 @@ from streamlit.testing.v1 import AppTest, app_test
 from annotator.dataset import open_source
 from annotator.errors import ConfigError
 from annotator.project import Config, Project
-from annotator.ui import state, uploads
-from annotator.ui.bring import KNOWN
+from annotator.ui import tab as tab_state
+from annotator.ui.new_project import KNOWN
 from annotator.ui.server import PROJECTS, ROOT
+from annotator.ui.shared import workspace
 
 
 def import_form() -> None:
     """The form as a script of its own; what it would create is noted."""
     import streamlit as st
 
-    from annotator.ui import bring, state
+    from annotator.ui import new_project, tab
 
-    chosen = bring.choose()
+    chosen = new_project.choose_images()
     if chosen is not None:
-        bring.form(chosen, lambda config: st.session_state.__setitem__("created", config))
-    for _, message in state.notices():
+        new_project.config_form(chosen, lambda config: st.session_state.__setitem__("created", config))
+    for _, message in tab.take_notices():
         st.error(message)
 
 
@@ -39,9 +40,9 @@ def opened_project() -> None:
     """The project that this tab shows."""
     import streamlit as st
 
-    from annotator.ui import state
+    from annotator.ui import tab
 
-    project = state.current()
+    project = tab.current_project()
     st.text("none" if project is None else project.store.project_id)
 
 
@@ -49,28 +50,28 @@ def whose() -> None:
     """Who answers in this tab."""
     import streamlit as st
 
-    from annotator.ui import state
+    from annotator.ui import tab
 
-    st.text(state.who())
+    st.text(tab.annotator())
 
 
 def settings() -> None:
     """The settings of this tab's project."""
-    from annotator.ui import label, state
+    from annotator.ui import label, tab
 
-    project = state.current()
+    project = tab.current_project()
     assert project is not None
-    label._settings_popover(project, state.session(project))
-    label._key_form(project, state.session(project).class_names)
+    label._settings_popover(project, tab.session(project))
+    label._key_form(project, tab.session(project).class_names)
 
 
-def switch_panel() -> None:
+def swap_panel() -> None:
     """What the labeling view says on another encoder, in this tab's project."""
-    from annotator.ui import label, state
+    from annotator.ui import label, tab
 
-    project = state.current()
+    project = tab.current_project()
     assert project is not None
-    label._switch_panel(project)
+    label._swap_panel(project)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -187,7 +188,7 @@ def test_uploads_are_removed_once_nobody_needs_them(form: AppTest, root: Path) -
         upload(form, number)
         assert names() == {"2", str(number)}
     form.file_uploader(key="upload").set_value(None).run()
-    uploads.empty(root / "projects")
+    workspace().uploads.remove_unused()
     assert names() == {"2"}
     assert not form.exception
 
@@ -201,10 +202,8 @@ def listed(root: Path) -> Iterator[Path]:
     config = Config(name="photos", source="digits", limit=20, encoder="pixels")
     for folder in (root / "projects" / "h", root / "elsewhere" / "h"):
         Project.create(folder, config).close()
-    before = set(state.opened().projects)
     yield root / "projects"
-    for name in set(state.opened().projects) - before:
-        state.opened().projects.pop(name).close()
+    workspace().close()
 
 
 def test_only_names_in_the_list_open(listed: Path) -> None:
@@ -218,13 +217,13 @@ def test_only_names_in_the_list_open(listed: Path) -> None:
         tab.run()
         assert not tab.exception
         assert [text.value for text in tab.text] == ["none"], name
-        assert state.opened().projects == {}
+        assert workspace().opened() == []
 
 
 def test_a_store_is_open_once(listed: Path) -> None:
     """S3: a link in the list to a project in the list is that project."""
     (listed / "also").symlink_to(listed / "h")
-    assert state.open_project("also") is state.open_project("h")
+    assert workspace().open("also") is workspace().open("h")
 
 
 def test_settings_start_from_what_holds_now(listed: Path) -> None:
@@ -233,7 +232,7 @@ def test_settings_start_from_what_holds_now(listed: Path) -> None:
     tab.query_params["project"] = "h"
     tab.run()
     tab.selectbox(key="set-strategy").set_value("random").run()
-    state.open_project("h").change(batch_size=5, class_keys={"3": "x"})
+    workspace().open("h").change(batch_size=5, class_keys={"3": "x"})
     tab.run()
     held = tab.number_input(key="set-batch-size").value, tab.selectbox(key="set-strategy").value
     assert held == (5, "entropy")
@@ -244,9 +243,9 @@ def test_settings_start_from_what_holds_now(listed: Path) -> None:
 
 def export_view() -> None:
     """The export view of this tab's project."""
-    from annotator.ui import export, state
+    from annotator.ui import export, tab
 
-    project = state.current()
+    project = tab.current_project()
     assert project is not None
     export.render(project)
 
@@ -272,21 +271,21 @@ def test_nobody_answers_under_a_name_of_the_programs_own(name: str, person: str)
     assert [text.value for text in script.run().text] == [person]
     if name != person:
         with pytest.raises(ConfigError, match="choose another"):
-            state.be(f" {name} ")
+            tab_state.set_annotator(f" {name} ")
 
 
 def test_the_first_page_after_a_restart_says_that_an_encoder_goes_on(root: Path) -> None:
     """It is taken up a moment after the page was drawn: the page waits for it. One that cannot start is told."""
     config = Config(name="digits", source="digits", limit=60, encoder="pixels")
     created = Project.create(root / "projects" / "wanted", config)
-    created.want({"encoder": "autoencoder", "encoder_parameters": {}})
+    created.set_wanted({"encoder": "autoencoder", "encoder_parameters": {}})
     created.close()
-    page = AppTest.from_function(switch_panel, default_timeout=30)
+    page = AppTest.from_function(swap_panel, default_timeout=30)
     page.query_params["project"] = "wanted"
     page.run()
     assert [caption.value for caption in page.caption] == ["Going on with the encoder autoencoder in a moment."]
-    project = state.open_project("wanted")
-    state._take_up(project)
+    project = workspace().open("wanted")
+    workspace().swaps.resume(project)
     assert project.wanted == {}
     assert project.notice.startswith("The encoder autoencoder was not taken up again. ")
     assert not page.run().caption

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,33 +14,26 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from annotator import durable
 from annotator.errors import ModelError
 
 Array = NDArray[Any]  # any numeric kind
-UNFINISHED = ".part"
 HASH = ".sha256"
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """An .npz and its sha256 beside it, each under a temporary name, synced, then renamed.
-
-    Raises ModelError (MODEL_SAVE) where they cannot be written.
-    """
+    """An .npz and its sha256 beside it, whole or not at all. Raises ModelError (MODEL_SAVE)."""
     content = BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for `allow_pickle`
-    written = {path: content.getvalue(), _hash_of(path): hashlib.sha256(content.getvalue()).hexdigest().encode()}
-    with _saving(path):
-        for target, part in written.items():
-            _write_synced(_unfinished(target), part)
-        for target in written:
-            _unfinished(target).replace(target)
+    with _saving(path), durable.drafts(path, _hash_of(path), alone=True) as (arrays_draft, hash_draft):
+        arrays_draft.write_bytes(content.getvalue())
+        hash_draft.write_text(hashlib.sha256(content.getvalue()).hexdigest())
 
 
 def write_text(path: Path, text: str) -> None:
     """A text file as `write` writes arrays. Raises ModelError (MODEL_SAVE)."""
     with _saving(path):
-        _write_synced(_unfinished(path), text.encode())
-        _unfinished(path).replace(path)
+        durable.write(path, text, alone=True)
 
 
 def new_folder() -> Path:
@@ -51,11 +43,9 @@ def new_folder() -> Path:
 
 
 def write_npy(path: Path, array: Array) -> None:
-    """An .npy by rename, for another process to read now: not synced. Raises ModelError (MODEL_SAVE)."""
-    with _saving(path):
-        with _unfinished(path).open("wb") as file:
-            np.save(file, array)
-        _unfinished(path).replace(path)
+    """An .npy, whole or not at all, for another process to read now: not synced. Raises ModelError (MODEL_SAVE)."""
+    with _saving(path), durable.drafts(path, synced=False, alone=True) as (draft,), draft.open("wb") as file:
+        np.save(file, array)
 
 
 def read(path: Path) -> dict[str, Array]:
@@ -117,26 +107,11 @@ def _saving(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        message = (
-            f"Cannot write {path}: {error.strerror or error}. "
-            "Free some space there, or allow writing to it; then try again."
-        )
-        raise ModelError(message, "MODEL_SAVE") from error
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        raise ModelError(f"{durable.refusal(path, error)}; then try again.", "MODEL_SAVE") from error
 
 
 def _hash_of(path: Path) -> Path:
     return path.with_name(path.name + HASH)
-
-
-def _unfinished(path: Path) -> Path:
-    return path.with_name(path.name + UNFINISHED)
 
 
 def _refused(path: Path, why: str) -> ModelError:

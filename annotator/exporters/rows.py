@@ -5,15 +5,12 @@ An exporter gets an `Export` and writes files. It knows no store, no session and
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
-import os
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +18,8 @@ from typing import Any, Protocol, get_args, get_type_hints
 
 from PIL.Image import Image
 
+from annotator import durable
+from annotator.durable import reason_of as reason_of  # what an exporter tells of an image it could not write
 from annotator.errors import ExportError
 from annotator.types import ImageArray, Report, silent
 
@@ -195,52 +194,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def reason_of(error: Exception) -> str:
-    """What went wrong, without the paths of this machine that an OSError's text has."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
 @contextmanager
 def complete_or_absent(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Drafts beside the given files, which they replace in the order given once the block ends without an error.
-
-    Whatever goes wrong, the drafts are removed and older files stay. An OSError becomes an ExportError.
-    """
-    drafts = tuple(path.with_name(f".export-{secrets.token_hex(8)}.part") for path in paths)
+    """Drafts of an export's files, see `durable.drafts`. An OSError becomes an ExportError."""
     try:
-        yield drafts
-        for draft in drafts:
-            _sync(draft)
-        for draft, path in zip(drafts, paths, strict=True):
-            draft.replace(path)
-        _sync(paths[0].parent)
+        with durable.drafts(*paths) as drafts:
+            yield drafts
     except OSError as error:
-        raise _unwritable(paths[-1], error) from error
-    finally:
-        for draft in drafts:
-            with suppress(OSError):
-                draft.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Force a file or a folder to the disk; Windows opens no folders and needs none."""
-    if path.is_dir() and os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _unwritable(path: Path, error: OSError) -> ExportError:
-    advice = {
-        errno.ENOSPC: "Free some space or choose another disk",
-        errno.EDQUOT: "Free some of your quota or choose another disk",
-        errno.EFBIG: "Raise the limit on file sizes, choose another disk or export fewer images",
-        errno.ENOENT: "Create that folder or choose another",
-    }.get(error.errno or 0, "Choose another folder in which you may write")
-    return ExportError(
-        f"The export could not be written to {str(path)!r}: {reason_of(error)}. {advice}, then export again. "
-        "No label is lost, and no half-written file was left."
-    )
+        raise ExportError(
+            f"The export could not be written to {str(paths[-1])!r}: {durable.reason_of(error)}. "
+            f"{durable.advice(error)}, then export again. No label is lost, and no half-written file was left."
+        ) from error

@@ -2,55 +2,27 @@
 
 A program that imports `LabelSpreading` or `LabelPropagation` from here instead of from scikit-learn runs as it is: they
 take the same parameters. With kernel "rbf", "knn" or a function (or `gamma`, which only "rbf" has) the answers are
-scikit-learn's own (kernel.py). Left at "auto" they are those of the self-tuned graph, and all that follows is of it.
+scikit-learn's own (kernel.py). At kernel "auto" they are those of the self-tuned graph, described here.
 
 With W the graph's affinities, D its row sums, S = D^-1/2 W D^-1/2 and P = D^-1 W:
 
-- spreading solves (I - alpha S) F = Y, Y one-hot on labeled rows (Zhou et al., "Learning with Local and Global
-  Consistency", NIPS 2003): what scikit-learn's `LabelSpreading` converges to on the same W, up to a factor
-  that the normalised rows do not see;
-- propagation solves F = P F on unlabeled rows with F = Y on labeled ones (Zhu, Ghahramani & Lafferty,
+- spreading solves (I - alpha S) F = Y, Y one-hot in labeled rows (Zhou et al., "Learning with Local and Global
+  Consistency", NIPS 2003);
+- propagation solves F = P F in unlabeled rows with F = Y in labeled rows (Zhu, Ghahramani & Lafferty,
   "Semi-Supervised Learning Using Gaussian Fields and Harmonic Functions", ICML 2003).
 
-Probabilities are the rows of F divided by their sums, the evidence. A row that no label reaches (its connected
-component holds none) has evidence 0, and its probabilities are the class prior.
+Probabilities are the rows of F divided by their sums; the sum is the row's evidence. A row whose connected component
+holds no label has evidence 0, and its probabilities are the class prior.
 
-**Two ways to solve.** Propagation, small pools and machines without numba: conjugate gradients from scratch, every
-time; the answer depends on the labels alone, bit for bit. Spreading on larger pools: a residual push in compiled code
-(push.py) that keeps the solution and its exact residual, so that an update costs what it moves, and any sequence of
-labels added, changed and taken back leaves the same bound on the error as a fresh fit.
+Propagation, small pools and machines without numba: conjugate gradients from zero at every fit
+(conjugate_gradients.py). Every probability is exact to `tol`:
 
-**Tolerance of the first way** (`tol`): every probability of every reached row is right to `tol`, however faint the
-row. Far from every label the rows of F are tiny, so a small residual says little about them; but the matrix has a
-non-negative inverse. So if h > 0 satisfies (I - alpha P) h >= 1, then in row i the absolute errors of F, summed over
-the classes, are at most
+    sqrt(d_i) * h_i * max_j sum_c |residual_jc| / sqrt(d_j)  <=  tol * sum_c F_ic,  (I - alpha P) h >= 1
 
-    sqrt(d_i) * h_i * max_j sum_c |residual_jc| / sqrt(d_j)
-
-and the error of every probability in the row at most that over the row's sum. A row is settled once this is below
-`tol`. For spreading h = 1 / (1 - alpha) everywhere. Rows too faint to settle at double precision are solved again on
-their own, with the settled rows as their given boundary, and so on outwards.
-
-**Tolerance of the second way** (`push_tol`, t below) is relative to the evidence. With G = D^-1/2 F, g its row sums
-and f the floor (3 % of the pool's mean g, weighted by degree), every row's residual of (I - alpha P) G = D^-1/2 Y,
-summed over the classes, is at most t (g_i + f). What follows for probabilities, with M the largest g and
-K = (1 + ln(1/alpha) + ln((M + f) / f)) / ln(1/alpha):
-
-    error of every probability in row i  <=  e (1 + f / g_i),  e = t K / (1 - t K)  where t K < 1.
-
-Proof. x = g + f satisfies alpha P x <= x. The function v = x (L + ln((M + f) / x)), L = 1 + ln(1/alpha), is concave
-and increasing in x up to (M + f) / alpha, so by Jensen alpha (P v)_i <= alpha v(x_i / alpha) = v_i - ln(1/alpha) x_i,
-that is (I - alpha P) v >= ln(1/alpha) x. A residual of at most t' x in every row therefore leaves errors of at most
-t' v / ln(1/alpha) <= t' K x. The rule knows g to e only, so t' = t (1 + e); solve for e. Rows fainter than f are held
-to their f: there the answer may be rough, and `evidence_` says where. From 1e-3 on the residual is kept in single
-precision, whose rounding is far below it, and computed anew after every thousand updates.
-
-The bound is that of residuals which all push one way; in fact they differ in sign and fade. Measured on Fashion-MNIST
-(60,000 images, HOG features, alpha 0.9, t = 0.01, 1,010 labels in 101 updates, each batch chosen by margin) the
-probabilities differ from a solve to 1e-6 by 0.005 in the median row and by 0.025 in 99 of 100, the accuracy by 0.0002.
-A large pool's batch is nevertheless one of many equally good ones: of its hundred images of least margin 31 are among
-those of the exact solve, of its ten none, for their margins lie closer together than t. A smaller t costs time in
-proportion to ln(1/t).
+Spreading on larger pools: a residual push that keeps the solution and its residual from fit to fit (diffusion.py,
+push.py). The error of a probability in row i is at most e (1 + f / g_i): e follows from `push_tol`, g is the evidence,
+f the floor below which evidence counts as faint. Both bounds are proven, and their measured sizes given, in
+docs/label_spreading.md.
 """
 
 from __future__ import annotations
@@ -75,7 +47,7 @@ from annotator.models.equations import BoolArray, read_equations
 from annotator.models.given_labels import Labels, as_given, read_labels
 from annotator.models.kernel import Kernel, Kind, Samples, Weights, propagation_steps, repeated, spreading_steps
 from annotator.models.priors import class_prior, normalised
-from annotator.rowwise import Renewed
+from annotator.per_image import Renewed
 from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, SparseMatrix
 
 FAINTEST = 1e-200  # evidence below this would underflow soon: such a row counts as not reached
@@ -315,7 +287,7 @@ class LabelSpreading(_GraphClassifier):
         least 1e-9; with a kernel of scikit-learn's the change of all masses that ends its iteration, None = 1e-3.
     n_jobs : of the search for neighbours with "knn".
     affinity : "neighbors" = X are features; "precomputed" = X are weights, (n, n) symmetric with a zero diagonal.
-    push_tol : residual relative to the evidence in pools of `push_from` samples and more; see the module.
+    push_tol : residual relative to the evidence in pools of `push_from` samples and more; see docs/label_spreading.md.
     push_from : smaller pools are solved from scratch at every update.
     unlabeled_label : what stands in y for "no label".
 
@@ -447,7 +419,7 @@ class LabelSpreading(_GraphClassifier):
         return solution, max(n_iter, 1)
 
     def _settled(self, roots: FloatArray, solution: FloatArray, residual: FloatArray) -> BoolArray:
-        """Rows whose probabilities are right to `tol`, by the module's bound with h = 1 / (1 - alpha)."""
+        """Rows whose probabilities are right to `tol`, by the bound above with h = 1 / (1 - alpha)."""
         error = roots * _largest_residual(roots, residual) / (1 - self._alpha)
         return np.asarray(error <= self._tol * solution.sum(axis=1))
 

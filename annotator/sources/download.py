@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +11,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from annotator import durable
 from annotator.errors import ConfigError, SourceError
 from annotator.types import Report, silent
 
@@ -54,22 +52,15 @@ def _is_there(path: Path, checksum: str) -> bool:
 
 
 def _fetch(url: str, target: Path, checksum: str, report: Report) -> None:
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with partial.open("xb") as file:
+    with durable.drafts(target) as (draft,):
+        with draft.open("xb") as file:
             received = _receive(url, file, report)
-            file.flush()
-            os.fsync(file.fileno())
         if received != checksum:
             raise SourceError(
                 f"{url} is not the file that was published (its sha256 is {received}, not {checksum}). "
                 "Nothing was kept. Try another --from.",
                 "FETCH_CHANGED",
             )
-        partial.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _receive(url: str, file: BinaryIO, report: Report) -> str:
@@ -114,13 +105,3 @@ def _failed(url: str, what: str) -> SourceError:
         f"{url} could not be fetched: {what}. Check the connection and try again, or give another --from.",
         "FETCH_FAILED",
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last; where folders cannot be opened, as on Windows, the system sees to it."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -22,8 +22,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from annotator import images
 from annotator.errors import SourceError
 from annotator.paths import expanded, inside, name_of
@@ -120,14 +118,11 @@ class Folder(_Files):
         """Entries that are no images: other files, and what systems put into folders, each folder as one."""
         if not files:
             raise SourceError(_nothing(path, self.set_aside), "SRC_EMPTY")
-        classes = _classes(files, listing > 1) if classes_from_folders else None
-        names, truth = (classes.names, classes.codes) if classes else ((), None)
-        if classes is None or truth is None or not classes.held_out.any():
-            super().__init__(folder, files, names, truth)
-            return
-        test, pool = np.flatnonzero(classes.held_out), np.flatnonzero(~classes.held_out)
-        super().__init__(folder, [files[row] for row in pool], names, truth[pool])
-        self.held_out = _Files(folder, [files[row] for row in test], names, truth[test])
+        classes = _classes(files, listing > 1) if classes_from_folders else listings.no_classes(len(files))
+        pool, test = classes.pool, classes.test
+        super().__init__(folder, [files[row] for row in pool.rows], classes.names, pool.truth)
+        if test is not None:
+            self.held_out = _Files(folder, [files[row] for row in test.rows], classes.names, test.truth)
 
 
 def class_folders(path: str, root: str | None = None) -> Classes:

@@ -58,6 +58,16 @@ OTHER_LAYERS = frozenset("test testing val valid validation dev eval evaluation 
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of the images: the pool, or the test set."""
+
+    rows: IntArray
+    """(n_images_of_the_part,) where they are among all."""
+    truth: IntArray | None
+    """(n_images_of_the_part,)"""
+
+
+@dataclass(frozen=True)
 class Classes:
     """What the folders of some images say of them."""
 
@@ -69,6 +79,24 @@ class Classes:
     """(n_images,)"""
     layers: tuple[str, ...] = ()
     """The folders whose images are held out."""
+
+    @property
+    def pool(self) -> Part:
+        """What is labeled."""
+        return self._part(~self.held_out)
+
+    @property
+    def test(self) -> Part | None:
+        """What is held out; None where nothing is."""
+        return self._part(self.held_out) if self.held_out.any() else None
+
+    def _part(self, mask: NDArray[np.bool_]) -> Part:
+        return Part(np.flatnonzero(mask), None if self.codes is None else self.codes[mask])
+
+
+def no_classes(n_images: int) -> Classes:
+    """Of images whose folders say nothing."""
+    return Classes((), None, np.zeros(n_images, dtype=bool))
 
 
 def checked_listing(listing: int) -> int:

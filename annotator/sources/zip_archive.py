@@ -15,8 +15,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
-from itertools import compress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +30,7 @@ from annotator.sources.listing import (
     has_image_suffix,
     is_left_out,
     may_be_image,
+    no_classes,
     sort_out,
 )
 from annotator.sources.zip_members import METHODS, Member, MemberStream, list_members, read_member
@@ -112,16 +112,19 @@ class Zip(_Members):
         if not found:
             raise _nothing(path, members, self.set_aside, self.n_ignored)
         by_id = {image_id: found[image_id] for image_id in sorted(found)}
-        classes = _classes(by_id, listing > 1) if classes_from_folders else None
-        names, truth = (classes.names, classes.codes) if classes else ((), None)
-        self.layers = classes.layers if classes else ()
+        classes = _classes(by_id, listing > 1) if classes_from_folders else no_classes(len(by_id))
+        self.layers = classes.layers
         """The folders whose images are held out."""
-        if classes is None or truth is None or not classes.held_out.any():
-            super().__init__(place, by_id, names, truth)
-            return
-        test, pool = (dict(compress(by_id.items(), mask)) for mask in (classes.held_out, ~classes.held_out))
-        super().__init__(place, pool, names, truth[~classes.held_out])
-        self.held_out = _Members(place, test, names, truth[classes.held_out])
+        pool, test = classes.pool, classes.test
+        super().__init__(place, _some(by_id, pool.rows), classes.names, pool.truth)
+        if test is not None:
+            self.held_out = _Members(place, _some(by_id, test.rows), classes.names, test.truth)
+
+
+def _some(members: Mapping[str, Member], rows: IntArray) -> dict[str, Member]:
+    """Those in these places, in their order."""
+    listed = list(members.items())
+    return dict(listed[row] for row in rows)
 
 
 Refused = list[tuple[str, str, Member]]

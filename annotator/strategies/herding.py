@@ -95,7 +95,7 @@ class Herding:
         if np.count_nonzero(pool.labels != UNLABELED) >= self.margin_from:
             asked = ask_highest(pool, margin, batch_size)
             return Choice(asked.rows, asked.scores, "margin")
-        doubt = np.maximum(pool.prediction.figures.of(WEIGHTS[self.weight]), LEAST_WEIGHT)
+        doubt = np.maximum(pool.prediction.figures.measured(WEIGHTS[self.weight]), LEAST_WEIGHT)
         candidates = _drawn(_distinct(pool), max(N_CANDIDATES, batch_size), rng, doubt)
         points = _drawn(np.flatnonzero(pool.labels == UNLABELED), N_POINTS, rng)
         width = WIDTH * min(1.0, FIRST_BATCH / max(1, len(_chosen(pool)) + batch_size)) ** 0.25

@@ -45,7 +45,7 @@ def top_k(candidates: IntArray, scores: FloatArray, k: int) -> Choice:
 
 def ask_highest(pool: Pool, measure: Callable[[FloatArray], FloatArray], batch_size: int) -> Choice:
     """The candidates whose probabilities a measure puts first."""
-    return top_k(pool.candidates, pool.prediction.figures.of(measure)[pool.candidates], batch_size)
+    return top_k(pool.candidates, pool.prediction.figures.measured(measure)[pool.candidates], batch_size)
 
 
 class Entropy:

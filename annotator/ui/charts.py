@@ -8,7 +8,7 @@ from typing import Any  # Any: what Altair's methods return is not typed
 import altair as alt
 import pandas as pd
 
-from annotator.learner import Measured
+from annotator.evaluation import Measured
 from annotator.ui.colours import class_colour
 
 WHOLE = alt.Axis(tickMinStep=1, format=",d")

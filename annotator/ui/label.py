@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import streamlit as st
 
 from annotator import registry
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
 from annotator.session import Session
-from annotator.ui import form, parts, play, state, surface
+from annotator.ui import form, parts, play, surface, tab
 from annotator.ui.fields import starts_from
+from annotator.ui.shared import workspace
 from annotator.ui.words import plain, visible
+from annotator.workspace import EncoderSwap
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
-SURFACES = {"keys": "by keys", "form": "by a form"}
+ANSWERS_BY = {"keys": "by keys", "form": "by a form"}
 
 
 def render(project: Project) -> None:
     """The open batch of this tab's session."""
-    session = state.session(project)
+    session = tab.session(project)
     _head(project, session)
-    if state.is_playing():
+    if tab.is_playing():
         play.render(project, session)
-    elif state.surface() == "form":
+    elif tab.answers_by() == "form":
         form.render(project, session)
     else:
         st.button("Run again", key="wake")  # out of sight: the surface presses it where a new server does not know it
@@ -37,29 +37,46 @@ def _head(project: Project, session: Session) -> None:
         _class_popover(project, session)
         _settings_popover(project, session)
         _play_button(project)
-    with st.container():  # of fixed place: what comes and goes in it must not move the surface, which would begin anew
+    with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
         parts.set_aside(project)
-        _switch_panel(project)
+        _swap_panel(project)
 
 
-def _switch_panel(project: Project) -> None:
+def _swap_panel(project: Project) -> None:
     """Another encoder on its way: how far it is, how long it takes, and a way to stop it."""
-    switch = state.switching(project)
-    if switch is None:
-        if project.wanted:
-            _until_taken_up(project)
-        return
-    with st.container(border=True, key="switch"):
-        encoder, now = (plain(str(name)) for name in (switch.changes["encoder"], project.config.encoder))
-        st.caption(f"Preparing the encoder {encoder}. Labeling goes on meanwhile with the features of {now}.")
-        parts.running_job(switch.job, partial(state.finish_switch, project), partial(state.forget_switch, project))
+    swap = workspace().swaps.newest(project)
+    if swap is not None and not swap.over.is_set():
+        st.session_state["swap"] = swap.key
+        with st.container(border=True, key="swap"):
+            encoder, now = plain(swap.encoder), plain(project.config.encoder)
+            st.caption(f"Preparing the encoder {encoder}. Labeling goes on meanwhile with the features of {now}.")
+            _swap_progress(swap)
+    elif swap is not None and st.session_state.get("swap") == swap.key:
+        _say_over(swap)
+    elif project.wanted:
+        _until_taken_up(project)
+
+
+@st.fragment(run_every=0.4)
+def _swap_progress(swap: EncoderSwap) -> None:
+    if swap.over.is_set():
+        _say_over(swap)
+    parts.job_progress(swap.job)
+
+
+def _say_over(swap: EncoderSwap) -> None:
+    """Say once, in a tab that saw it begin, that the encoder is in use; the project itself says why it is not."""
+    st.session_state.pop("swap", None)
+    if swap.is_applied:
+        tab.notify(f"The encoder {swap.encoder} is ready; the next batch uses it.")
+    st.rerun()
 
 
 @st.fragment(run_every=0.5)
 def _until_taken_up(project: Project) -> None:
     """A server that was started again goes on with the encoder a moment after the first page was drawn."""
     st.caption(f"Going on with the encoder {plain(str(project.wanted.get('encoder')))} in a moment.")
-    if state.switching(project) is not None or not project.wanted:
+    if workspace().swaps.running(project) is not None or not project.wanted:
         st.rerun()
 
 
@@ -69,7 +86,7 @@ def _class_popover(project: Project, session: Session) -> None:
     ):
         with st.form("add-class", clear_on_submit=True, border=False):
             st.text_input("Name of the new class", key="new-class", max_chars=300)
-            st.form_submit_button("Add", on_click=state.guarded(_add_class), args=(session,))
+            st.form_submit_button("Add", on_click=tab.guarded(_add_class), args=(session,))
         names = session.class_names
         if len(names) <= MOST_CLASSES:
             _key_form(project, names)
@@ -81,77 +98,77 @@ def _key_form(project: Project, names: list[str]) -> None:
         for place, name in enumerate(names):
             key = starts_from(f"class-key-{place}", keys[name], (project.store.project_id, name, keys[name]))
             st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
-        st.form_submit_button("Set the keys", on_click=state.guarded(_set_keys), args=(project, names))
+        st.form_submit_button("Set the keys", on_click=tab.guarded(_set_keys), args=(project, names))
 
 
 def _settings_popover(project: Project, session: Session) -> None:
     config = project.config
-    stand = _stand(project, session)
+    basis = _settings_basis(project, session)
     with st.popover("Settings", icon=":material/tune:"), st.form("settings", border=False):
         for kind in ("strategy", "model", "encoder"):
-            _plug_in(kind, getattr(config, kind), stand)
+            _plug_in(kind, getattr(config, kind), basis)
         st.number_input(
             "Images a batch",
             1,
             100,
-            key=starts_from("set-batch-size", config.batch_size, stand),
+            key=starts_from("set-batch-size", config.batch_size, basis),
             help="More images a batch: fewer pauses, but the model learns less often.",
         )
-        _guesses(config.hidden_share, stand)
+        _guesses(config.hidden_share, basis)
         st.caption("They hold from the next batch on.")
         st.text_input(
             "Your name",
-            key=starts_from("set-name", session.annotator.name, stand),
-            max_chars=state.LONGEST_NAME,
+            key=starts_from("set-name", session.annotator.name, basis),
+            max_chars=tab.LONGEST_NAME,
             help="It stands with every answer.",
         )
         st.selectbox(
             "Answer",
-            tuple(SURFACES),
-            format_func=lambda surface: SURFACES[surface],
-            key=starts_from("set-surface", state.surface(), stand),
+            tuple(ANSWERS_BY),
+            format_func=lambda way: ANSWERS_BY[way],
+            key=starts_from("set-surface", tab.answers_by(), basis),
             help="The form is made of plain widgets: slower, for where the keys do not work.",
         )
-        st.form_submit_button("Apply", on_click=state.guarded(_apply_settings), args=(project, session))
+        st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
 
 
-def _stand(project: Project, session: Session) -> tuple[object, ...]:
+def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
     """What the settings' fields come from: when it has changed, whoever changed it, all of them are set again."""
-    ahead = state.switching(project) is not None  # the end of a switch, cancelled or not
-    return project.store.project_id, project.config_version, session.annotator.annotator_id, state.surface(), ahead
+    swapping = workspace().swaps.running(project) is not None  # the end of a swap, cancelled or not
+    return project.store.project_id, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
 
 
-def _guesses(share: float, stand: tuple[object, ...]) -> None:
+def _guesses(share: float, basis: tuple[object, ...]) -> None:
     names = {share: f"hidden for {100 * share:.0f} %"} | {value: name for name, value in GUESSES.items()}
     st.selectbox(
         "The model's guesses",
         sorted(names),
         format_func=lambda value: names[value],
-        key=starts_from("set-hidden-share", share, stand),
+        key=starts_from("set-hidden-share", share, basis),
         help="A guess on the screen sways people. Hide a share of them, and Progress says how much.",
     )
 
 
-def _plug_in(kind: str, current: str, stand: tuple[object, ...]) -> None:
+def _plug_in(kind: str, current: str, basis: tuple[object, ...]) -> None:
     """A select box of this kind's names, with a line of help on each; a name that is not listed stays selectable."""
     names = registry.names(kind)
     help_lines = "\n".join(f"- **{name}**: {plain(registry.summary(kind, name))}" for name in names)
     if current not in names:
         names = [*names, current]
-    st.selectbox(kind.capitalize(), names, key=starts_from(f"set-{kind}", current, stand), help=help_lines)
+    st.selectbox(kind.capitalize(), names, key=starts_from(f"set-{kind}", current, basis), help=help_lines)
 
 
 def _play_button(project: Project) -> None:
     if project.learner.truth is None:
         return
-    if state.is_playing():
-        st.button("Pause", icon=":material/pause:", key="pause", on_click=state.guarded(state.pause), args=(project,))
+    if tab.is_playing():
+        st.button("Pause", icon=":material/pause:", key="pause", on_click=tab.guarded(tab.pause), args=(project,))
     else:
         st.button(
             "Play",
             icon=":material/play_arrow:",
             key="play",
-            on_click=state.guarded(state.play),
+            on_click=tab.guarded(tab.play),
             args=(project,),
             help="Watch an oracle that knows the truth answer, round by round.",
         )
@@ -163,18 +180,18 @@ def _play_button(project: Project) -> None:
 def _add_class(session: Session) -> None:
     name = st.session_state["new-class"]
     session.add_class(name)
-    state.tell(f"Class {visible(name.strip())} added.")
+    tab.notify(f"Class {visible(name.strip())} added.")
 
 
 def _set_keys(project: Project, names: list[str]) -> None:
     given = {name: st.session_state[f"class-key-{place}"].strip().lower() for place, name in enumerate(names)}
     project.change(class_keys={name: key for name, key in given.items() if key})
-    state.tell("Keys stored.")
+    tab.notify("Keys stored.")
 
 
 def _apply_settings(project: Project, session: Session) -> None:
-    state.use_surface(st.session_state["set-surface"])
-    state.be(st.session_state["set-name"])
+    tab.set_answers_by(st.session_state["set-surface"])
+    tab.set_annotator(st.session_state["set-name"])
     before = project.config_version
     project.change(
         strategy=st.session_state["set-strategy"],
@@ -186,7 +203,7 @@ def _apply_settings(project: Project, session: Session) -> None:
         session.withdraw_ahead()
     encoder = st.session_state["set-encoder"]
     if encoder != project.config.encoder:
-        state.start_switch(project, encoder=encoder, encoder_parameters={})
-        state.tell(f"Encoding with {encoder}; labeling goes on meanwhile.")
+        workspace().swaps.start(project, {"encoder": encoder, "encoder_parameters": {}})
+        tab.notify(f"Encoding with {encoder}; labeling goes on meanwhile.")
     else:
-        state.tell("Settings stored; they hold from the next batch on.")
+        tab.notify("Settings stored; they hold from the next batch on.")

@@ -85,11 +85,11 @@ def _export() -> None:
 
 def _project() -> Project | None:
     """The project of this tab; where there is none, a word on what to do."""
-    from annotator.ui import state
+    from annotator.ui import tab
 
     try:
         with _waiting():
-            project = state.current()
+            project = tab.current_project()
     except AnnotatorError as error:
         st.error(plain(str(error)))
         st.page_link(st.session_state["pages"]["Start"], label="Choose another project")
@@ -103,11 +103,11 @@ def _project() -> Project | None:
 
 def _notices(damage: Sequence[str] = ()) -> None:
     """In a place of their own: what comes after them stays where it is. A damaged project is said on every page."""
-    from annotator.ui import parts, state
+    from annotator.ui import parts, tab
 
     with st.container():
         parts.damage(damage)
-        for kind, message in state.notices():
+        for kind, message in tab.take_notices():
             if kind == "error":
                 st.error(plain(message), icon=":material/error:")
             else:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import streamlit as st
 
 from annotator.errors import AnnotatorError
+from annotator.evaluation import MEASURED_ON
 from annotator.jobs import Job
-from annotator.learner import MEASURED_ON
 from annotator.project import Project
 from annotator.session import Answered, Card, Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT
@@ -184,15 +184,7 @@ def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], Non
     @st.fragment(run_every=0.4)
     def poll() -> None:
         if job.status == "running":
-            progress = job.progress
-            share = progress.done / progress.total if progress.total else 0.0
-            st.progress(min(1.0, share), text=_progress_text(job))
-            losses = [figures for figures in job.figures if "val_loss" in figures]
-            if len(losses) > 1:
-                from annotator.ui import charts  # as above
-
-                st.altair_chart(charts.losses(losses), key="losses")
-            st.button("Cancel", on_click=job.cancel, key="cancel-job")
+            job_progress(job)
             return
         try:
             job.result()
@@ -203,6 +195,19 @@ def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], Non
         st.rerun()
 
     poll()
+
+
+def job_progress(job: Job) -> None:
+    """How far a job is, the losses of its training, and a button that cancels it."""
+    progress = job.progress
+    share = progress.done / progress.total if progress.total else 0.0
+    st.progress(min(1.0, share), text=_progress_text(job))
+    losses = [figures for figures in job.figures if "val_loss" in figures]
+    if len(losses) > 1:
+        from annotator.ui import charts  # as above
+
+        st.altair_chart(charts.losses(losses), key="losses")
+    st.button("Cancel", on_click=job.cancel, key="cancel-job")
 
 
 def _progress_text(job: Job) -> str:

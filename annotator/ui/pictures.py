@@ -9,19 +9,19 @@ from PIL import Image
 
 from annotator import images
 from annotator.errors import AnnotatorError
+from annotator.pictures import SMALL_IMAGE as SMALL_IMAGE  # shown enlarged, pixel by pixel
+from annotator.pictures import kind_of
 from annotator.types import Dataset
 from annotator.ui.words import visible
 
 PHOTO_SIDE, SMALL_SIDE = 168, 104
-SMALL_IMAGE = 64
-"""An image of at most this many px a side is small: shown enlarged, pixel by pixel."""
 
 
 def show(dataset: Dataset, row: int, side: int | None = None) -> None:
     """One image, at most `side` px on its longer side; its id is the alternative text."""
     encoded, size = _encoded(dataset, row, side)
-    kind = "png" if encoded.startswith(b"\x89PNG") else "jpeg"
-    inline = f"data:image/{kind};base64,{base64.b64encode(encoded).decode()}"  # a file could be gone before it is asked
+    # By an address it could be gone before it is asked for.
+    inline = f"data:image/{kind_of(encoded).lower()};base64,{base64.b64encode(encoded).decode()}"
     st.image(inline, width=size[0], alt=visible(dataset.ids[row]))
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from annotator.project import Project
 from annotator.session import Card, Session
 from annotator.simulate import oracle_of
-from annotator.ui import parts, pictures, state
+from annotator.ui import parts, pictures, tab
 from annotator.ui.form import CARD_WIDTH
 from annotator.ui.words import plain
 
@@ -51,6 +51,6 @@ def _batch(project: Project, session: Session, cards: Sequence[Card]) -> None:
 @st.fragment(run_every=0.4)
 def _pacemaker(project: Project) -> None:
     """One oracle round each time the batch has been on the screen long enough."""
-    if state.is_playing() and time.monotonic() - st.session_state["pace_from"] >= PACE_SECONDS:
-        state.guarded(state.play_round)(project)
+    if tab.is_playing() and time.monotonic() - st.session_state["pace_from"] >= PACE_SECONDS:
+        tab.guarded(tab.play_round)(project)
         st.rerun()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from annotator.learner import MEASURED_ON
+from annotator.evaluation import MEASURED_ON
 from annotator.metrics import Scores, most_mistaken
 from annotator.project import Project
 from annotator.session import Session

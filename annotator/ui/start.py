@@ -8,20 +8,21 @@ from collections.abc import Iterable
 import streamlit as st
 
 from annotator.jobs import Job
-from annotator.project import Config, Preset, Summary, broken_presets, list_projects, presets
-from annotator.ui import bring, parts, state
+from annotator.project import Config, Preset, Summary, broken_presets, presets
+from annotator.ui import new_project, parts, tab
+from annotator.ui.shared import workspace
 from annotator.ui.words import count, plain
 
 
 def render() -> None:
     """Cards, the folder form, and the list."""
-    running = state.preparing()
+    running = tab.preparing()
     if running is not None:
         _preparing(*running)
         return
     st.markdown("### Teach a model with as few labels as possible")
     st.caption("Choose images; label what the model is least sure about; watch it learn; export the labels.")
-    found = list_projects(state.projects_folder())
+    found = workspace().summaries()
     cards = list(presets().values())
     for column, preset in zip(st.columns(max(1, len(cards)), gap="small"), cards, strict=False):
         with column:
@@ -36,7 +37,7 @@ def _preset_card(preset: Preset, found: Iterable[Summary]) -> None:
     with st.container(border=True, key=f"preset-{preset.order}"):
         st.markdown(f"**{plain(preset.title)}**")
         st.caption(plain(preset.description))
-        mine = [summary for summary in found if _is_of(summary, preset)]
+        mine = [summary for summary in found if _is_started_from(summary, preset)]
         with st.container(horizontal=True):
             if mine:
                 label = f"Continue ({count(mine[0].n_labels, 'label')})"
@@ -47,13 +48,13 @@ def _preset_card(preset: Preset, found: Iterable[Summary]) -> None:
                 "Start over" if mine else "Start",
                 key=f"start-{preset.order}",
                 type="secondary" if mine else "primary",
-                on_click=state.guarded(_create),
+                on_click=tab.guarded(_create),
                 args=(preset.config,),
             )
     _follow()
 
 
-def _is_of(summary: Summary, preset: Preset) -> bool:
+def _is_started_from(summary: Summary, preset: Preset) -> bool:
     """Whether this project was started from that card; a folder of somebody's own may have the same name."""
     named = (summary.name, summary.source) == (preset.config.name, preset.config.source)
     return named and not summary.error
@@ -62,9 +63,9 @@ def _is_of(summary: Summary, preset: Preset) -> bool:
 def _own_images() -> None:
     with st.container(border=True, key="own-folder"):
         st.markdown("**Your own folder**, zip or arrays")
-        chosen = bring.choose()
+        chosen = new_project.choose_images()
         if chosen is not None:
-            bring.form(chosen, _create)
+            new_project.config_form(chosen, _create)
     _follow()
 
 
@@ -90,10 +91,10 @@ def _recent(found: list[Summary]) -> None:
 
 
 def _create(config: Config) -> None:
-    if state.is_quick(config):
-        _open(state.create_quickly(config))
+    if workspace().is_quick(config):
+        _open(workspace().create(config))
     else:
-        state.start_preparing(config)
+        tab.start_preparing(config)
 
 
 def _preparing(job: Job, config: Config) -> None:
@@ -101,10 +102,10 @@ def _preparing(job: Job, config: Config) -> None:
     st.caption("Reading the images once; the next start is immediate. Nothing in your folder is changed.")
 
     def done() -> None:
-        _open(state.create_quickly(config))
-        state.forget_preparing()
+        _open(workspace().create(config))
+        tab.forget_preparing()
 
-    parts.running_job(job, done, state.forget_preparing)
+    parts.running_job(job, done, tab.forget_preparing)
     _follow()
 
 

@@ -15,18 +15,21 @@ import streamlit as st
 from annotator import images
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.errors import AnnotatorError
-from annotator.learner import MEASURED_ON
+from annotator.evaluation import MEASURED_ON
 from annotator.pages import Page, PageCard
 from annotator.project import Project
 from annotator.session import COLD_START, Session
 from annotator.store import LabelClass
 from annotator.types import Dataset
-from annotator.ui import image_route, outbox, state
-from annotator.ui.ahead import Ahead, ahead
+from annotator.ui import image_route, tab
 from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
+from annotator.ui.shared import workspace
 from annotator.ui.words import image_name, plain, visible
+from annotator.wire import inbox
+from annotator.wire.outgoing import SurfaceData
+from annotator.workspace import LookAhead
 
 CURVE_POINTS = 400
 LEAST_SIDE = 96
@@ -36,7 +39,7 @@ LEAST_SIDE = 96
 @st.fragment
 def render(project: Project) -> None:
     """The surface; where the store fails for a while, it stays as it is, and what is pressed waits in the browser."""
-    key = f"grid-{project.store.project_id}-{state.who()}"
+    key = f"grid-{project.store.project_id}-{tab.annotator()}"
     try:
         drawn = _drawn(project, key)
     except AnnotatorError as error:
@@ -51,36 +54,36 @@ def render(project: Project) -> None:
 
 
 def _drawn(project: Project, key: str) -> dict[str, Any]:  # Any: JSON
-    session = state.session(project)
-    planner = ahead(project.store.project_id)
+    session = tab.session(project)
+    planner = workspace().look_ahead(project)
     if not session.pages:
         with st.spinner("Choosing the first images …"):
-            session.look_ahead(wait=False)
+            planner.run(session)
     _choose_ahead(project, session, planner)
-    return payload(project, session, planner, _results(key))
+    return SurfaceData.model_validate(payload(project, session, planner, _results(key))).as_json()
 
 
 def _receive(project: Project, key: str) -> None:
     """Store what the browser has sent; what became of each event goes back with the next data."""
     value = st.session_state[key].get("outbox")
     try:
-        session = state.session(project)
-        st.session_state[f"{key}-results"] = outbox.receive(session, value)
-        session.shown(outbox.rounds_shown(value))
+        session = tab.session(project)
+        st.session_state[f"{key}-results"] = inbox.receive(session, value)
+        session.shown(inbox.rounds_shown(value))
     except AnnotatorError as error:
-        results = {event_key: {"status": "kept", "reason": str(error)} for event_key in outbox.keys(value)}
+        results = inbox.keep_all(value, str(error))
         st.session_state[f"{key}-results"] = results | {
             event_key: result for event_key, result in _results(key).items() if result["status"] != "kept"
         }
 
 
-def _results(key: str) -> dict[str, outbox.Result]:
-    found: dict[str, outbox.Result] = st.session_state.get(f"{key}-results", {})
+def _results(key: str) -> dict[str, inbox.Result]:
+    found: dict[str, inbox.Result] = st.session_state.get(f"{key}-results", {})
     return found
 
 
-def _choose_ahead(project: Project, session: Session, planner: Ahead) -> None:
-    if session.is_due and not planner.is_busy:
+def _choose_ahead(project: Project, session: Session, planner: LookAhead) -> None:
+    if session.is_due and not planner.is_running:
         planner.start(session, partial(_warm, project, session))
 
 
@@ -96,7 +99,7 @@ def _warm(project: Project, session: Session) -> None:
 
 
 def payload(
-    project: Project, session: Session, planner: Ahead, results: dict[str, outbox.Result]
+    project: Project, session: Session, planner: LookAhead, results: dict[str, inbox.Result]
 ) -> dict[str, Any]:  # Any: JSON
     """Everything that is drawn, in the words of the component's contract."""
     pages, classes = session.pages, session.classes
@@ -109,7 +112,7 @@ def payload(
         "title": "What are these?",
         "results": results,
         "pages": [_page(project, page) for page in pages],
-        "pending": planner.is_busy or session.is_due,
+        "pending": planner.is_running or session.is_due,
         "finished": not is_open and n_left == 0,
         "status": {
             "saved": session.n_answered,
@@ -132,7 +135,7 @@ def _is_open(card: PageCard) -> bool:
     return card.head is None or card.head.outcome is None
 
 
-def _note(project: Project, planner: Ahead) -> str:
+def _note(project: Project, planner: LookAhead) -> str:
     failure = planner.failure or project.learner.failure
     if failure is not None:
         return str(failure)

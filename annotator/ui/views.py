@@ -5,4 +5,4 @@ from annotator.ui import label as label
 from annotator.ui import parts as parts
 from annotator.ui import progress as progress
 from annotator.ui import start as start
-from annotator.ui import state as state
+from annotator.ui import tab as tab

@@ -181,6 +181,30 @@ def test_encoder_and_model_are_switched_in_the_middle(shared: Server, new_person
     assert any(has_tensorflow(pid) for pid in started_by(shared.pid))
 
 
+def test_an_encoder_is_in_use_though_its_tab_was_closed(shared: Server, new_person: NewPerson) -> None:
+    """It was asked for and nobody looked again: whoever opens the project later labels with it."""
+    folder = begun(shared.projects, "overnight", Config(name="overnight", encoder="pixels", limit=200, batch_size=6))
+    evening = new_person(shared)
+    evening.open("?project=overnight")
+    evening.change_settings(encoder="autoencoder")
+    evening.visible("Preparing the encoder autoencoder").wait_for()
+    evening.page.close()
+    deadline = time.monotonic() + 300
+    while not uses(folder, "autoencoder"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    morning = new_person(shared)
+    morning.open("?project=overnight")
+    assert len(morning.asked) == 6
+    assert not morning.visible("Preparing the encoder").is_visible()
+    typed = stored_labels(folder)
+    for _ in range(2):  # what was chosen ahead comes first
+        typed |= label(morning)
+    version, _ = stored_config(folder)
+    morning.waits_for(lambda: is_asked_by(folder, version))
+    assert stored_labels(folder) == typed
+
+
 def test_a_pool_too_small_to_train_on_says_so(shared: Server, new_person: NewPerson, photo_folder: PhotoFolder) -> None:
     """Twenty images are labeled on quick features; the page says it now and whenever the project is opened."""
     person = new_person(shared)

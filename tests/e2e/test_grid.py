@@ -213,7 +213,7 @@ def test_the_outbox_survives_a_reload_with_one_entry_per_event(page: Page, run: 
         "outbox.js",
         """
         const box = new m.Outbox("p", "a", "tab2", localStorage);
-        return [box.events.map((event) => event.key), box.letter().some((event) => "order" in event)];
+        return [box.events.map((event) => event.key), box.messages().some((event) => "order" in event)];
         """,
     )
     assert found == [["tab:z", "tab:y", "tab:x"], False]
@@ -232,7 +232,7 @@ def test_stored_and_refused_leave_the_outbox_and_kept_stays(run: Run) -> None:
         });
         const names = Object.keys(localStorage).sort();
         const ids = (events) => events.map((event) => event.id);
-        return [ids(verdict.stored), verdict.refused, verdict.kept, ids(box.letter()), names];
+        return [ids(verdict.stored), verdict.refused, verdict.kept, ids(box.messages()), names];
         """,
     )
     assert left == [

@@ -1,6 +1,6 @@
 // One card: its elements, and painting them for a view of the card. Knows no other card and answers nothing.
 
-import { dot, element, mark, say } from "./dom.js";
+import { dot, element, setAttribute, setText } from "./dom.js";
 import { TOP } from "./keys.js";
 import { answerWords, cardLabel, guessWords, percent } from "./words.js";
 
@@ -25,18 +25,18 @@ export class CardFace {
   paint(view, words) {
     const { answer } = view;
     const of = answer === null ? view.guess?.class ?? null : answer.class;
-    mark(this.element, "data-state", answer === null ? "open" : answer.outcome);
-    mark(this.element, "data-class", answer?.class == null ? "" : words.nameOf(answer.class));
-    mark(this.element, "aria-label", cardLabel(view, words.nameOf, this.place + 1, this.of));
-    mark(this.element, "data-flagged", Boolean(view.flag));
+    setAttribute(this.element, "data-state", answer === null ? "open" : answer.outcome);
+    setAttribute(this.element, "data-class", answer?.class == null ? "" : words.nameOf(answer.class));
+    setAttribute(this.element, "aria-label", cardLabel(view, words.nameOf, this.place + 1, this.of));
+    setAttribute(this.element, "data-flagged", Boolean(view.flag));
     this.flag.title = view.flag ?? "";
-    say(this.name, answerWords(answer, words.nameOf) ?? guessWords(view, words.nameOf));
-    say(this.share, answer === null && view.guess ? percent(view.guess.p) : "");
+    setText(this.name, answerWords(answer, words.nameOf) ?? guessWords(view, words.nameOf));
+    setText(this.share, answer === null && view.guess ? percent(view.guess.p) : "");
     this.dot.hidden = of === null;
     this.chip.style.setProperty("--colour", of === null ? "var(--edge)" : words.colourOf(of));
     this.paintSource(view);
     if (this.top) paintTop(this.top, view.top, words);
-    mark(this.element, "data-guess", view.guess !== null);
+    setAttribute(this.element, "data-guess", view.guess !== null);
   }
 
   // A signed address is renewed now and then; an image that is there already is not loaded again.
@@ -46,11 +46,11 @@ export class CardFace {
   }
 
   paintCursor(here) {
-    mark(this.element, "data-cursor", here);
+    setAttribute(this.element, "data-cursor", here);
   }
 
   paintSelected(selected) {
-    mark(this.element, "aria-selected", selected);
+    setAttribute(this.element, "aria-selected", selected);
   }
 
   get box() {
@@ -85,6 +85,6 @@ function paintTop(list, top, words) {
   [...list.children].forEach((row, at) => {
     const known = at + 1 < top.length;
     row.classList.toggle("empty", !known);
-    say(row.lastChild, known ? words.nameOf(top[at + 1]) : "type to find a class");
+    setText(row.lastChild, known ? words.nameOf(top[at + 1]) : "type to find a class");
   });
 }

@@ -23,11 +23,11 @@ function filled(made, attributes, children) {
 }
 
 // Change a text or an attribute only where it differs: what is not touched is not painted again.
-export function say(target, text) {
+export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-export function mark(target, name, value) {
+export function setAttribute(target, name, value) {
   const text = String(value);
   if (target.getAttribute(name) !== text) target.setAttribute(name, text);
 }
@@ -38,6 +38,6 @@ export function dot(colour) {
   return made;
 }
 
-export function caps(...keys) {
+export function keyCaps(...keys) {
   return keys.map((key) => (/^(or|\+|–|arrows|key)$/.test(key) || key.length > 12 ? key : element("kbd", {}, key)));
 }

@@ -4,6 +4,8 @@
 // is remembered by that answer's id in the card's `states`, a `Map` that outlives the events, so that an undo brings it
 // back: a state is {answer, order, below}, `order` the running number of an answer made here, `below` the one before.
 
+import { answerId, changeId, flagId, undoId } from "./event_ids.js";
+
 export const OPEN = { answer: null, order: null, below: null };
 
 export function sameAnswer(one, other) {
@@ -13,7 +15,7 @@ export function sameAnswer(one, other) {
 // The first answer to an open card, else a change of the one that stands.
 export function answerEvent(card, { outcome, class: of = null }, ms) {
   const first = card.answer === null;
-  const id = first ? `${card.q}.${card.n_events}` : `${card.head}>${outcome}${of ?? ""}`;
+  const id = first ? answerId(card.q, card.n_events) : changeId(card.head, outcome, of);
   return {
     ...blank(card, first ? "answer" : "change", id, first ? null : card.head),
     outcome,
@@ -24,11 +26,11 @@ export function answerEvent(card, { outcome, class: of = null }, ms) {
 }
 
 export function undoEvent(card) {
-  return blank(card, "undo", `${card.head}<`, card.head);
+  return blank(card, "undo", undoId(card.head), card.head);
 }
 
 export function flagEvent(card, text, random) {
-  return { ...blank(card, "flag", `${card.q}!${random}`, null), text: shortened(text) };
+  return { ...blank(card, "flag", flagId(card.q, random), null), text: shortened(text) };
 }
 
 // Never half of a character that takes two units, which could not be stored.
@@ -60,7 +62,7 @@ export function apply(view, event, states) {
 }
 
 function fits(view, event) {
-  if (event.kind === "answer") return view.answer === null && event.id === `${view.q}.${view.n_events}`;
+  if (event.kind === "answer") return view.answer === null && event.id === answerId(view.q, view.n_events);
   return view.head !== null && view.head === event.of;
 }
 

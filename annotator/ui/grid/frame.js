@@ -1,6 +1,6 @@
 // The frame around the cards: headline, status, buttons, side column. Builds and paints; decides nothing.
 
-import { dot, element, mark, say } from "./dom.js";
+import { dot, element, setAttribute, setText } from "./dom.js";
 import { factsLine, savedLine, unsavedLine } from "./words.js";
 
 const MANY_BUTTONS = 60;
@@ -55,16 +55,16 @@ export class Frame {
   }
 
   paintHead(title, why, status) {
-    say(this.title, title);
-    say(this.why, why);
-    say(this.facts, factsLine(status));
+    setText(this.title, title);
+    setText(this.why, why);
+    setText(this.facts, factsLine(status));
   }
 
   paintStatus(saved, unsaved, late, durable) {
     const line = unsavedLine(unsaved, late, durable);
-    say(this.saved, savedLine(saved));
-    say(this.unsaved, line);
-    mark(this.unsaved, "data-late", late || !durable);
+    setText(this.saved, savedLine(saved));
+    setText(this.unsaved, line);
+    setAttribute(this.unsaved, "data-late", late || !durable);
   }
 
   paintLine(done, of) {
@@ -72,44 +72,44 @@ export class Frame {
   }
 
   paintSide(news, note) {
-    say(this.news, news);
-    say(this.note, note);
+    setText(this.news, news);
+    setText(this.note, note);
   }
 
   paintMessage(text) {
-    say(this.message, text);
-    mark(this.message, "data-shown", Boolean(text));
+    setText(this.message, text);
+    setAttribute(this.message, "data-shown", Boolean(text));
   }
 
   buildClasses(classes, many) {
     const buttons = many && classes.length > MANY_BUTTONS ? [] : classes.map(classButton);
     this.classes.replaceChildren(...(many ? [findButton(classes.length)] : []), ...buttons);
-    mark(this.classes, "data-many", many);
+    setAttribute(this.classes, "data-many", many);
   }
 
-  tell(text, clearAfter = 2500) {
-    say(this.notice, text);
+  notify(text, clearAfter = 2500) {
+    setText(this.notice, text);
     clearTimeout(this.noticeTimer);
-    this.noticeTimer = setTimeout(() => say(this.notice, ""), clearAfter);
+    this.noticeTimer = setTimeout(() => setText(this.notice, ""), clearAfter);
   }
 
   // Alerts stay until they are dismissed or, where `until` is given, for that many milliseconds.
-  warn(text, until = null) {
+  showAlert(text, until = null) {
     clearTimeout(this.alertTimer);
     const dismiss = element("button.dismiss", { type: "button", "aria-label": "Dismiss" }, "×");
-    dismiss.addEventListener("click", () => this.calm());
+    dismiss.addEventListener("click", () => this.dismissAlert());
     this.alert.replaceChildren(element("span", {}, text), dismiss);
-    if (until !== null) this.alertTimer = setTimeout(() => this.calm(), until);
+    if (until !== null) this.alertTimer = setTimeout(() => this.dismissAlert(), until);
   }
 
-  calm() {
+  dismissAlert() {
     clearTimeout(this.alertTimer);
     this.alert.replaceChildren();
   }
 
   stop() {
     clearTimeout(this.noticeTimer);
-    this.calm();
+    this.dismissAlert();
   }
 }
 

@@ -1,6 +1,6 @@
 // The table of all keys, behind "?". Knows no card.
 
-import { caps, element } from "./dom.js";
+import { element, keyCaps } from "./dom.js";
 import { keyTable } from "./keys.js";
 
 export class Help {
@@ -35,7 +35,7 @@ export class Help {
 
 function table({ title, rows }) {
   const lines = rows.map(([what, keys]) =>
-    element("tr", {}, element("th", { scope: "row" }, what), element("td", {}, ...spaced(caps(...keys)))));
+    element("tr", {}, element("th", { scope: "row" }, what), element("td", {}, ...spaced(keyCaps(...keys)))));
   return element("table", {}, element("caption", {}, title), element("tbody", {}, ...lines));
 }
 

@@ -56,7 +56,7 @@ export class Outbox {
   }
 
   // What is sent: everything, in order, without the running number.
-  letter() {
+  messages() {
     return this.events.map(({ order, ...event }) => event);
   }
 

@@ -2,7 +2,7 @@
 // differs; knows no keys and no server.
 
 import { CardFace } from "./cards.js";
-import { element, mark } from "./dom.js";
+import { element, setAttribute } from "./dom.js";
 import { fold } from "./events.js";
 import { count } from "./words.js";
 
@@ -68,7 +68,7 @@ export class Page {
 
   // Tell a screen reader which card the cursor is on, if any.
   point(face) {
-    if (face) mark(this.element, "aria-activedescendant", face.element.id);
+    if (face) setAttribute(this.element, "aria-activedescendant", face.element.id);
     else this.element?.removeAttribute("aria-activedescendant");
   }
 

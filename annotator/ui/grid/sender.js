@@ -1,7 +1,7 @@
 // The sender: hands the outbox to Streamlit at once, again, and while a batch is being chosen. Knows no card.
 
 import { nextDelay } from "./outbox.js";
-import { wake } from "./wake.js";
+import { rerunScript } from "./rerun.js";
 
 const AFTER_MOUNT_MS = 50;
 const PATIENCE_MS = 1000;
@@ -37,7 +37,7 @@ export class Sender {
     clearTimeout(this.timer);
   }
 
-  // A new event: everything goes out at once, or when the server has answered the last letter.
+  // A new event: everything goes out at once, or when the server has answered the last message.
   send() {
     this.tries = 0;
     this.owed = true;
@@ -46,7 +46,7 @@ export class Sender {
   }
 
   // Newer data came from the server, acknowledging `settled` events.
-  heard(settled) {
+  acknowledged(settled) {
     this.polls = 0;
     this.answered = true;
     this.carried.clear();
@@ -56,12 +56,12 @@ export class Sender {
     else this.later(this.delay());
   }
 
-  // A letter interrupts the server in its work on the one before, and its answer would never come: how long to wait.
+  // A message interrupts the server in its work on the one before, and its answer would never come: how long to wait.
   get patience() {
     return this.answered ? 0 : Math.max(0, this.postedAt + PATIENCE_MS - performance.now());
   }
 
-  // `shown` goes along until the server is heard of: a letter may be lost on its way.
+  // `shown` goes along until the server is heard of: a message may be lost on its way.
   post() {
     for (const round of this.shown) this.carried.add(round);
     this.shown.clear();
@@ -70,14 +70,14 @@ export class Sender {
     this.answered = false;
     this.postedAt = performance.now();
     this.later(this.delay());
-    this.setStateValue("outbox", { n: this.n, events: this.outbox.letter(), shown: [...this.carried] });
+    this.setStateValue("outbox", { n: this.n, events: this.outbox.messages(), shown: [...this.carried] });
   }
 
   // A server that was started anew knows nothing of this page until the whole script has run for it.
-  again() {
+  resend() {
     this.tries += 1;
     this.polls += 1;
-    if (this.tries >= SILENT_TRIES || this.polls >= SILENT_POLLS) wake();
+    if (this.tries >= SILENT_TRIES || this.polls >= SILENT_POLLS) rerunScript();
     this.post();
     this.onTick();
   }
@@ -90,6 +90,6 @@ export class Sender {
 
   later(delay) {
     clearTimeout(this.timer);
-    if (delay !== null) this.timer = setTimeout(() => this.again(), delay);
+    if (delay !== null) this.timer = setTimeout(() => this.resend(), delay);
   }
 }

@@ -1,0 +1,154 @@
+"""What a person chooses, and the ready-made choices: names and ranges are checked, no plug-in is imported or made.
+
+A plug-in's own parameters are judged where it is made, when a project is created or changed (see project.py). A plain
+dataclass and not pydantic's: importing that takes 0.4 s at every start, and its errors are not ours.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from annotator import registry
+from annotator.class_keys import checked_class_keys
+from annotator.class_names import checked_class_names
+from annotator.errors import ConfigError
+from annotator.paths import assets
+
+QUICK_ENCODER = "hog"
+"""What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
+RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
+"""What won in trials on clothes and on colour pictures: offered first for one's own images."""
+RECOMMENDED_FROM = 100
+"""Images. A smaller pool is labeled before the recommended encoder could save a label: it stays on quick features."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a dataset is made from; as JSON it is also the argument of the job that makes one."""
+
+    source: str
+    source_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    limit: int | None = None
+    order_seed: int | None = None
+    encoder: str = "hog"
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    n_neighbors: int = 10
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a person chooses; a change in the middle of a project is an event with a version."""
+
+    name: str = "digits"
+    source: str = "digits"
+    source_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    limit: int | None = None
+    order_seed: int | None = None
+    classes: tuple[str, ...] = ()
+    """Names in the order of their keys; empty = the source's own."""
+    encoder: str = "hog"
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    n_neighbors: int = 10
+    model: str = "label-spreading"
+    model_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    strategy: str = "entropy"
+    strategy_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    batch_size: int = 12
+    seed: int = 0
+    initial: str = "none"
+    """Labels taken from the source at the start: "none", a number drawn at random, "first:N", or "known" (all)."""
+    audit_share: float | None = None
+    """Share of each batch drawn at random for honest accuracy; None = decided when the project is created: 0.15, or 0
+    where a test set or the known labels of the images to be asked measure it anyway.
+    """
+    audit_until: int = 200
+    hidden_share: float = 0.0
+    """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
+    class_keys: dict[str, str] = field(default_factory=dict)
+    """Class name -> the key that answers with it, a digit or a letter; the others get theirs by rule."""
+    rounds: int = 20
+    """How many rounds an oracle plays."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a name or a value that cannot be used; plug-ins judge their own parameters."""
+        for kind in ("source", "encoder", "model", "strategy"):
+            registry.check_name(kind, getattr(self, kind))
+        checked_class_names(self.classes, own=self.classes)  # which of them are the source's is not known yet
+        _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
+        _require(self.n_neighbors >= 1, f"n_neighbors must be at least 1, not {self.n_neighbors}.")
+        share = self.audit_share
+        _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
+        _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
+        _require(0 <= self.hidden_share <= 1, f"hidden_share must be between 0 and 1, not {self.hidden_share}.")
+        checked_class_keys(self.class_keys)
+        parse_initial(self.initial)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the dataset is made from."""
+        return Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Config:  # Any: JSON
+        """A config as it was stored; keys of other versions are refused with their names."""
+        known = {part.name for part in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"No setting {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
+        return cls(**{**values, "classes": tuple(values.get("classes", ()))})
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A ready-made config with the words of its card on the start view; a file in assets/presets."""
+
+    title: str
+    description: str
+    config: Config
+    order: int
+    opens_first: bool = False
+
+
+def presets() -> dict[str, Preset]:
+    """The ready-made projects that come with the app, in the order of their cards; see `broken_presets`."""
+    read = {path.stem: _preset(path) for path in _preset_files()}
+    usable = [(name, preset) for name, preset in read.items() if isinstance(preset, Preset)]
+    return dict(sorted(usable, key=lambda item: item[1].order))
+
+
+def broken_presets() -> list[str]:
+    """A sentence on each ready-made project whose file cannot be used."""
+    return [read for read in map(_preset, _preset_files()) if isinstance(read, str)]
+
+
+def _preset_files() -> list[Path]:
+    return sorted(assets().glob("presets/*.json"))
+
+
+def _preset(path: Path) -> Preset | str:
+    """What the file describes, or why it cannot be used."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        preset = Preset(**{**values, "config": Config.from_json(values["config"])})
+        return replace(preset, title=str(preset.title), description=str(preset.description), order=int(preset.order))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        return f"The preset {path.name} cannot be used ({error}). Restore the file, or remove it: {path}"
+
+
+def parse_initial(initial: str) -> tuple[str, int]:
+    """("none" | "random" | "first" | "known", how many)."""
+    kind, _, number = initial.rpartition(":")
+    if initial in ("none", "known"):
+        return initial, 0
+    if kind in ("", "first") and number.isdecimal():
+        return kind or "random", int(number)
+    raise ConfigError(f"initial must be none, known, a number or first:N, not {initial!r}.")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)

@@ -1,0 +1,113 @@
+"""Per-image arrays updated in place: only rows that changed since the last fit are written. Knows numpy only.
+
+What is handed out is a value: it is never written again while anybody holds it. So that a million rows are not copied
+for the few that change, an array that nobody holds any more is brought up to date and handed out again.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+Values = NDArray[Any]  # Any: numbers
+Measure = Callable[[NDArray[np.float64]], Values]
+"""(m, n_classes) probabilities -> (m,) a figure of each row."""
+
+AFRESH = 0.5
+"""Where more than this share of the rows is out of date, all are written."""
+N_KEPT = 2
+"""Arrays kept for the next turn: the newest is held while the one after it is made."""
+_HELD_BY_US = 2
+"""References to an array that only the list of kept ones holds, the one of the question included."""
+
+
+class Renewed:
+    """An array of n rows, again and again: each time another value, written where rows have changed since."""
+
+    def __init__(self) -> None:
+        self._kept: list[Values] = []
+        self._stale: list[list[IntArray]] = []
+
+    def change(self, rows: IntArray) -> None:
+        """These rows are out of date from now on."""
+        for stale in self._stale:
+            stale.append(rows)
+
+    def renewed(self, newest: Values, changed: IntArray) -> Values:
+        """A read-only copy of `newest`, (n, ...), which differs in the `changed` rows from that of the call before."""
+        self.change(changed)
+        return self.write(len(newest), lambda rows: newest[rows])
+
+    def write(self, n_rows: int, of_rows: Callable[[IntArray | slice], Values]) -> Values:
+        """A read-only array of what `of_rows` gives for each row, asked only for those that are out of date."""
+        place = self._free(n_rows)
+        if place is None:
+            self._keep(np.array(of_rows(slice(None))))
+            place = len(self._kept) - 1
+        elif self._stale[place]:
+            rows = np.concatenate(self._stale[place])
+            if len(rows) > AFRESH * n_rows:
+                self._kept[place][:] = of_rows(slice(None))
+            else:
+                self._kept[place][rows] = of_rows(rows)
+        self._stale[place] = []
+        value = self._kept[place].view()
+        value.flags.writeable = False
+        return value
+
+    def _free(self, n_rows: int) -> int | None:
+        """The kept array that nobody else holds, not even a part of it."""
+        for place in range(len(self._kept)):
+            if sys.getrefcount(self._kept[place]) == _HELD_BY_US and len(self._kept[place]) == n_rows:
+                return place
+        return None
+
+    def _keep(self, array: Values) -> None:
+        if len(self._kept) == N_KEPT:
+            del self._kept[0], self._stale[0]
+        self._kept.append(array)
+        self._stale.append([])
+
+
+class RowFigures:
+    """Figures of each row of one prediction's probabilities, (n, n_classes), each computed when first asked for.
+
+    Made `after` those of the fit before, only the rows that changed are computed again. Safe between threads.
+    """
+
+    def __init__(self, probabilities: NDArray[np.float64]) -> None:
+        self._probabilities = probabilities
+        self._found: dict[Measure, Values] = {}
+        self._renewed: dict[Measure, Renewed] = {}
+        self._newest = [0]
+        self._turn = 0
+        self._lock = threading.Lock()
+
+    def after(self, probabilities: NDArray[np.float64], changed: IntArray) -> RowFigures:
+        """Those of the next fit, which differs from this one in the `changed` rows."""
+        figures = RowFigures(probabilities)
+        with self._lock:
+            figures._renewed, figures._newest, figures._lock = self._renewed, self._newest, self._lock
+            figures._turn = self._newest[0] = self._newest[0] + 1
+            for renewed in self._renewed.values():
+                renewed.change(changed)
+        return figures
+
+    def measured(self, measure: Measure) -> Values:
+        """measure(probabilities), (n,) and read-only; `measure` looks at each row by itself."""
+        with self._lock:
+            if measure not in self._found:
+                self._found[measure] = self._measured(measure)
+            return self._found[measure]
+
+    def _measured(self, measure: Measure) -> Values:
+        if self._turn != self._newest[0]:  # there is a newer fit, whose rows are kept
+            return measure(self._probabilities)
+        renewed = self._renewed.setdefault(measure, Renewed())
+        return renewed.write(len(self._probabilities), lambda rows: measure(self._probabilities[rows]))

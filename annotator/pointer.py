@@ -1,0 +1,123 @@
+"""Which cached dataset a project stands on, and a word on how that came to be: a small JSON file beside its store.
+
+It may be lost or damaged: the dataset is then found again by its source and its recipe. Knows no labels.
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from annotator import durable
+from annotator.config import Config
+from annotator.dataset import Prepared, open_prepared, prepare
+from annotator.errors import SourceError
+from annotator.paths import name_of
+from annotator.store import Store
+from annotator.types import Report
+
+CACHE = ".cache"
+"""The folder beside the projects that their datasets lie in."""
+FIRST_LISTING = 1
+"""By which a source listed for projects whose config does not say it."""
+NAME = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What the file says."""
+
+    folder: str = ""
+    """The dataset's name in the cache; empty where it is not known."""
+    recipe: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    notice: str = ""
+    """What a person should know about the features in use; empty when they are as asked."""
+    wanted: dict[str, Any] = field(default_factory=dict)  # Any: fields of Config
+    """The encoder and its parameters that are to take over once they are computed; empty when none are."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Pointer:
+        """Of the project in this folder; empty where that is lost or damaged."""
+        with suppress(OSError, ValueError):
+            found = json.loads((folder / NAME).read_text())
+            if isinstance(found, dict):
+                recipe, wanted = found.get("recipe"), found.get("wanted")
+                return cls(
+                    str(found.get("folder", "")),
+                    recipe if isinstance(recipe, dict) else {},
+                    str(found.get("notice", "")),
+                    wanted if isinstance(wanted, dict) else {},
+                )
+        return cls()
+
+    def write(self, folder: Path) -> None:
+        """Left out where there is no room for it."""
+        with suppress(OSError):
+            durable.write(folder / NAME, json.dumps(asdict(self)))
+
+
+def point_to(
+    folder: Path,
+    config: Config,
+    prepared: Prepared,
+    notice: str = "",
+    wanted: dict[str, Any] | None = None,  # Any: fields of Config
+) -> None:
+    """Remember that the project in `folder` stands on this dataset."""
+    Pointer(prepared.folder.name, asdict(config.recipe), notice, wanted or {}).write(folder)
+
+
+def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepared:
+    """The cached dataset the project was asked on; made again from the source where the cache is gone.
+
+    Raises SourceError (SRC_CHANGED) where the source has other images by now.
+    """
+    cache, pointer = folder.parent / CACHE, Pointer.read(folder)
+    if _is_of(pointer, config) and (cache / pointer.folder / "dataset.json").exists():
+        return open_prepared(cache / pointer.folder, config.recipe)
+    prepared = prepare(config.recipe, cache, report)
+    _check_ids(prepared, store, folder)
+    _check_contents(prepared, store)
+    point_to(folder, config, prepared, pointer.notice, pointer.wanted)
+    return prepared
+
+
+def _is_of(pointer: Pointer, config: Config) -> bool:
+    recipe = asdict(config.recipe)
+    if recipe["source_parameters"].get("listing") == FIRST_LISTING and "listing" not in str(pointer.recipe):
+        del recipe["source_parameters"]["listing"]  # written before this was kept
+    return pointer.folder != "" and pointer.recipe == recipe
+
+
+def _check_ids(prepared: Prepared, store: Store, folder: Path) -> None:
+    """Refuse images that came or went."""
+    ids = prepared.dataset.ids
+    if store.n_images() == len(ids) and all(map(operator.eq, store.image_ids(), ids)):
+        return
+    changed = sorted(set(store.image_ids()) ^ set(ids))
+    raise SourceError(
+        f"The images have changed since the project was created, and its cache is gone: {len(changed)} differ, "
+        f"for example {list(map(name_of, changed[:3]))}. Put the folder back as it was; the labels are safe in "
+        f"{folder}.",
+        "SRC_CHANGED",
+    )
+
+
+def _check_contents(prepared: Prepared, store: Store) -> None:
+    """Refuse another picture under the id of one that was labeled."""
+    labeled = {record.image_id: record.content_sha256 for record in store.images("ok")}
+    changed = [
+        image_id
+        for image_id, content in zip(prepared.dataset.ids, prepared.hashes, strict=True)
+        if labeled[image_id] not in ("", content.tobytes().hex())
+    ]
+    if changed:
+        raise SourceError(
+            f"{len(changed)} images have changed since they were labeled, and the project's cache is gone; for example "
+            f"{list(map(name_of, changed[:3]))}. Put the first files back; the labels are safe.",
+            "SRC_CHANGED",
+        )

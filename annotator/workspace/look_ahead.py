@@ -1,0 +1,61 @@
+"""The next batch, chosen in a thread while the open one is labeled; one thread a project. Knows no browser."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from annotator.errors import AnnotatorError
+from annotator.session import Session
+
+SECONDS_BEFORE_RETRY = 3.0
+
+
+class LookAhead:
+    """Runs `look_ahead` of one project's sessions, one at a time."""
+
+    def __init__(self) -> None:
+        self.failure: AnnotatorError | None = None
+        """Why the last one failed; None after one that did not."""
+        self._starting = threading.Lock()
+        self._choosing = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._rests_until = 0.0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a batch is being chosen in the background."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, session: Session, on_offered: Callable[[], None]) -> None:
+        """Let the session look ahead in a thread; `on_offered` is called there afterwards.
+
+        Does nothing while one is running, and for a moment after one that failed.
+        """
+        with self._starting:
+            if not self.is_running and time.monotonic() >= self._rests_until:
+                arguments = (session, on_offered)
+                self._thread = threading.Thread(target=self._run, args=arguments, name="look-ahead", daemon=True)
+                self._thread.start()
+
+    def run(self, session: Session) -> None:
+        """Let the session look ahead here and now."""
+        with self._choosing:
+            session.look_ahead(wait=False)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Between two batches: waits for the one that is being chosen; none is begun meanwhile."""
+        with self._choosing:
+            yield
+
+    def _run(self, session: Session, on_offered: Callable[[], None]) -> None:
+        try:
+            self.run(session)
+            on_offered()
+            self.failure = None
+        except AnnotatorError as error:
+            self.failure = error
+            self._rests_until = time.monotonic() + SECONDS_BEFORE_RETRY
