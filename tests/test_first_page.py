@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
+from annotator.config import presets
+from annotator.dataset import made_from, prepare_here
+from annotator.paths import assets
 from annotator.project import Config, Project
+from annotator.shipped import unpack
+from annotator.sources.digits import Digits
 from annotator.ui.preload import links
 
 HEAVY = {"sklearn", "numba", "pandas", "faiss", "scipy", "joblib", "altair", "tensorflow", "keras"}
@@ -42,6 +50,38 @@ def test_a_project_that_opens_imports_nothing_slow(tmp_path: Path, parts: dict[s
     asked = [sys.executable, "-c", FIRST_PAGE, str(project.folder)]
     imported = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
     assert set(imported.split()) & HEAVY == set()
+
+
+def test_the_prepared_demo_is_what_preparing_gives(tmp_path: Path) -> None:
+    """File by file; weights to the last digits, which a processor may round otherwise. A new revision needs it anew."""
+    recipe = presets()["digits"].config.recipe
+    shipped = unpack(made_from(recipe), tmp_path / "shipped")
+    assert shipped is not None, "python assets/prepared/make.py makes it anew"
+    assert shipped.name == prepare_here(recipe, tmp_path / "made").name
+    made = {path.relative_to(tmp_path / "made"): path for path in (tmp_path / "made").rglob("*") if path.is_file()}
+    found = {path.relative_to(tmp_path / "shipped"): path for path in shipped.parent.rglob("*") if path.is_file()}
+    assert found.keys() == made.keys()
+    for name, path in found.items():
+        if path.parent.name == "graph":
+            np.testing.assert_allclose(np.load(path), np.load(made[name]), rtol=1e-12)
+        elif path.suffix != ".npz":  # its members carry the time
+            assert path.read_bytes() == made[name].read_bytes(), name
+    assert sum(path.stat().st_size for path in assets().glob("prepared/*.zip")) < 3 << 20
+
+
+def test_another_recipe_is_prepared_from_its_source(tmp_path: Path) -> None:
+    """Only what was made from exactly the same is taken."""
+    recipe = presets()["digits"].config.recipe
+    assert unpack(made_from(replace(recipe, n_neighbors=11)), tmp_path) is None
+    assert unpack(made_from(recipe) | {"revisions": {}}, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digits_are_read_as_scikit_learn_reads_them() -> None:
+    """From its own file, without importing it."""
+    source, theirs = Digits(held_out=0), load_digits()
+    assert np.array_equal(source.array[..., 0], (theirs.images * 15).astype(np.uint8))
+    assert np.array_equal(source.truth, theirs.target)
 
 
 def test_the_page_names_every_module_of_the_surface() -> None:
