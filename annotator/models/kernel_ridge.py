@@ -29,7 +29,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import scaling_of, softmax
@@ -162,6 +161,8 @@ class KernelRidge:
         return self._space
 
     def _solved(self, space: _Space, labels: IntArray, n_classes: int) -> _Fit:
+        import scipy.linalg  # slow to import: not before the first fit
+
         labeled = np.flatnonzero(labels != UNLABELED)
         shares, seen = label_shares(labels, n_classes), np.unique(labels[labeled])
         if len(seen) < 2:  # nothing to tell apart

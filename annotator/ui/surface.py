@@ -56,7 +56,8 @@ def render(project: Project, first: list[Moment]) -> None:
         drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
     _prepare_inbox()
-    component()(key=key, data=drawn, on_outbox_change=partial(_receive, project, key))
+    # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
+    component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
 
 
 @cache

@@ -48,7 +48,7 @@ from annotator.workspace.uploads import Uploads
 
 QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
-PAINTED_SECONDS = 1.0
+PAINTED_SECONDS = 2.0
 """How long after opening a project work in the background begins: its imports would hold up the first page."""
 _MAKING = threading.Lock()
 
@@ -213,5 +213,4 @@ def _soon(work: Callable[[], None]) -> None:
 @cache
 def _freeze_what_stays() -> None:
     """Streamlit collects garbage after every run of the script; what is imported by now need not be looked at again."""
-    gc.collect()
     gc.freeze()
