@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,10 @@ from annotator.projects import folder_names as folder_names
 from annotator.projects import free_folder as free_folder
 from annotator.projects import list_projects as list_projects
 from annotator.projects import project_folder as project_folder
+from annotator.reports import changed_plugins
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
-from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
+from annotator.types import UNLABELED, ChecksPool, Dataset, IntArray, Report, silent
 
 AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
@@ -105,6 +105,26 @@ class Project:
         A damaged project takes no answers and no other settings; it shows and exports what it has.
         """
         return self.store.damage
+
+    @property
+    def project_id(self) -> str:
+        """Its id, the same wherever its folder lies."""
+        return self.store.project_id
+
+    @property
+    def name(self) -> str:
+        """As it was called when it was created."""
+        return self.store.name
+
+    @property
+    def store_note(self) -> str:
+        """Which database holds it and how, for the status line."""
+        return self.store.note
+
+    @property
+    def dataset(self) -> Dataset:
+        """The pool as numbers, and its images."""
+        return self.learner.dataset
 
     @property
     def class_names(self) -> list[str]:
@@ -185,13 +205,7 @@ class Project:
     @property
     def changes(self) -> dict[int, str]:
         """config version -> what it changed of model, encoder and strategy; versions that changed none are left out."""
-        versions = list(self.store.configs().items())
-        said = {}
-        for (_, before), (version, after) in pairwise(versions):
-            parts = [f"{key}: {after[key]}" for key in ("model", "encoder", "strategy") if before[key] != after[key]]
-            if parts:
-                said[version] = ", ".join(parts)
-        return said
+        return changed_plugins(self.store.configs())
 
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):

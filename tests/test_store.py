@@ -30,6 +30,7 @@ from annotator.class_names import MOST_CLASSES
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store, schema
 from annotator.store.engine import Database, wal_is_safe
+from annotator.store.snapshot import rounds_of
 
 
 def question(image_id: str, round_number: int = 1, rank: int = 1, purpose: str = "train") -> Question:
@@ -624,8 +625,9 @@ def _compare_with_file(store: Store, people: list[str], path: Path) -> None:
     assert store.last_round() == max((row["round"] for row in asked), default=0)
     for me in people:
         mine = [row for row in asked if row["annotator_id"] == me and row["purpose"] != "seed"]
-        n_open = Counter(row["round"] for row in mine if row["closed_at"] is None)
-        assert store.rounds_of(me) == [(number, n_open[number]) for number in sorted({row["round"] for row in mine})]
+        assert rounds_of(store.snapshot(), me) == sorted({row["round"] for row in mine})
+        waiting = [row["question_id"] for row in asked if row["annotator_id"] == me and row["closed_at"] is None]
+        assert sorted(asked.question_id for asked in store.open_questions(me)) == sorted(waiting)
     n_events = Counter(event["question_id"] for event in on_images)
     for row in every:
         found = store.question(row["question_id"])

@@ -1,6 +1,8 @@
 """What was asked and what was answered, on disk. Its public names; what each is stands in the files."""
 
-from annotator.store.store import (
+from annotator.store.snapshot import Snapshot
+from annotator.store.store import Store
+from annotator.store.values import (
     OUTCOMES,
     Annotator,
     Deciding,
@@ -9,7 +11,6 @@ from annotator.store.store import (
     LabelClass,
     ModelRecord,
     Question,
-    Store,
 )
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "LabelClass",
     "ModelRecord",
     "Question",
+    "Snapshot",
     "Store",
 ]

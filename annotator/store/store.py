@@ -14,133 +14,40 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from annotator.class_names import check_number_of_classes, checked_class_names
 from annotator.errors import StoreError
 from annotator.store import schema, verify
+from annotator.store import snapshot as snapshots
 from annotator.store.engine import Database, replaced
-from annotator.store.verify import GENESIS, MOST_AT_ONCE, canonical_json, event_hash
+from annotator.store.snapshot import Reader, Snapshot, kept
+from annotator.store.values import (
+    Annotator,
+    Deciding,
+    Event,
+    ImageRecord,
+    LabelClass,
+    ModelRecord,
+    Question,
+)
+from annotator.store.verify import GENESIS, canonical_json, event_hash
 
 PAYLOAD_VERSION = 1
 CHUNK = 10_000
 """Images that are written or read, and known labels that are written, at a time."""
-OUTCOMES = ("label", "skip", "unsure", "none-of-these")
 _EMPTY = dict.fromkeys(("image_id", "class_id", "outcome", "question_id", "supersedes", "undoes", "client_ms"))
 """What not every event has."""
-
-
-@dataclass(frozen=True)
-class Annotator:
-    """Who answers; `number` is stable and part of every batch's random stream."""
-
-    annotator_id: str
-    number: int
-    name: str
-    role: str = "annotator"
-
-
-@dataclass(frozen=True)
-class LabelClass:
-    """A class: its id is its code, never reused; its name may change."""
-
-    class_id: int
-    name: str
-    retired: bool = False
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """One entry of the source: in the pool at `row`, or set aside with a reason."""
-
-    image_id: str
-    row: int | None
-    content_sha256: str = ""
-    status: str = "ok"
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Question:
-    """An image that was, or is about to be, asked about, and everything known when it was chosen."""
-
-    image_id: str
-    round: int
-    rank: int
-    purpose: str
-    strategy: str
-    strategy_version: str
-    guess: int | None
-    guess_probability: float | None
-    guess_entropy: float | None
-    guess_visible: bool
-    score: float | None
-    propensity: float | None
-    model_version: int | None
-    config_version: int
-    chosen_at_seq: int
-    annotator_id: str = ""
-    question_id: str = ""
-    n_events: int = 0
-    shown_at: str | None = None
-    closed_by: str | None = None
-
-    @property
-    def event_id(self) -> str:
-        """The id of the next answer to this question: the same however often it is sent."""
-        return f"{self.question_id}.{self.n_events}"
-
-
-@dataclass(frozen=True)
-class Event:
-    """One row of the log."""
-
-    seq: int
-    event_id: str
-    kind: str
-    annotator_id: str | None = None
-    image_id: str | None = None
-    class_id: int | None = None
-    outcome: str | None = None
-    question_id: str | None = None
-    supersedes: str | None = None
-    undoes: str | None = None
-    client_ms: int | None = None
-    payload: str = "{}"
-    created_at: str = ""
-
-
-@dataclass(frozen=True)
-class Deciding:
-    """How an answer came about, as the browser measured it."""
-
-    milliseconds: int | None
-    """From when the person could decide until they did."""
-    guess_shown: bool | None
-    """Whether the model's guess was on the screen."""
-
-
-@dataclass(frozen=True)
-class ModelRecord:
-    """One fit: what it was trained on and what was measured."""
-
-    version: int
-    trained_through: int
-    dataset_version: str
-    config_version: int
-    metrics: dict[str, Any]  # Any: JSON
 
 
 class Store:
@@ -156,15 +63,16 @@ class Store:
         self.name: str = row["name"]
         self.project_seed: int = row["seed"]
         self.created_at: str = row["created_at"]
+        self._log = Reader(self.project_id)
 
     def _open(self, path: Path) -> None:
         self.path = path
         self._database = Database(path)
         self._database.upgrade()
-        self._log = _Log()
-        self._asked = _Asked()
         self._damage: tuple[str, ...] | None = None
-        self._catching_up = threading.Lock()
+        self._reading = threading.Lock()
+        self._people: dict[str, Annotator] = {}
+        """By name: whoever was seen once is there for good."""
 
     @classmethod
     def create(cls, path: Path, name: str, seed: int) -> Store:
@@ -197,6 +105,17 @@ class Store:
         """Engine, version and mode, for the status line."""
         return self._database.note
 
+    def snapshot(self) -> Snapshot:
+        """What the store says now, read in one transaction; the same object as before where nothing has changed."""
+        with self._snapshot() as (snapshot, _):
+            return snapshot
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[tuple[Snapshot, Connection]]:
+        is_damaged = bool(self.damage)
+        with self._reading, self._database.reading() as connection:
+            yield self._log.read(connection, is_damaged), connection
+
     @property
     def head_seq(self) -> int:
         """The number of the newest event; 0 before the first."""
@@ -205,12 +124,11 @@ class Store:
     @property
     def head(self) -> dict[str, Any]:  # Any: JSON
         """Whose log ends where: what an export keeps of it, and `damage_since` holds it against."""
-        table = schema.projects
-        row = self._rows(select(table.c.head_seq, table.c.head_hash).where(self._mine(table)))[0]
+        found = self.snapshot()
         return {
             "project_id": self.project_id,
-            "store_head_seq": row["head_seq"],
-            "store_head_hash": row["head_hash"],
+            "store_head_seq": found.head_seq,
+            "store_head_hash": found.head_hash,
         }
 
     # ---- whether it says what was stored
@@ -245,10 +163,14 @@ class Store:
 
     def annotator(self, name: str, role: str = "annotator") -> Annotator:
         """The annotator of this name, added when new."""
+        if name not in self._people:
+            self._people |= {person.name: person for person in self.snapshot().people}
+        if name not in self._people:
+            self._people[name] = self._added_annotator(name, role)
+        return self._people[name]
+
+    def _added_annotator(self, name: str, role: str) -> Annotator:
         table = schema.annotators
-        known = next((person for person in self.annotators() if person.name == name), None)
-        if known is not None:
-            return known
         with self._database.writing() as connection:
             found = connection.execute(self._of(table).where(table.c.name == name)).mappings().one_or_none()
             if found is not None:
@@ -260,21 +182,15 @@ class Store:
 
     def annotators(self) -> list[Annotator]:
         """Everyone, by number."""
-        rows = self._rows(self._of(schema.annotators).order_by(schema.annotators.c.number))
-        return [Annotator(row["annotator_id"], row["number"], row["name"], row["role"]) for row in rows]
+        return list(self.snapshot().people)
 
     def classes(self) -> list[LabelClass]:
         """Every class by id, which is its code; of a damaged store as the log has them."""
-        if self.damage:
-            with self._database.reading() as connection:
-                return [LabelClass(*pair) for pair in enumerate(verify.class_names(connection, self.project_id))]
-        rows = self._rows(self._class_rows)
-        return [LabelClass(row["class_id"], row["name"], row["retired_at"] is not None) for row in rows]
+        return list(self.snapshot().classes)
 
     def n_classes(self, through: int) -> int:
         """How many classes there were at that event."""
-        with self._caught_up() as (log, _):
-            return bisect_right(log.class_seqs, through)
+        return snapshots.n_classes(self.snapshot(), through)
 
     def add_classes(self, names: Sequence[str], annotator_id: str | None = None, own: Collection[str] = ()) -> None:
         """Add classes in this order, each an event.
@@ -358,13 +274,9 @@ class Store:
         version = max(known)
         return version, known[version]
 
-    def configs(self) -> dict[int, dict[str, Any]]:  # Any: JSON
+    def configs(self) -> Mapping[int, dict[str, Any]]:  # Any: JSON
         """Every configuration there was, by version; of a damaged store as the log has them."""
-        if self.damage:
-            with self._database.reading() as connection:
-                return verify.configs(connection, self.project_id)
-        rows = self._rows(self._of(schema.configs).order_by(schema.configs.c.version))
-        return {int(row["version"]): json.loads(row["config"]) for row in rows}
+        return self.snapshot().configs
 
     # ---- questions
 
@@ -378,46 +290,25 @@ class Store:
 
     def open_questions(self, annotator_id: str) -> list[Question]:
         """What this annotator was asked and has not answered: reopened ones first, then by rank."""
-        table = schema.questions
-        return self._questions(table.c.annotator_id == annotator_id, table.c.closed_at.is_(None))
-
-    def questions_of(self, annotator_id: str, rounds: Sequence[int]) -> list[Question]:
-        """What this annotator was asked in these rounds and was not withdrawn, by round and rank."""
-        table = schema.questions
-        return self._questions(table.c.annotator_id == annotator_id, table.c.round.in_(rounds), _kept(table))
+        return snapshots.open_of(self.snapshot(), annotator_id)
 
     def question(self, question_id: str) -> Question | None:
         """One question, withdrawn or not; None where there is none of this id."""
-        return next(iter(self._questions(schema.questions.c.question_id == question_id)), None)
-
-    def rounds_of(self, annotator_id: str) -> list[tuple[int, int]]:
-        """(round, how many of its questions are open) of this annotator, ascending."""
-        with self._with_asked() as asked:
-            return asked.rounds_of(annotator_id)
-
-    def first_answers(self, annotator_id: str, round_number: int) -> list[int]:
-        """Seqs of the first answers to the questions of this round, ascending; an undo does not take them back."""
-        table, event = schema.questions, schema.events
-        ids = (table.c.question_id + ".0", "~" + table.c.question_id + ".0")
-        first = and_(event.c.project_id == table.c.project_id, event.c.event_id.in_(ids), event.c.kind != "flag")
-        mine = and_(self._mine(table), table.c.annotator_id == annotator_id, table.c.round == round_number)
-        query = select(event.c.seq).select_from(table.join(event, first)).where(mine, _kept(table))
-        return sorted(int(row["seq"]) for row in self._rows(query))
+        with self._snapshot() as (snapshot, connection):
+            known = snapshot.questions.get(question_id)
+            return known or self._log.withdrawn(connection, question_id)
 
     def questions(self) -> list[Question]:
         """Every question that was not withdrawn, by round and rank."""
-        table = schema.questions
-        return self._questions(_kept(table))
+        return snapshots.by_place(self.snapshot())
 
     def asked(self) -> list[tuple[str, str]]:
         """(image id, purpose) of every question that was not withdrawn."""
-        with self._with_asked() as asked:
-            return [(place.image_id, place.purpose) for place in asked.all()]
+        return list(self.snapshot().asked.images)
 
     def last_round(self) -> int:
         """The highest round number that was asked and not withdrawn; 0 before the first."""
-        with self._with_asked() as asked:
-            return asked.last_round
+        return snapshots.last_round(self.snapshot())
 
     def seed(self, answered: Sequence[tuple[Question, int]], annotator_id: str) -> None:
         """Store labels that were known from the start, each as a question and its answer, in one transaction."""
@@ -449,14 +340,13 @@ class Store:
             connection.execute(update(table).where(withdrawn).values(closed_at=now(), closed_by="withdrawn"))
 
     def mark_shown(self, question_ids: Sequence[str]) -> None:
-        """Note the first time that these were on a screen."""
+        """Note the first time that these, of those that are open, were on a screen."""
+        if not question_ids:
+            return
         table = schema.questions
-        unseen = and_(table.c.question_id.in_(question_ids), table.c.shown_at.is_(None), self._mine(table))
-        with self._database.reading() as connection:
-            if not connection.execute(select(func.count()).select_from(table).where(unseen)).scalar():
-                return
+        unseen = and_(table.c.question_id.in_(question_ids), table.c.shown_at.is_(None), table.c.closed_at.is_(None))
         with self._database.writing() as connection:
-            connection.execute(update(table).where(unseen).values(shown_at=now()))
+            connection.execute(update(table).where(unseen, self._mine(table)).values(shown_at=now()))
 
     # ---- answers
 
@@ -567,8 +457,7 @@ class Store:
 
     def flags(self) -> dict[tuple[str, str], str]:
         """(image id, annotator id) -> comment, of every flag that holds."""
-        with self._caught_up() as (log, _):
-            return {key: comment for key, comment in log.comments.items() if comment}
+        return dict(self.snapshot().flags)
 
     def event(self, event_id: str) -> Event | None:
         """One event of the log; None where there is none of this id."""
@@ -576,12 +465,8 @@ class Store:
             return self._event(connection, event_id)
 
     def current(self, through: int | None = None) -> list[Event]:
-        """The standing answer of each (image, annotator), by seq; `through` looks back to that event.
-
-        Only what is new since the last call is read: the log is append-only.
-        """
-        with self._caught_up() as (log, _):
-            return log.standing(through)
+        """The standing answer of each (image, annotator), by seq; `through` looks back to that event."""
+        return snapshots.standing(self.snapshot(), through)
 
     def n_labels(self) -> int:
         """How many labels stand, of all annotators and of the import; counted where they are."""
@@ -591,12 +476,6 @@ class Store:
         )
         labels = self._count(table).where(table.c.image_id.is_not(None), table.c.outcome == "label")
         return int(self._scalar(labels.where(~superseded.exists())))
-
-    def heads(self, annotator_id: str, image_ids: Iterable[str]) -> dict[str, Event]:
-        """image id -> the newest event of this annotator's chain for it, an undo included."""
-        with self._caught_up() as (log, _):
-            found = {image_id: log.heads.get((image_id, annotator_id)) for image_id in image_ids}
-        return {image_id: event for image_id, event in found.items() if event is not None}
 
     def events(self) -> list[Event]:
         """The whole log in order."""
@@ -746,7 +625,7 @@ class Store:
         values: dict[str, Any] = {"closed_at": now(), "closed_by": "answer"}  # Any: column values
         this = table.c.question_id == question.question_id
         if connection.execute(select(table.c.closed_by).where(this)).scalar() == "withdrawn":
-            live = and_(self._mine(table), table.c.round == question.round, _kept(table))
+            live = and_(self._mine(table), table.c.round == question.round, kept(table))
             last = connection.execute(select(func.max(table.c.rank)).where(live)).scalar()
             values["rank"] = max(question.rank, 1 + (last or 0))
         connection.execute(update(table).where(this).values(values))
@@ -787,67 +666,8 @@ class Store:
         return select(*columns).where(self._mine(table)).with_for_update()
 
     @cached_property
-    def _class_rows(self) -> Any:  # Any: SQLAlchemy's select
-        return self._of(schema.classes).order_by(schema.classes.c.class_id)
-
-    @cached_property
     def _event_row(self) -> Any:  # Any: SQLAlchemy's select
         return self._of(schema.events).where(schema.events.c.event_id == bindparam("event_id"))
-
-    @cached_property
-    def _newer_events(self) -> Any:  # Any: SQLAlchemy's select
-        table = schema.events
-        return self._of(table).where(table.c.seq > bindparam("seq")).order_by(table.c.seq)
-
-    @cached_property
-    def _open_places(self) -> Any:  # Any: SQLAlchemy's select
-        return self._places.where(schema.questions.c.closed_at.is_(None))
-
-    @cached_property
-    def _answered_places(self) -> Any:  # Any: SQLAlchemy's select
-        return self._places.where(schema.questions.c.closed_by == "answer")
-
-    @cached_property
-    def _places(self) -> Any:  # Any: SQLAlchemy's select
-        table = schema.questions
-        columns = (table.c[name] for name in _Place.__dataclass_fields__)
-        return select(*columns).where(self._mine(table))
-
-    def _questions(self, *conditions: Any) -> list[Question]:  # Any: SQLAlchemy's clauses
-        """Questions by round and rank, each with the number of events that answered it so far."""
-        table = schema.questions
-        query = self._of(table).where(*conditions).order_by(table.c.round, table.c.rank)
-        with self._caught_up() as (log, connection):
-            rows = connection.execute(query).mappings().fetchall()
-            return [_made(Question, row | {"n_events": log.n_events[row["question_id"]]}) for row in map(dict, rows)]
-
-    @contextmanager
-    def _caught_up(self) -> Iterator[tuple[_Log, Connection]]:
-        """The log in memory as it is on the disk at this moment, which lasts as long as the connection is held."""
-        with self._catching_up, self._database.reading() as connection:
-            for row in connection.execute(self._newer_events, {"seq": self._log.seq}).mappings().fetchall():
-                self._log.add(_made(Event, row))
-            yield self._log, connection
-
-    @contextmanager
-    def _with_asked(self) -> Iterator[_Asked]:
-        """What was asked as it is on the disk at this moment.
-
-        Without an event a question can only be offered or, while it is open, withdrawn. So those that are open now,
-        and those that events speak of since the last time, are all that can be other than they were.
-        """
-        asked, table = self._asked, schema.questions
-        with self._caught_up() as (log, connection):
-            open_now = [_Place(*row) for row in connection.execute(self._open_places).fetchall()]
-            changed = asked.see_open(open_now, log.questions_since(asked.seq))
-            if asked.seq == 0:
-                asked.see_answered(_Place(*row) for row in connection.execute(self._answered_places).fetchall())
-            for start in range(0, len(changed) if asked.seq else 0, MOST_AT_ONCE):
-                some = table.c.question_id.in_(changed[start : start + MOST_AT_ONCE])
-                found = connection.execute(self._answered_places.where(some)).fetchall()
-                asked.see_answered(_Place(*row) for row in found)
-            asked.seq = log.seq
-            yield asked
 
     def _rows(self, query: Any) -> Sequence[Any]:  # Any: SQLAlchemy's select and row mappings
         with self._database.reading() as connection:
@@ -856,116 +676,6 @@ class Store:
     def _scalar(self, query: Any) -> Any:  # Any: SQLAlchemy's select and a column value
         with self._database.reading() as connection:
             return connection.execute(query).scalar()
-
-
-class _Log:
-    """The events read so far; knows no file."""
-
-    def __init__(self) -> None:
-        self.seq = 0
-        """Of the newest event."""
-        self.heads: dict[tuple[str, str], Event] = {}
-        """(image id, annotator id) -> the last event of the chain, by seq."""
-        self.n_events: Counter[str] = Counter()
-        """question id -> how many events answered it."""
-        self.class_seqs: list[int] = []
-        """Seqs at which a class was added."""
-        self.comments: dict[tuple[str, str], str] = {}
-        """(image id, annotator id) -> the newest comment, an empty one too."""
-        self._chained: list[tuple[Event, Event | None]] = []
-        """Each event on an image, with the head of its chain before it."""
-
-    def add(self, event: Event) -> None:
-        """The next event."""
-        self.seq = event.seq
-        if event.image_id is not None:
-            key = (event.image_id, str(event.annotator_id))
-            self._chained.append((event, self.heads.pop(key, None)))  # so that the order stays that of the seqs
-            self.heads[key] = event
-            self.n_events[str(event.question_id)] += 1
-        elif event.kind == "class" and event.event_id.endswith(".add"):
-            self.class_seqs.append(event.seq)
-        elif event.kind == "flag":
-            payload = json.loads(event.payload)
-            self.comments[payload["image_id"], str(event.annotator_id)] = payload["comment"]
-
-    def standing(self, through: int | None) -> list[Event]:
-        """The answers that stand, or stood at that event, by seq."""
-        first_later = len(self._chained) if through is None else self._place_after(through)
-        if first_later == len(self._chained):
-            return [event for event in self.heads.values() if event.outcome is not None]
-        heads: dict[tuple[str, str], Event | None] = dict(self.heads)
-        for event, before in reversed(self._chained[first_later:]):
-            heads[str(event.image_id), str(event.annotator_id)] = before
-        stood = (event for event in heads.values() if event is not None and event.outcome is not None)
-        return sorted(stood, key=lambda event: event.seq)
-
-    def questions_since(self, seq: int) -> list[str]:
-        """Ids of the questions that later events answer, or whose answers they change."""
-        return [str(event.question_id) for event, _ in self._chained[self._place_after(seq) :]]
-
-    def _place_after(self, seq: int) -> int:
-        return bisect_right(self._chained, seq, key=lambda chained: chained[0].seq)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where and to whom an image was asked."""
-
-    question_id: str
-    image_id: str
-    purpose: str
-    annotator_id: str
-    round: int
-
-
-class _Asked:
-    """The questions that were not withdrawn, as far as read; knows no file."""
-
-    def __init__(self) -> None:
-        self.seq = 0
-        """Of the newest event that is reckoned with."""
-        self._open: dict[str, _Place] = {}
-        self._answered: dict[str, _Place] = {}
-        self._n_answered: dict[str, Counter[int]] = {}
-        """annotator id -> round -> answered questions; seeds are in round 0."""
-
-    def all(self) -> list[_Place]:
-        """Every question, those with an answer first."""
-        return [*self._answered.values(), *self._open.values()]
-
-    @property
-    def last_round(self) -> int:
-        """The highest; 0 before the first."""
-        answered = (max(counts, default=0) for counts in self._n_answered.values())
-        return max([*answered, *(place.round for place in self._open.values())], default=0)
-
-    def rounds_of(self, annotator_id: str) -> list[tuple[int, int]]:
-        """(round, how many of its questions are open), ascending; without the seeds."""
-        n_open = Counter(place.round for place in self._open.values() if place.annotator_id == annotator_id)
-        rounds = {*self._n_answered.get(annotator_id, ()), *n_open} - {0}
-        return [(number, n_open[number]) for number in sorted(rounds)]
-
-    def see_open(self, places: Sequence[_Place], changed: Sequence[str]) -> list[str]:
-        """These are open now; which of those that were `changed` are not, and may have an answer."""
-        self._open = {place.question_id: place for place in places}
-        for question_id in [*changed, *self._open]:
-            self._forget(question_id)
-        return [question_id for question_id in dict.fromkeys(changed) if question_id not in self._open]
-
-    def see_answered(self, places: Iterable[_Place]) -> None:
-        """These have an answer."""
-        for place in places:
-            self._answered[place.question_id] = place
-            self._n_answered.setdefault(place.annotator_id, Counter())[place.round] += 1
-
-    def _forget(self, question_id: str) -> None:
-        place = self._answered.pop(question_id, None)
-        if place is not None:
-            counts = self._n_answered[place.annotator_id]
-            counts[place.round] -= 1
-            if not counts[place.round]:
-                del counts[place.round]
 
 
 def now() -> str:
@@ -1011,11 +721,6 @@ def _deciding(
         return {"payload": carried}
     shown = {} if deciding.guess_shown is None else {"guess_shown": deciding.guess_shown}
     return {"client_ms": deciding.milliseconds, "payload": carried | shown}
-
-
-def _kept(table: Any) -> Any:  # Any: SQLAlchemy's table and clause
-    """As the index of places has it, word for word: with a parameter it would not be used."""
-    return (table.c.closed_by.is_(None)) | (table.c.closed_by != literal_column("'withdrawn'"))
 
 
 def _made(kind: type[Any], row: Any) -> Any:  # Any: one of the dataclasses above from a row mapping

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import registry
+from annotator import registry, reports
 from annotator.jobs import Job
 from annotator.paths import readable
 from annotator.project import Project
@@ -20,9 +20,9 @@ SHORT = {"csv": "CSV", "jsonl": "JSON Lines", "npz": "NumPy .npz", "folders": "Z
 
 def render(project: Project) -> None:
     """The form; once written, the download."""
-    session = state.session(project)
-    st.markdown(f"#### Export {plain(project.store.name)}")
-    standing = count(sum(session.class_counts.values()), "label")
+    moment = state.session(project).moment()
+    st.markdown(f"#### Export {plain(project.name)}")
+    standing = count(reports.n_labels(moment), "label")
     st.caption(f"{standing} stand. Every row says who answered, when, in which round and why.")
     running = st.session_state.get("exporting")
     if running is not None and running[0] in state.opened().jobs:
@@ -41,7 +41,7 @@ def render(project: Project) -> None:
     st.toggle(
         "Also the model's class for every image without a label",
         key="export-predictions",
-        disabled=project.learner.version is None,
+        disabled=not reports.history(moment),
         help="Marked `predicted`, with the probability, so that they can be told apart.",
     )
     st.button(
@@ -62,7 +62,7 @@ def _start(project: Project) -> None:
     name, predictions = str(st.session_state["export-format"]), bool(st.session_state["export-predictions"])
     exporter = registry.create("exporter", name)
     folder = state.job_folder()
-    path = folder / f"{readable(project.store.name, 'labels')}{exporter.suffix}"
+    path = folder / f"{readable(project.name, 'labels')}{exporter.suffix}"
     arguments = {"project": str(project.folder), "format": name, "predictions": predictions, "path": str(path)}
     job = Job.start("annotator.exporters.gather:export_job", arguments, folder / "job")
     state.opened().jobs[str(folder)] = job

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
+from annotator import reports
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
 from annotator.store import Deciding
@@ -96,7 +97,8 @@ def _deciding(message: Answer | Change) -> Deciding:
 def _class_name(session: Session, message: Answer | Change) -> str | None:
     if message.outcome != "label":
         return None
-    found = [known for known in session.classes if known.class_id == message.class_id and not known.retired]
+    offered = reports.classes(session.moment())
+    found = [known for known in offered if known.class_id == message.class_id and not known.retired]
     if not found:
         raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
     return found[0].name
