@@ -184,9 +184,10 @@ def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = 10) ->
 
 def row_entropy(probabilities: FloatArray) -> FloatArray:
     """(n, n_classes) -> (n,) the entropy of each row in nats."""
-    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+    logs *= probabilities
     # 0.0 - x: a row without doubt has the entropy 0, not -0.
-    return np.asarray(0.0 - (probabilities * logs).sum(axis=1))
+    return np.asarray(0.0 - logs.sum(axis=1))
 
 
 def _pairs(counts: IntArray) -> tuple[tuple[int, int, int], ...]:

@@ -34,10 +34,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.svm import SVC
 from sklearn.utils import all_estimators
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.priors import label_shares, normalised
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 FAMILY = "sklearn"
@@ -121,7 +121,7 @@ class Classifier(ABC):
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """At most `max_threads` threads; turns any error of the estimator into a ModelError (MODEL_FIT)."""
-        with threadpool_limits(self.max_threads), warnings.catch_warnings():
+        with at_most(self.max_threads), warnings.catch_warnings():
             # A solver that stops at its limit still predicts; its accuracy is measured on held-out images.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:

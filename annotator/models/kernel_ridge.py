@@ -30,11 +30,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import scaling_of, softmax
 from annotator.models.priors import label_shares
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 MOST_LANDMARKS = 1_000
@@ -120,17 +120,19 @@ class KernelRidge:
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities; `evidence` is None."""
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             self._fit = fit = self._solved(space, labels, n_classes)
             return Prediction(self._probabilities(fit, space.columns))
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction: computes the columns that it would have computed."""
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             space = self._space_of(dataset)
-            rows = _landmarks(space, np.flatnonzero(labels != UNLABELED))
-            space.columns.ready(rows, _exactly(dataset, rows))
+            labeled = np.flatnonzero(labels != UNLABELED)
+            if len(np.unique(labels[labeled])) > 1:  # with less to tell apart, a fit computes no column
+                rows = _landmarks(space, labeled)
+                space.columns.ready(rows, _exactly(dataset, rows))
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED) before the first fit."""
@@ -138,7 +140,7 @@ class KernelRidge:
         if fit is None or space is None:
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
         most = max(1, MOST_CELLS // space.most)
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             if len(features) > most:
                 parts = [features[start : start + most] for start in range(0, len(features), most)]
                 columns = (_Columns(part, space.gamma, max(1, len(fit.rows))) for part in parts)
@@ -189,7 +191,10 @@ class KernelRidge:
 
 
 def kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
-    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision."""
+    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision.
+
+    strategies/herding.py has squared distances of its own, in single precision: see there.
+    """
     squared = features @ (-2 * others.T)
     squared += np.einsum("ij,ij->i", features, features)[:, None]
     squared += np.einsum("ij,ij->i", others, others)

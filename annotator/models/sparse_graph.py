@@ -93,7 +93,7 @@ class _GraphModel:
         if before is None or before.probabilities.shape != probabilities.shape:
             return Prediction(probabilities, estimator.evidence_)
         figures = before.figures.after(probabilities, estimator.changed_)
-        return Prediction(probabilities, estimator.evidence_, figures=figures)
+        return Prediction(probabilities, estimator.evidence_, changed=estimator.changed_, figures=figures)
 
     @property
     def _voters(self) -> FloatArray:

@@ -725,3 +725,21 @@ def _deciding(
 
 def _made(kind: type[Any], row: Any) -> Any:  # Any: one of the dataclasses above from a row mapping
     return kind(**{key: row[key] for key in kind.__dataclass_fields__ if key in row})
+
+
+# ---- predictions, which are files beside the store
+
+
+def record_prediction(store: Store, record: ModelRecord, sha256: str, kept: Sequence[int]) -> None:
+    """Note that there is a file of this model's prediction, and of which versions files are kept.
+
+    A model's `status` is "kept" while there is a file of its prediction, else "ready". Another model's record of the
+    same version is left as it is.
+    """
+    table = schema.models
+    mine = table.c.project_id == store.project_id
+    this = and_(*(table.c[key] == value for key, value in vars(record).items() if key not in ("metrics", "sha256")))
+    with store._database.writing() as connection:
+        connection.execute(update(table).where(mine, this).values(sha256=sha256, status="kept"))
+        gone = and_(table.c.status == "kept", table.c.version.not_in(kept))
+        connection.execute(update(table).where(mine, gone).values(status="ready"))

@@ -107,3 +107,5 @@ class ModelRecord:
     dataset_version: str
     config_version: int
     metrics: dict[str, Any]  # Any: JSON
+    sha256: str | None = None
+    """Of the file with its prediction; None where there is none yet."""

@@ -27,10 +27,10 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError
 from annotator.strategies.uncertainty import ask_highest, entropy, least_confidence, margin
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Choice, FeatureArray, FloatArray, IntArray, Pool
 
 WIDTH = 0.7
@@ -133,13 +133,16 @@ def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SingleP
 def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> IntArray:
     """(len(picked),) how many other rows of (n, n_features) are nearest to each, of all picked and chosen before."""
     step = -(-len(features) // N_COUNTED)
-    rows = np.setdiff1d(np.arange(0, len(features), step), np.concatenate([picked, chosen]))
+    is_other = np.ones(len(features), dtype=bool)
+    is_other[picked] = is_other[chosen] = False
+    rows = step * np.flatnonzero(is_other[::step])
     counts = np.zeros(len(picked), dtype=np.int64)
     for part in _parts(rows):
-        near = _squared_distances(features[part], features[picked])
+        here = features[part]
+        near = _squared_distances(here, features[picked])
         first = near.argmin(axis=1)
         if len(chosen):
-            known = _squared_distances(features[part], features[chosen]).min(axis=1)
+            known = _squared_distances(here, features[chosen]).min(axis=1)
             first = first[near.min(axis=1) < known]
         counts += np.bincount(first, minlength=len(picked))
     return counts * step
@@ -153,7 +156,7 @@ def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatAr
     features, chosen = pool.dataset.features, _chosen(pool)
     if not len(candidates):
         return Choice(candidates, np.zeros(0))
-    with threadpool_limits(1):
+    with at_most(1):
         at = features[points if len(points) else candidates].astype(np.float32)
         centre = at.mean(axis=0)
         at = _directions(at, centre)
@@ -178,6 +181,8 @@ def _chosen(pool: Pool) -> IntArray:
 
 def _distinct(pool: Pool) -> IntArray:
     """One candidate of each group of identical images."""
+    if pool.dataset.is_first[pool.candidates].all():
+        return pool.candidates
     _, first = np.unique(pool.dataset.group[pool.candidates], return_index=True)
     return pool.candidates[np.sort(first)]
 
@@ -201,7 +206,11 @@ def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecis
 
 
 def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePrecision:
-    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0."""
+    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0.
+
+    models/kernel_ridge.py has its own, uncentred in double precision: either in place of the other would change bits,
+    and with them batches.
+    """
     centre = others.mean(axis=0)  # differences stay exact where all features lie far from 0
     queries, others = (np.asarray(each, dtype=np.float32) - centre for each in (queries, others))
     squared = queries @ (-2 * others.T)
