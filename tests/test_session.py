@@ -652,7 +652,10 @@ def test_the_simulator_looks_ahead_as_a_person_does(project: Project, projects: 
     rows = list(simulate(replace(SMALL, rounds=3), projects / "simulated", annotator="ada", lookahead=True))
     simulated = Project(projects / "simulated")
     logs = [
-        [(event.seq, event.kind, event.image_id, event.class_id, event.outcome) for event in opened.store.events()]
+        [
+            (event.seq, event.kind, event.image_id, event.class_id, event.outcome)
+            for event in opened.store.read(log.events)
+        ]
         for opened in (project, simulated)
     ]
     asked = [[(q.image_id, q.round, q.rank) for q in opened.store.questions()] for opened in (project, simulated)]
