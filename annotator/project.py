@@ -2,6 +2,7 @@
 
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
+projects/<folder>/predictions/      the newest models' predictions (see predictions.py); may be deleted
 projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
@@ -33,6 +34,7 @@ from annotator.evaluation import dropped_labels, translated
 from annotator.learner import Learner, draw_audit
 from annotator.pointer import CACHE as CACHE
 from annotator.pointer import FIRST_LISTING, Pointer, point_to, reopen
+from annotator.predictions import PredictionFiles
 from annotator.projects import STORE_NAME as STORE_NAME
 from annotator.projects import Summary as Summary
 from annotator.projects import default_projects as default_projects
@@ -46,6 +48,7 @@ from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
 from annotator.types import UNLABELED, ChecksPool, Dataset, IntArray, Report, silent
 
+PREDICTIONS = "predictions"
 AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
 """Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
@@ -70,6 +73,7 @@ class Project:
         """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
         self.wanted = pointer.wanted
         """The encoder and its parameters that are to take over once they are computed; empty when none are."""
+        self._predictions = PredictionFiles(folder / PREDICTIONS, self.store)
         self.learner = self._new_learner()
 
     @classmethod
@@ -177,9 +181,9 @@ class Project:
         self.config = config
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
-            self.learner.see(prepared.dataset, prepared.class_names)
             point_to(self.folder, config, prepared)
-        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
+        other = None if prepared is None else (prepared.dataset, prepared.class_names)
+        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version, other)
 
     def check_pool(self, config: Config) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""
@@ -217,14 +221,15 @@ class Project:
         return prepared
 
     def close(self) -> None:
-        """Give back the store's file."""
+        """Give back the store's file, once the newest prediction is on the disk."""
+        self._predictions.close()
         self.store.close()
 
     def _new_learner(self) -> Learner:
         model = registry.create("model", self.config.model, self.config.model_parameters)
         rows = _audit_rows(self.config, self.prepared, self.store)
         names = self.prepared.class_names
-        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version)
+        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version, self._predictions)
 
 
 def check_plugins(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Arrays on disk: with a hash to trust them by, or for another process to map. Knows not what they mean."""
+"""Arrays on disk: with a hash that is checked when they are read, or as .npy for another process to map."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def new_folder() -> Path:
-    """An empty temporary folder, its maker's to remove. Raises ModelError (MODEL_SAVE)."""
+    """An empty temporary folder, which the caller removes. Raises ModelError (MODEL_SAVE)."""
     with _saving(Path(tempfile.gettempdir())):
         return Path(tempfile.mkdtemp(prefix="annotator-"))
 
@@ -83,7 +83,7 @@ def path_of(array: Array, folder: Path) -> Path:
 
 
 def _mapped_from(array: Array) -> Path | None:
-    """The file behind an array, or behind what it is a view of: `npy.load` hides it. None where memory differs."""
+    """The file that an array or its base is mapped from; None where memory may differ from the file."""
     behind: object = array
     while isinstance(behind, np.ndarray):
         if isinstance(behind, np.memmap) and behind.filename is not None:

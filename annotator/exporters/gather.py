@@ -1,6 +1,6 @@
 """A project's standing answers as rows to export, with the model's predictions for the rest where asked for.
 
-`write_export` is what the command line, the app and its jobs call: it also verifies the project and notes the export.
+The command line, the app and its jobs call `write_export`, which also verifies the project and records the export.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from annotator.types import Report, silent
 def write_export(
     project: Project, exporter: Exporter, path: Path, predictions: bool = False, report: Report = silent
 ) -> Manifest:
-    """Verify the project, export it, and note in its folder where its log ended then, for `annotator verify`.
+    """Verify the project, export it, and record in its folder where its log ended, for `annotator verify`.
 
     A damaged project is exported too; the manifest's provenance says under `damage` what is wrong.
     """

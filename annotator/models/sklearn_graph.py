@@ -1,7 +1,7 @@
 """scikit-learn's own LabelSpreading and LabelPropagation on a dense rbf graph: the reference, for small pools.
 
-Their answer is passed on bit for bit. With the default settings it is *not* the converged one: the iteration stops
-at `tol` or `max_iter`, and what it gives then is what published examples show.
+Returns their answer bit for bit. With the default settings it is *not* converged: the iteration stops at `tol` or
+`max_iter`, and published examples show the answer at that point.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Estimator: TypeAlias = LabelSpreading | LabelPropagation
 
 
 class _DenseModel:
-    """An estimator of scikit-learn whose columns are brought to all classes."""
+    """Adapter of a scikit-learn estimator: adds columns for classes without a label."""
 
     def __init__(self, estimator: Estimator) -> None:
         self._unfitted = estimator
@@ -58,12 +58,12 @@ class _DenseModel:
 
     def _fit(self, features: FeatureArray, labels: IntArray) -> Estimator:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is what is asked of it
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the reference stops before it converges, on purpose
             self._unfitted.fit(features.astype(np.float64), labels)
         return self._unfitted
 
     def _all_classes(self, masses: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """(n, classes seen) -> (n, n_classes) and which rows any label reaches; those keep their every bit."""
+        """(n, classes seen) -> (n, n_classes), bit for bit, and (n,) whether any label reaches the row."""
         complete = np.zeros((len(masses), len(self._prior)))
         if self._fitted is not None:
             complete[:, self._fitted.classes_] = masses

@@ -1,7 +1,7 @@
-"""An .npz opened with suspicion: its keys, its arrays' headers, their values in pieces. Knows no images.
+"""Reads an untrusted .npz: its keys, its arrays' headers, and values in pieces. Knows no images.
 
-Pickles are never loaded. A header is read and its size judged before anything is allocated, and values come in pieces,
-so that no array is ever in memory as it is stored: 60,000 images in float64 cost what they cost as bytes.
+Pickles are never loaded. A header is read and its size checked before anything is allocated. Values are read in pieces,
+so that no array is in memory in its stored type: 60,000 images in float64 take the memory of 8-bit images.
 """
 
 from __future__ import annotations

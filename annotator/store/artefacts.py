@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, and_, insert, select, update
 
 from annotator.store import schema
 from annotator.store.log import canonical_json, now
@@ -26,3 +27,19 @@ def models(connection: Connection, project_id: str) -> list[ModelRecord]:
     query = select(_table).where(_table.c.project_id == project_id).order_by(_table.c.version)
     rows = connection.execute(query).mappings().fetchall()
     return [made(ModelRecord, dict(row) | {"metrics": json.loads(row["metrics"])}) for row in rows]
+
+
+def record_prediction(
+    connection: Connection, project_id: str, record: ModelRecord, sha256: str, kept: Sequence[int]
+) -> None:
+    """Note that there is a file of this model's prediction, and of which versions files are kept.
+
+    A model's `status` is "kept" while there is a file of its prediction, else "ready". Another model's record of the
+    same version is left as it is.
+    """
+    table = schema.models
+    mine = table.c.project_id == project_id
+    this = and_(*(table.c[key] == value for key, value in vars(record).items() if key not in ("metrics", "sha256")))
+    connection.execute(update(table).where(mine, this).values(sha256=sha256, status="kept"))
+    gone = and_(table.c.status == "kept", table.c.version.not_in(kept))
+    connection.execute(update(table).where(mine, gone).values(status="ready"))

@@ -22,7 +22,8 @@ from annotator.store import answers, artefacts, classes, configs, images, log, p
 from annotator.store import snapshot as snapshots
 from annotator.store.engine import Database, replaced
 from annotator.store.log import BrokenLogError
-from annotator.store.snapshot import Reader, Snapshot
+from annotator.store.reader import Reader
+from annotator.store.snapshot import Snapshot
 from annotator.store.values import (
     Annotator,
     Deciding,
@@ -334,3 +335,8 @@ class Store:
 
 def _refusal(path: Path, damage: Sequence[str]) -> str:
     return f"The label store {path} is not as it was left, so nothing was stored: {damage[0]} {verify.ADVICE}"
+
+
+def record_prediction(store: Store, record: ModelRecord, sha256: str, kept: Sequence[int]) -> None:
+    """Note that there is a file of this model's prediction, and of which versions files are kept; see artefacts.py."""
+    store.write(artefacts.record_prediction, record, sha256, kept)

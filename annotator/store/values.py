@@ -146,6 +146,8 @@ class ModelRecord:
     dataset_version: str
     config_version: int
     metrics: dict[str, Json]
+    sha256: str | None = None
+    """Of the file with its prediction; None where there is none yet."""
 
 
 def made(kind: type[Value], row: Row) -> Value:
