@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from annotator import predictions
 from annotator.models.kernel_ridge import KernelRidge
@@ -17,7 +18,7 @@ from annotator.models.sparse_graph import _GraphModel
 from annotator.predictions import N_KEPT, PredictionFiles
 from annotator.project import PREDICTIONS, Config, Project
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import ModelRecord
+from annotator.store import ModelRecord, Store
 from annotator.types import Prediction
 
 CONFIG = Config(
@@ -174,7 +175,8 @@ def test_the_newest_few_are_kept_and_the_store_says_which(projects: Path) -> Non
     versions = [int(path.name[:6]) for path in files_of(project)]
     assert len(versions) == N_KEPT
     assert versions[-1] == project.learner.version
-    table = project.store._rows(project.store._of(schema_models()))
+    query = select(schema_models()).order_by("version")
+    table = project.store.read(lambda connection, _: connection.execute(query).mappings().fetchall())
     assert [row["version"] for row in table if row["status"] == "kept"] == versions
     project.close()
 
@@ -219,15 +221,16 @@ def schema_models() -> Any:  # Any: SQLAlchemy's table
     return schema.models
 
 
-def test_changed_rows_stand_in_the_file(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_rows_stand_in_the_file(projects: Path) -> None:
     """Against the file before it: where nothing is named any row may differ."""
-    monkeypatch.setattr(predictions, "record_prediction", lambda *_: None)
     folder = projects / "f"
     folder.mkdir(parents=True)
-    files = PredictionFiles(folder, None)  # type: ignore[arg-type]  # no store is written
+    store = Store.create(projects / "s" / "project.sqlite", "s", 0)
+    files = PredictionFiles(folder, store)
     for version, changed in enumerate((None, np.array([1, 3])), start=1):
         files.keep(ModelRecord(version, version, "d", 1, {}), Prediction(np.full((5, 2), 0.5), changed=changed))
         wait_for_files(files)
     headers = [predictions._read(path.read_bytes()) for path in sorted(folder.iterdir())]
     assert [header["since"] for header, _ in headers] == [None, 1]
     np.testing.assert_array_equal(headers[1][1]["changed"], [1, 3])
+    store.close()

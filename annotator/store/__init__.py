@@ -1,7 +1,7 @@
 """What was asked and what was answered, on disk. Its public names; what each is stands in the files."""
 
 from annotator.store.snapshot import Snapshot
-from annotator.store.store import Store, record_prediction
+from annotator.store.store import Store
 from annotator.store.values import (
     OUTCOMES,
     Annotator,
@@ -26,5 +26,4 @@ __all__ = [
     "Question",
     "Snapshot",
     "Store",
-    "record_prediction",
 ]

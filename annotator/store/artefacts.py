@@ -37,9 +37,8 @@ def record_prediction(
     A model's `status` is "kept" while there is a file of its prediction, else "ready". Another model's record of the
     same version is left as it is.
     """
-    table = schema.models
-    mine = table.c.project_id == project_id
-    this = and_(*(table.c[key] == value for key, value in vars(record).items() if key not in ("metrics", "sha256")))
-    connection.execute(update(table).where(mine, this).values(sha256=sha256, status="kept"))
-    gone = and_(table.c.status == "kept", table.c.version.not_in(kept))
-    connection.execute(update(table).where(mine, gone).values(status="ready"))
+    mine = _table.c.project_id == project_id
+    this = and_(*(_table.c[key] == value for key, value in vars(record).items() if key not in ("metrics", "sha256")))
+    connection.execute(update(_table).where(mine, this).values(sha256=sha256, status="kept"))
+    gone = and_(_table.c.status == "kept", _table.c.version.not_in(kept))
+    connection.execute(update(_table).where(mine, gone).values(status="ready"))

@@ -335,8 +335,3 @@ class Store:
 
 def _refusal(path: Path, damage: Sequence[str]) -> str:
     return f"The label store {path} is not as it was left, so nothing was stored: {damage[0]} {verify.ADVICE}"
-
-
-def record_prediction(store: Store, record: ModelRecord, sha256: str, kept: Sequence[int]) -> None:
-    """Note that there is a file of this model's prediction, and of which versions files are kept; see artefacts.py."""
-    store.write(artefacts.record_prediction, record, sha256, kept)

@@ -8,12 +8,15 @@ follows it waits so that the order stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from annotator import store
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
-from annotator.wire.incoming import Answer, Change, Flag, Undo, read_message
+
+if TYPE_CHECKING:
+    from annotator.wire.incoming import Answer, Change, Flag, Undo
 
 FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
 
@@ -23,6 +26,11 @@ class Result(TypedDict):
 
     status: Literal["stored", "refused", "kept"]
     reason: NotRequired[str]
+
+
+def prepare() -> None:
+    """Import what reading a message takes: pydantic, which the first page need not wait for."""
+    import_module("annotator.wire.incoming")
 
 
 def receive(session: Session, value: object) -> dict[str, Result]:
@@ -59,6 +67,8 @@ def _key(entry: Mapping[str, Any]) -> str:  # Any: JSON from outside
 
 
 def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: JSON from outside
+    from annotator.wire.incoming import read_message  # see `prepare`
+
     try:
         _store(session, read_message(entry))
     except ConfigError as error:
@@ -71,11 +81,11 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
 
 
 def _store(session: Session, message: Answer | Change | Undo | Flag) -> None:
-    if isinstance(message, Undo):
+    if message.kind == "undo":
         session.give(store.Answer("undo", message.id, seen_id=message.of))
-    elif isinstance(message, Flag):
+    elif message.kind == "flag":
         session.give(store.Answer("flag", message.id, message.q, comment=message.text))
-    elif isinstance(message, Change):
+    elif message.kind == "change":
         session.give(store.Answer("change", message.id, seen_id=message.of, **_said(message)))
     else:
         session.give(store.Answer("answer", message.id, message.q, **_said(message)))
