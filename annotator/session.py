@@ -131,8 +131,9 @@ class Session:
 
     def shown(self, rounds: Sequence[int] | None = None) -> None:
         """Note that the open cards, or those of these rounds, are on a screen; they are held for longer then."""
-        open_now = self._open()
-        unseen = (asked for asked in open_now if asked.shown_at is None)
+        if rounds is not None and not rounds:
+            return
+        unseen = (asked for asked in self._open() if asked.shown_at is None)
         if seen := [asked.question_id for asked in unseen if rounds is None or asked.round in rounds]:
             self._store.write(questions.mark_shown, seen)
         self._renew()

@@ -13,7 +13,7 @@ import pytest
 from alembic import op
 
 from annotator.errors import StoreError
-from annotator.store import Store, questions
+from annotator.store import Store, people, questions
 from annotator.store.engine import HEAD_REVISION
 
 OLD = Path(__file__).parent / "old_projects"
@@ -86,7 +86,7 @@ def test_offers_of_before_there_were_leases_expire(old: Path) -> None:
     """Another person may be asked about a batch that nobody has begun."""
     store = Store(old)
     bob = store.annotator("bob").annotator_id
-    waiting = [asked for person in store.annotators() for asked in store.open_questions(person.annotator_id)]
+    waiting = [asked for person in store.read(people.annotators) for asked in store.open_questions(person.annotator_id)]
     not_begun = {asked.round for asked in waiting} - {
         asked.round for asked in store.questions() if asked.closed_by == "answer"
     }

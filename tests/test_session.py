@@ -20,7 +20,7 @@ from annotator.pages import reason_for
 from annotator.project import Config, Project, free_folder, list_projects, presets
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
-from annotator.store import Question
+from annotator.store import Question, answers, log, people, questions
 from annotator.strategies import herding
 
 SMALL = Config(
@@ -272,8 +272,8 @@ def test_simulate_and_a_hand_driven_session_leave_the_same_store(projects: Path)
 
 def _log(project: Project) -> list[dict[str, object]]:
     """Events and questions without ids, hashes and times; people by their number."""
-    numbers = {person.annotator_id: person.number for person in project.store.annotators()}
-    rows = [asdict(event) for event in project.store.events()]
+    numbers = {person.annotator_id: person.number for person in project.store.read(people.annotators)}
+    rows = [asdict(event) for event in project.store.read(log.events)]
     rows += [asdict(question) for question in project.store.questions()]
     dropped = {"event_id", "created_at", "question_id", "supersedes", "undoes", "shown_at"}
     return [{key: numbers.get(str(value), value) for key, value in row.items() if key not in dropped} for row in rows]
@@ -561,9 +561,9 @@ def test_consensus_is_the_majority_and_the_first_on_a_tie(project: Project) -> N
 
     def give(person: str, number: int, outcome: str, class_id: int | None = None) -> None:
         me = store.annotator(person).annotator_id
-        store.withdraw(session.annotator.annotator_id)
+        store.write(questions.withdraw, session.annotator.annotator_id)
         [question] = store.offer([replace(asked[number], round=store.last_round() + 1, rank=1)], me)
-        store.answer(question, me, outcome, class_id)
+        store.append(answers.answer, question, me, outcome, class_id)
 
     give("eve", 0, "label", 5)
     assert consensus(store.current()) == {image: 5}
@@ -580,8 +580,8 @@ def test_consensus_is_the_majority_and_the_first_on_a_tie(project: Project) -> N
     assert consensus(store.current()) == {image: 1, tied: 7, skipped: 9}
     found = agreement(store.current())
     assert (found.n_images, found.n_unanimous) == (2, 0)
-    store.undo(store.annotator("dan").annotator_id)
-    store.undo(store.annotator("dan").annotator_id)
+    store.append(answers.undo, store.annotator("dan").annotator_id)
+    store.append(answers.undo, store.annotator("dan").annotator_id)
     assert consensus(store.current()) == {image: 5, tied: 7}
 
 
@@ -652,7 +652,10 @@ def test_the_simulator_looks_ahead_as_a_person_does(project: Project, projects: 
     rows = list(simulate(replace(SMALL, rounds=3), projects / "simulated", annotator="ada", lookahead=True))
     simulated = Project(projects / "simulated")
     logs = [
-        [(event.seq, event.kind, event.image_id, event.class_id, event.outcome) for event in opened.store.events()]
+        [
+            (event.seq, event.kind, event.image_id, event.class_id, event.outcome)
+            for event in opened.store.read(log.events)
+        ]
         for opened in (project, simulated)
     ]
     asked = [[(q.image_id, q.round, q.rank) for q in opened.store.questions()] for opened in (project, simulated)]

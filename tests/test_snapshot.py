@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.errors import StoreError
-from annotator.store import Event, ModelRecord, Question, Snapshot, Store, questions
+from annotator.store import Event, ModelRecord, Question, Snapshot, Store, answers, questions
 from annotator.store import snapshot as snapshots
 from annotator.store.reader import Reader
 from tests.test_store import question
@@ -63,22 +63,22 @@ def move(two: Two, store: Store, what: str, me: str, pick: int, number: int) -> 
         round_number = snapshots.last_round(snapshot) + 1
         store.offer([question(image, round_number, rank) for rank, image in enumerate(fresh, start=1)], me)
     elif what in ("label", "skip") and waiting:
-        store.answer(waiting[pick % len(waiting)], me, what, pick % 2 if what == "label" else None)
+        store.append(answers.answer, waiting[pick % len(waiting)], me, what, pick % 2 if what == "label" else None)
     elif what == "relabel" and mine:
-        store.relabel(mine[pick % len(mine)], "label", pick % 2)
+        store.append(answers.relabel, mine[pick % len(mine)], "label", pick % 2)
     elif what == "undo":
-        store.undo(me)
+        store.append(answers.undo, me)
     elif what == "withdraw":
-        store.withdraw(me)
+        store.write(questions.withdraw, me)
     elif what == "late" and two.seen:
-        store.answer(two.seen[pick % len(two.seen)], me, "label", pick % 2)
+        store.append(answers.answer, two.seen[pick % len(two.seen)], me, "label", pick % 2)
     elif what == "shown":
         store.write(questions.mark_shown, [asked.question_id for asked in two.seen[pick % 5 :: 2]])
     elif what == "class":
         store.add_classes([f"class {number}"])
     elif what == "flag" and two.seen:
         asked = two.seen[pick % len(two.seen)]
-        store.flag(asked, me, f"{asked.question_id}!{number}", "odd" if pick % 2 else "")
+        store.append(answers.flag, asked, me, f"{asked.question_id}!{number}", "odd" if pick % 2 else "")
     elif what == "seed":
         images = [f"seed {number} {place}.png" for place in range(pick % 4)]
         known = [(replace(question(image, 0, 100 * number + place), purpose="seed"), place % 2)
@@ -223,7 +223,7 @@ def test_where_nothing_changed_it_is_the_same(tmp_path: Path) -> None:
     batch = store.offer([question(f"{rank}.png", 1, rank) for rank in (1, 2)], ada)
     first = store.snapshot()
     assert store.snapshot() is first
-    other.answer(batch[0], ada, "label", 1)
+    other.append(answers.answer, batch[0], ada, "label", 1)
     second = store.snapshot()
     assert second is not first
     assert second.asked is first.asked
@@ -232,7 +232,7 @@ def test_where_nothing_changed_it_is_the_same(tmp_path: Path) -> None:
     assert [asked.shown_at is not None for asked in third.open] == [True]
     assert (third.heads, third.asked) == (second.heads, second.asked)
     assert other.snapshot().questions[batch[0].question_id].shown_at is None, "it was answered before it was shown"
-    other.withdraw(ada)
+    other.write(questions.withdraw, ada)
     assert store.snapshot() is third, "a begun batch is not withdrawn"
 
 
@@ -258,7 +258,7 @@ def test_a_read_that_fails_half_way_leaves_nothing_half_read(tmp_path: Path, mon
     store, ada = two.stores[0], two.people[0]
     batch = store.offer([question("1.png")], ada)
     before = store.snapshot()
-    two.stores[1].answer(batch[0], ada, "label", 1)
+    two.stores[1].append(answers.answer, batch[0], ada, "label", 1)
 
     def fail(*_: object) -> None:
         raise StoreError("The disk is gone.")

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from annotator.class_names import MOST_CLASSES
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store, schema
+from annotator.store import Deciding, Event, ImageRecord, ModelRecord, Question, Store, answers, log, questions, schema
 from annotator.store.engine import Database, wal_is_safe
 from annotator.store.snapshot import rounds_of
 
@@ -99,7 +99,7 @@ def test_an_answer_is_there_after_reopening(store: Store) -> None:
     """What returned is on the disk."""
     person = store.annotator("ada")
     asked = offered(store, person.annotator_id)
-    store.answer(asked[0], person.annotator_id, "label", 1)
+    store.append(answers.answer, asked[0], person.annotator_id, "label", 1)
     store.close()
     again = Store(store.path)
     assert standing(again) == {"0.png": ("label", 1)}
@@ -110,8 +110,8 @@ def test_an_answer_sent_twice_is_one_event(store: Store) -> None:
     """A double click, a retry and a resend after a lost reply all carry the same event id."""
     person = store.annotator("ada")
     asked = offered(store, person.annotator_id)
-    first = store.answer(asked[0], person.annotator_id, "label", 1)
-    assert store.answer(asked[0], person.annotator_id, "label", 0) == first
+    first = store.append(answers.answer, asked[0], person.annotator_id, "label", 1)
+    assert store.append(answers.answer, asked[0], person.annotator_id, "label", 0) == first
     assert standing(store) == {"0.png": ("label", 1)}
 
 
@@ -119,27 +119,33 @@ def test_undo_and_relabel_are_events_that_supersede(store: Store) -> None:
     """Undoing a changed answer brings back the one before it; undoing that asks the image again."""
     person = store.annotator("ada")
     asked = offered(store, person.annotator_id)
-    first = store.answer(asked[0], person.annotator_id, "label", 1)
-    store.relabel(first, "label", 0)
+    first = store.append(answers.answer, asked[0], person.annotator_id, "label", 1)
+    store.append(answers.relabel, first, "label", 0)
     assert standing(store) == {"0.png": ("label", 0)}
-    store.undo(person.annotator_id)
+    store.append(answers.undo, person.annotator_id)
     assert standing(store) == {"0.png": ("label", 1)}
-    store.undo(person.annotator_id)
+    store.append(answers.undo, person.annotator_id)
     assert standing(store) == {}
     assert [left.image_id for left in store.open_questions(person.annotator_id)] == ["0.png", "1.png", "2.png"]
-    assert store.undo(person.annotator_id) is None
-    store.answer(store.open_questions(person.annotator_id)[0], person.annotator_id, "skip")
+    assert store.append(answers.undo, person.annotator_id) is None
+    store.append(answers.answer, store.open_questions(person.annotator_id)[0], person.annotator_id, "skip")
     assert standing(store) == {"0.png": ("skip", None)}
-    assert [event.kind for event in store.events() if event.image_id] == ["answer", "answer", "undo", "undo", "answer"]
+    assert [event.kind for event in store.read(log.events) if event.image_id] == [
+        "answer",
+        "answer",
+        "undo",
+        "undo",
+        "answer",
+    ]
 
 
 def test_two_tabs_cannot_both_change_one_answer(store: Store) -> None:
     """The second change of what is no longer standing is refused, and the first one stands."""
     person = store.annotator("ada")
-    seen = store.answer(offered(store, person.annotator_id)[0], person.annotator_id, "label", 1)
-    store.relabel(seen, "label", 0)
+    seen = store.append(answers.answer, offered(store, person.annotator_id)[0], person.annotator_id, "label", 1)
+    store.append(answers.relabel, seen, "label", 0)
     with pytest.raises(StoreError) as refused:
-        store.relabel(seen, "unsure")
+        store.append(answers.relabel, seen, "unsure")
     assert refused.value.code == "STORE_CONFLICT"
     assert standing(store) == {"0.png": ("label", 0)}
 
@@ -148,11 +154,11 @@ def test_two_annotators_answer_the_same_image_and_both_answers_stand(store: Stor
     """The current label is per (image, annotator); neither undo touches the other's."""
     ada, bob = store.annotator("ada"), store.annotator("bob")
     assert (ada.number, bob.number) == (1, 2)
-    store.answer(offered(store, ada.annotator_id, "0")[0], ada.annotator_id, "label", 1)
-    store.answer(offered(store, bob.annotator_id, "0", 2)[0], bob.annotator_id, "label", 0)
-    answers = {event.annotator_id: event.class_id for event in store.current()}
-    assert answers == {ada.annotator_id: 1, bob.annotator_id: 0}
-    store.undo(bob.annotator_id)
+    store.append(answers.answer, offered(store, ada.annotator_id, "0")[0], ada.annotator_id, "label", 1)
+    store.append(answers.answer, offered(store, bob.annotator_id, "0", 2)[0], bob.annotator_id, "label", 0)
+    given = {event.annotator_id: event.class_id for event in store.current()}
+    assert given == {ada.annotator_id: 1, bob.annotator_id: 0}
+    store.append(answers.undo, bob.annotator_id)
     assert {event.annotator_id for event in store.current()} == {ada.annotator_id}
 
 
@@ -175,7 +181,7 @@ def test_a_question_of_somebody_else_is_refused(store: Store) -> None:
     ada, bob = store.annotator("ada"), store.annotator("bob")
     asked = offered(store, ada.annotator_id)
     with pytest.raises(StoreError) as refused:
-        store.answer(asked[0], bob.annotator_id, "label", 1)
+        store.append(answers.answer, asked[0], bob.annotator_id, "label", 1)
     assert refused.value.code == "STORE_AUTHZ"
     assert standing(store) == {}
 
@@ -183,9 +189,9 @@ def test_a_question_of_somebody_else_is_refused(store: Store) -> None:
 def test_reopening_after_undo_leaves_the_image_to_whoever_holds_it(store: Store) -> None:
     """An undone image that another annotator is looking at by now is not asked twice."""
     ada, bob = store.annotator("ada"), store.annotator("bob")
-    store.answer(offered(store, ada.annotator_id, "0")[0], ada.annotator_id, "label", 1)
+    store.append(answers.answer, offered(store, ada.annotator_id, "0")[0], ada.annotator_id, "label", 1)
     offered(store, bob.annotator_id, "0", 2)
-    store.undo(ada.annotator_id)
+    store.append(answers.undo, ada.annotator_id)
     assert store.open_questions(ada.annotator_id) == []
     assert standing(store) == {}
 
@@ -194,10 +200,10 @@ def test_a_late_answer_finds_a_place_where_its_own_was_taken(store: Store) -> No
     """The batch was withdrawn and another one stands in its round; what the person typed is stored all the same."""
     me = store.annotator("ada").annotator_id
     [early] = store.offer([question("1.png")], me)
-    store.withdraw(me)
+    store.write(questions.withdraw, me)
     [other] = store.offer([question("2.png")], me)
-    store.answer(early, me, "label", 1)
-    store.answer(other, me, "label", 0)
+    store.append(answers.answer, early, me, "label", 1)
+    store.append(answers.answer, other, me, "label", 0)
     assert {event.image_id: event.class_id for event in store.current()} == {"1.png": 1, "2.png": 0}
     assert [(asked.image_id, asked.rank) for asked in store.questions()] == [("2.png", 1), ("1.png", 2)]
 
@@ -206,10 +212,10 @@ def test_a_begun_batch_is_not_withdrawn(store: Store) -> None:
     """The first answer freezes a batch; one that nobody began goes back, and its round number with it."""
     ada = store.annotator("ada").annotator_id
     offered(store, ada)
-    store.withdraw(ada)
+    store.write(questions.withdraw, ada)
     assert (store.open_questions(ada), store.last_round()) == ([], 0)
-    store.answer(offered(store, ada)[0], ada, "label", 1)
-    store.withdraw(ada)
+    store.append(answers.answer, offered(store, ada)[0], ada, "label", 1)
+    store.write(questions.withdraw, ada)
     assert len(store.open_questions(ada)) == 2
 
 
@@ -217,8 +223,8 @@ def test_the_log_is_gap_free_and_a_changed_byte_is_found(store: Store) -> None:
     """Each event carries the hash of its own bytes chained to the one before it."""
     ada = store.annotator("ada").annotator_id
     for asked in offered(store, ada):
-        store.answer(asked, ada, "label", 1)
-    assert [event.seq for event in store.events()] == list(range(1, store.head_seq + 1))
+        store.append(answers.answer, asked, ada, "label", 1)
+    assert [event.seq for event in store.read(log.events)] == list(range(1, store.head_seq + 1))
     assert store.verify() == []
     seq = store.current()[0].seq
     with closing(sqlite3.connect(store.path)) as raw, raw:
@@ -229,10 +235,10 @@ def test_the_log_is_gap_free_and_a_changed_byte_is_found(store: Store) -> None:
 def test_looking_back_shows_what_stood_then(store: Store) -> None:
     """`current(through)` is exact: later changes and undos are not seen."""
     ada = store.annotator("ada").annotator_id
-    first = store.answer(offered(store, ada)[0], ada, "label", 1)
-    store.relabel(first, "label", 0)
-    store.undo(ada)
-    store.undo(ada)
+    first = store.append(answers.answer, offered(store, ada)[0], ada, "label", 1)
+    store.append(answers.relabel, first, "label", 0)
+    store.append(answers.undo, ada)
+    store.append(answers.undo, ada)
     assert [(event.outcome, event.class_id) for event in store.current(first.seq)] == [("label", 1)]
     assert [(event.outcome, event.class_id) for event in store.current(first.seq + 1)] == [("label", 0)]
 
@@ -260,17 +266,17 @@ def test_any_sequence_of_moves_equals_a_plain_history(
 def _apply(store: Store, ada: str, move: str, history: list[tuple[str | None, str, int | None]]) -> None:
     waiting = store.open_questions(ada)
     if move == "undo":
-        store.undo(ada)
+        store.append(answers.undo, ada)
         if history:
             history.pop()
     elif move == "relabel" and history:
         event = next(event for event in store.current() if event.image_id == history[-1][0])
-        store.relabel(event, "label", 0 if event.class_id else 1)
+        store.append(answers.relabel, event, "label", 0 if event.class_id else 1)
         history.append((event.image_id, "label", 0 if event.class_id else 1))
     elif move in ("label", "other", "skip") and waiting:
         code = {"label": 0, "other": 1, "skip": None}[move]
         outcome = "skip" if code is None else "label"
-        store.answer(waiting[0], ada, outcome, code)
+        store.append(answers.answer, waiting[0], ada, outcome, code)
         history.append((waiting[0].image_id, outcome, code))
 
 
@@ -303,7 +309,7 @@ def test_labels_that_are_known_are_written_at_once(store: Store, monkeypatch: py
     written = Counter(said.split()[2] for said in statements if said.startswith("INSERT"))
     assert written == {"questions": 3, "events": 3}
     assert standing(store) == {f"{row}.png": ("label", row % 2) for row in range(10)}
-    assert [event.seq for event in store.events()] == list(range(1, store.head_seq + 1))
+    assert [event.seq for event in store.read(log.events)] == list(range(1, store.head_seq + 1))
     assert store.verify() == []
 
 
@@ -356,11 +362,11 @@ def test_a_busy_store_says_so_and_the_retry_works(store: Store, monkeypatch: pyt
     blocker = sqlite3.connect(store.path, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError) as refused:
-        impatient.answer(asked, ada, "label", 1)
+        impatient.append(answers.answer, asked, ada, "label", 1)
     assert refused.value.code == "STORE_BUSY"
     blocker.execute("ROLLBACK")
     blocker.close()
-    impatient.answer(asked, ada, "label", 1)
+    impatient.append(answers.answer, asked, ada, "label", 1)
     assert standing(impatient) == {"0.png": ("label", 1)}
 
 
@@ -375,7 +381,7 @@ def test_a_read_only_folder_gives_a_typed_error() -> None:
     script = """
         import os, sys
         from pathlib import Path
-        from annotator.store import Store
+        from annotator.store import Store, answers
         from annotator.errors import StoreError
         if os.geteuid() == 0:
             os.seteuid(65534)  # root may write anywhere: be nobody
@@ -390,7 +396,7 @@ def test_a_read_only_folder_gives_a_typed_error() -> None:
         Path(reachable).chmod(0o755)
         store = Store.create(Path(reachable) / "project" / "project.sqlite", "birds", 0)
         ada = store.annotator("ada").annotator_id
-        store.answer(offered(store, ada)[0], ada, "label", 1)
+        store.append(answers.answer, offered(store, ada)[0], ada, "label", 1)
         store.path.chmod(0o444)
         store.path.parent.chmod(0o555)
         told = _in_a_process(script, str(store.path))
@@ -403,7 +409,7 @@ def test_a_full_disk_loses_nothing_and_labeling_resumes(store: Store) -> None:
     script = """
         import resource, signal, sys
         from pathlib import Path
-        from annotator.store import Store
+        from annotator.store import Store, answers
         from annotator.errors import StoreError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         path = Path(sys.argv[1])
@@ -416,7 +422,7 @@ def test_a_full_disk_loses_nothing_and_labeling_resumes(store: Store) -> None:
         asked = store.open_questions(ada)
         for question in asked:
             try:
-                store.answer(question, ada, "label", 1)
+                store.append(answers.answer, question, ada, "label", 1)
                 acknowledged += 1
             except StoreError as error:
                 code = error.code
@@ -424,7 +430,7 @@ def test_a_full_disk_loses_nothing_and_labeling_resumes(store: Store) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         assert len(store.current()) == acknowledged, (len(store.current()), acknowledged)
         for question in asked[acknowledged:]:
-            store.answer(question, ada, "label", 1)
+            store.append(answers.answer, question, ada, "label", 1)
         print(code, len(store.current()), store.verify())
     """
     ada = store.annotator("ada").annotator_id
@@ -441,11 +447,11 @@ def test_kill_9_at_any_moment_keeps_every_acknowledged_answer(store: Store) -> N
     script = """
         import sys
         from pathlib import Path
-        from annotator.store import Store
+        from annotator.store import Store, answers
         store = Store(Path(sys.argv[1]))
         ada = store.annotator("ada").annotator_id
         for question in store.open_questions(ada):
-            store.answer(question, ada, "label", 1)
+            store.append(answers.answer, question, ada, "label", 1)
             print(question.image_id, flush=True)
     """
     ada = store.annotator("ada").annotator_id
@@ -471,7 +477,11 @@ def test_every_store_error_is_typed(store: Store) -> None:
     """Losing the file under an open store is an AnnotatorError, never a driver's traceback."""
     with closing(sqlite3.connect(store.path)) as raw, raw:
         raw.execute("DROP TABLE questions")
-    calls: list[Callable[[], object]] = [lambda: store.open_questions("x"), lambda: store.withdraw("x"), store.asked]
+    calls: list[Callable[[], object]] = [
+        lambda: store.open_questions("x"),
+        lambda: store.write(questions.withdraw, "x"),
+        store.asked,
+    ]
     for call in calls:
         with pytest.raises(AnnotatorError):
             call()
@@ -480,9 +490,11 @@ def test_every_store_error_is_typed(store: Store) -> None:
 def test_an_event_is_what_was_stored(store: Store) -> None:
     """What `answer` returns is the row of the log, seq and all."""
     ada = store.annotator("ada").annotator_id
-    event = store.answer(offered(store, ada)[0], ada, "label", 1, deciding=Deciding(420, guess_shown=True))
+    event = store.append(
+        answers.answer, offered(store, ada)[0], ada, "label", 1, deciding=Deciding(420, guess_shown=True)
+    )
     assert isinstance(event, Event)
-    assert store.events()[-1] == event
+    assert store.read(log.events)[-1] == event
     assert event.client_ms == 420
 
 
@@ -495,7 +507,7 @@ def test_a_file_put_in_its_place_is_not_written_to(store: Store) -> None:
     os.replace(aside, store.path)
     before = store.path.read_bytes()
     with pytest.raises(StoreError) as refused:
-        store.answer(asked, ada, "label", 0)
+        store.append(answers.answer, asked, ada, "label", 0)
     assert refused.value.code == "STORE_REPLACED"
     assert store.path.read_bytes() == before
 
@@ -505,11 +517,11 @@ def test_an_older_state_put_back_is_not_written_to(store: Store) -> None:
     ada = store.annotator("ada").annotator_id
     first, second, *_ = offered(store, ada)
     backup = store.path.read_bytes()
-    store.answer(first, ada, "label", 0)
+    store.append(answers.answer, first, ada, "label", 0)
     assert len(store.current()) == 1
     store.path.write_bytes(backup)
     with pytest.raises(StoreError) as refused:
-        store.answer(second, ada, "label", 0)
+        store.append(answers.answer, second, ada, "label", 0)
     assert refused.value.code == "STORE_REPLACED"
 
 
@@ -519,7 +531,7 @@ def test_a_file_that_is_gone_takes_no_answers(store: Store) -> None:
     asked = offered(store, ada)[0]
     store.path.unlink()
     with pytest.raises(StoreError) as refused:
-        store.answer(asked, ada, "label", 0)
+        store.append(answers.answer, asked, ada, "label", 0)
     assert refused.value.code == "STORE_MISSING"
 
 
@@ -589,20 +601,20 @@ def _move(store: Store, move: str, me: str, pick: int, number: int, seen: list[Q
         round_number = store.last_round() + 1
         store.offer([question(image, round_number, rank) for rank, image in enumerate(fresh, start=1)], me)
     elif move in ("label", "skip") and waiting:
-        store.answer(waiting[pick % len(waiting)], me, move, pick % 2 if move == "label" else None)
+        store.append(answers.answer, waiting[pick % len(waiting)], me, move, pick % 2 if move == "label" else None)
     elif move == "relabel" and mine:
-        store.relabel(mine[pick % len(mine)], "label", pick % 2)
+        store.append(answers.relabel, mine[pick % len(mine)], "label", pick % 2)
     elif move == "undo":
-        store.undo(me)
+        store.append(answers.undo, me)
     elif move == "withdraw":
-        store.withdraw(me)
+        store.write(questions.withdraw, me)
     elif move == "late" and seen:
         with suppress(StoreError):  # it was answered meanwhile
-            store.answer(seen[pick % len(seen)], me, "label", pick % 2)
+            store.append(answers.answer, seen[pick % len(seen)], me, "label", pick % 2)
     elif move == "class":
         store.add_classes([f"class {number}"])
     elif move == "flag" and seen:
-        store.flag(seen[pick % len(seen)], me, f"flag.{number}", "odd" if pick % 2 else "")
+        store.append(answers.flag, seen[pick % len(seen)], me, f"flag.{number}", "odd" if pick % 2 else "")
 
 
 def _compare_with_file(store: Store, people: list[str], path: Path) -> None:

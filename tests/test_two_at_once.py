@@ -24,7 +24,7 @@ from annotator.project import Config, Project
 from annotator.purposes import AUDIT, PURPOSES, SECOND_OPINION, TRAIN
 from annotator.session import N_FREE_TRIES, Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import Answer, ImageRecord, Store, log, questions
+from annotator.store import Answer, ImageRecord, Store, answers, log, people, questions
 from annotator.store.engine import Database
 from annotator.types import Dataset, IntArray, Pool, Prediction
 from tests.builders import tiny_dataset
@@ -197,7 +197,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 def test_four_processes_choose_and_answer_at_once(memory: Path) -> None:
     """R1, S5: two people in two processes each, 500 rounds: no error, no double, no gap, and all of it verifies."""
     store = still_store(memory / "p" / "project.sqlite")
-    people = [store.annotator(name).annotator_id for name in ("ada", "bob")]
+    humans = [store.annotator(name).annotator_id for name in ("ada", "bob")]
     command = [sys.executable, "-c", PLAY, str(store.path)]
     playing = [
         subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
@@ -205,13 +205,13 @@ def test_four_processes_choose_and_answer_at_once(memory: Path) -> None:
     ]
     said = [process.communicate()[1] for process in playing]
     assert [process.returncode for process in playing] == [0] * 4, said
-    asked, events = store.questions(), store.events()
+    asked, events = store.questions(), store.read(log.events)
     assert len(asked) == len({one.image_id for one in asked}) == N_IMAGES
     assert len({one.round for one in asked}) == N_IMAGES
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     answered = [event.image_id for event in events if event.kind == "answer"]
     assert len(answered) == len(set(answered)) == N_IMAGES
-    assert set(Counter(one.annotator_id for one in asked)) == set(people)
+    assert set(Counter(one.annotator_id for one in asked)) == set(humans)
     assert store.verify() == []
 
 
@@ -235,20 +235,20 @@ def test_two_projects_in_one_database(tmp_path: Path) -> None:
         store.record_config({"seed": store.project_seed})
         me = store.annotator("ada").annotator_id
         for asked in store.offer([question(f"{row}.png", rank=row + 1) for row in range(3)], me)[:-1]:
-            store.answer(asked, me, "label", 1)
+            store.append(answers.answer, asked, me, "label", 1)
     assert (first.name, second.name) == ("first", "second")
     assert (first.head_seq, second.head_seq) == (5, 6)
     me = first.annotator("ada").annotator_id
     [left] = first.open_questions(me)
     first.append(questions_answered, me, left.question_id)
-    first.undo(me)
+    first.append(answers.undo, me)
     assert (first.head_seq, second.head_seq) == (7, 6)
     assert [len(store.classes()) for store in (first, second)] == [2, 3]
     assert [len(store.current()) for store in (first, second)] == [2, 2]
-    second.withdraw(second.annotator("ada").annotator_id)
+    second.write(questions.withdraw, second.annotator("ada").annotator_id)
     for store in (first, second, Store(first.path, first.project_id), Store(first.path, "second")):
         assert (store.damage, store.verify(), len(store.asked())) == ((), [], 3)
-        assert len(store.annotators()) == 1
+        assert len(store.read(people.annotators)) == 1
 
 
 def questions_answered(connection: Any, project_id: str, me: str, question_id: str) -> None:

@@ -19,7 +19,7 @@ from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import log
+from annotator.store import answers, log
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
 from annotator.ui.surface import payload
@@ -221,7 +221,7 @@ def test_a_flag_never_takes_the_id_of_another_event(project: Project, session: S
         flag = {"key": forged, "kind": "flag", "id": forged, "q": card.question_id, "text": "mine"}
         assert send(session, flag) == ["refused"]
         with pytest.raises(StoreError, match="somebody else"):
-            project.store.flag(question, session.annotator.annotator_id, forged, "mine")
+            project.store.append(answers.flag, question, session.annotator.annotator_id, forged, "mine")
     assert send(session, press(card, 3)) == ["stored"]
     assert session.labels == {card.image_id: "3"}
 

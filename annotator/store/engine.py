@@ -124,8 +124,6 @@ class Database:
             raise StoreError(replaced(self.path), "STORE_REPLACED")
         self._inode = found
 
-    reading, writing = read, write  # as callers of before call them
-
     def is_conflict(self, error: BaseException) -> bool:
         """Whether the database refused a row because of one that was stored meanwhile."""
         return isinstance(error, IntegrityError)

@@ -26,7 +26,6 @@ from annotator.store.reader import Reader
 from annotator.store.snapshot import Snapshot
 from annotator.store.values import (
     Annotator,
-    Deciding,
     Event,
     ImageRecord,
     Json,
@@ -190,10 +189,6 @@ class Store:
             self._people[name] = self.write(people.named_or_added, name, role)
         return self._people[name]
 
-    def annotators(self) -> list[Annotator]:
-        """Everyone, by number."""
-        return list(self.snapshot().people)
-
     def classes(self) -> list[LabelClass]:
         """Every class by id, which is its code; of a damaged store as the log has them."""
         return list(self.snapshot().classes)
@@ -248,46 +243,9 @@ class Store:
         """Store labels that were known from the start, each as a question and its answer, in one transaction."""
         self.append(questions.seed, answered, annotator_id)
 
-    def withdraw(self, annotator_id: str, after_round: int = 0) -> None:
-        """Take back what was offered to this annotator and not begun, of rounds after this one; begun batches stay."""
-        self.write(questions.withdraw, annotator_id, after_round)
-
-    def answer(
-        self,
-        question: Question,
-        annotator_id: str,
-        outcome: str,
-        class_id: int | None = None,
-        deciding: Deciding | None = None,
-    ) -> Event:
-        """Store an answer to a question; see answers.py."""
-        return self.append(answers.answer, question, annotator_id, outcome, class_id, deciding)
-
-    def relabel(
-        self, expected: Event, outcome: str, class_id: int | None = None, deciding: Deciding | None = None
-    ) -> Event:
-        """Change a stored answer, compare-and-set on the event that the person saw."""
-        return self.append(answers.relabel, expected, outcome, class_id, deciding)
-
-    def undo(self, annotator_id: str) -> Event | None:
-        """Take back this annotator's newest answer that stands; what it replaced holds again. None: nothing to undo."""
-        return self.append(answers.undo, annotator_id)
-
-    def flag(self, question: Question, annotator_id: str, event_id: str, comment: str) -> Event:
-        """Attach a comment to an image; the newest of an annotator holds, an empty one takes it back."""
-        return self.append(answers.flag, question, annotator_id, event_id, comment)
-
     def n_labels(self) -> int:
         """How many labels stand, of all annotators and of the import; counted where they are."""
         return self.read(answers.n_labels)
-
-    def event(self, event_id: str) -> Event | None:
-        """One event of the log; None where there is none of this id."""
-        return self.read(log.event, event_id)
-
-    def events(self) -> list[Event]:
-        """The whole log in order."""
-        return self.read(log.events)
 
     def record_model(self, record: ModelRecord) -> None:
         """Store what a fit was trained on and what was measured; a version that is known stays."""

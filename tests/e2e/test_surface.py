@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from annotator.project import Config, Project
-from annotator.store import Store
+from annotator.store import Store, log, people
 from tests.e2e.conftest import NewPerson, Server
 from tests.e2e.person import Person
 from tests.e2e.proxy import Proxy, proxy_to
@@ -102,7 +102,7 @@ def test_five_hundred_keys_through_cut_sockets_and_a_killed_server(server: Serve
     stored = standing(folder)
     assert dict(pressed).items() <= stored.items()
     assert sorted(stored.items()) == sorted(map(tuple, recorded))
-    events = Store(folder / "project.sqlite").events()
+    events = Store(folder / "project.sqlite").read(log.events)
     answers = Counter(event.image_id for event in events if event.kind == "answer")
     assert set(answers.values()) == {1}
 
@@ -293,7 +293,7 @@ def test_two_people_label_one_project(shared: Server, person: Person, new_person
     other.key("1")
     assert (other.n_saved, person.n_saved) == (1, 0)
     project = Project(folder_of(shared, person))
-    assert {someone.name for someone in project.store.annotators()} >= {"you", "bob"}
+    assert {someone.name for someone in project.store.read(people.annotators)} >= {"you", "bob"}
     project.close()
 
 
