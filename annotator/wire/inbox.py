@@ -70,7 +70,7 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
     from annotator.wire.incoming import read_message  # see `prepare`
 
     try:
-        _store(session, read_message(entry))
+        session.give(_as_answer(read_message(entry)))
     except ConfigError as error:
         return {"status": "refused", "reason": str(error)}
     except StoreError as error:
@@ -80,21 +80,19 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
     return {"status": "stored"}
 
 
-def _store(session: Session, message: Answer | Change | Undo | Flag) -> None:
+def _as_answer(message: Answer | Change | Undo | Flag) -> store.Answer:
+    """The message as the store takes it, in ids alone."""
     if message.kind == "undo":
-        session.give(store.Answer("undo", message.id, seen_id=message.of))
-    elif message.kind == "flag":
-        session.give(store.Answer("flag", message.id, message.q, comment=message.text))
-    elif message.kind == "change":
-        session.give(store.Answer("change", message.id, seen_id=message.of, **_said(message)))
-    else:
-        session.give(store.Answer("answer", message.id, message.q, **_said(message)))
-
-
-def _said(message: Answer | Change) -> dict[str, Any]:  # Any: fields of store.Answer
-    return {
-        "outcome": message.outcome,
-        "class_id": message.class_id if message.outcome == "label" else None,
-        "milliseconds": message.ms,
-        "guess_shown": message.guess,
-    }
+        return store.Answer(message.kind, message.id, seen_id=message.of)
+    if message.kind == "flag":
+        return store.Answer(message.kind, message.id, question_id=message.q, comment=message.text)
+    return store.Answer(
+        message.kind,
+        message.id,
+        question_id=message.q if message.kind == "answer" else "",
+        seen_id=message.of if message.kind == "change" else "",
+        outcome=message.outcome,
+        class_id=message.class_id if message.outcome == "label" else None,
+        milliseconds=message.ms,
+        guess_shown=message.guess,
+    )

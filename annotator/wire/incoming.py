@@ -1,9 +1,12 @@
 """Messages in: what a browser, or a program, says about one image. Types alone; knows no session.
 
-    answer   the first answer to an open card           id = "<question>.<n>"
-    change   another answer in place of the one seen    id = "<seen>><outcome><class>"
-    undo     the answer seen is taken back              id = "<seen><"
-    flag     a comment beside the answer                id = "<question>!<random>"
+    answer   the first answer to an open card
+    change   another answer in place of the one seen
+    undo     the answer seen is taken back
+    flag     a comment beside the answer
+
+Each has the id of its event, which says the same again: see store/event_ids.py. So none can take the id of an event of
+another kind or question.
 
 Anything can come from outside: `read_message` returns a message with every field of its type, or raises one typed
 error. Two fields are only figures, and a wrong one is left out: how long the answer took, whether the guess was shown.
@@ -18,6 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from annotator.errors import ConfigError
+from annotator.store import event_ids
 
 LONGEST_COMMENT, LONGEST_ID, LONGEST_DECISION_MS = 500, 4_000, 86_400_000
 PRINTABLE = re.compile(r"[ -~]*")
@@ -120,18 +124,11 @@ def read_message(entry: Mapping[str, Any]) -> Answer | Change | Undo | Flag:  # 
         message = _MESSAGE.validate_python(entry)
     except ValidationError as error:
         raise _unreadable(entry) from error
-    if not message.id.startswith(_id_begins(message)):
+    found = event_ids.parse(message.id)
+    about = message.q if isinstance(message, Answer | Flag) else message.of
+    if found is None or (found.kind, found.of) != (message.kind, about):
         raise _unreadable(entry)
     return message
-
-
-def _id_begins(message: Answer | Change | Undo | Flag) -> str:
-    """How the id of such an event begins: none can take the id of one of another kind or question."""
-    if isinstance(message, Answer):
-        return f"{message.q}."
-    if isinstance(message, Flag):
-        return f"{message.q}!"
-    return f"{message.of}>" if isinstance(message, Change) else f"{message.of}<"
 
 
 def _unreadable(entry: Mapping[str, Any]) -> ConfigError:  # Any: JSON from outside

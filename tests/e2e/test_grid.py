@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Error, Page
 import annotator.ui
 
 GRID = Path(annotator.ui.__file__).parent / "grid"
+EVENT_IDS = Path(__file__).parents[1] / "event_ids.json"
 
 Run = Callable[..., Any]  # Any: whatever the script returns, as JSON
 
@@ -89,6 +90,26 @@ def run(page: Page) -> Run:
 
 
 # ---- events
+
+
+def test_ids_are_minted_as_the_store_mints_them(run: Run) -> None:
+    """The examples that tests/test_event_ids.py holds the store's grammar to, those that a browser can mint."""
+    minted = [one for one in json.loads(EVENT_IDS.read_text())["minted"] if one["as"] not in ("class", "config")]
+    assert {one["as"] for one in minted} == {"answer", "change", "undo", "flag"}
+    ids = run(
+        "event_ids.js",
+        """
+        const mint = {
+          answer: (one) => m.answerId(one.question, one.n),
+          change: (one) => m.changeId(one.seen, one.outcome, one.class),
+          undo: (one) => m.undoId(one.seen),
+          flag: (one) => m.flagId(one.question, one.unique),
+        };
+        return given.given.map((one) => mint[one.as](one));
+        """,
+        minted,
+    )
+    assert ids == [one["id"] for one in minted]
 
 
 def test_ids_follow_the_card_s_history(run: Run) -> None:
