@@ -48,7 +48,7 @@ class FittedHog:
         return encode_in_chunks(images, self._encode_chunk, report)
 
     def save(self, folder: Path) -> None:
-        """Write one .npz under `folder`, which is made if need be."""
+        """Write one .npz under `folder`, which is created where it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / FILE_NAME, mean=self.projection.mean, components=self.projection.components)
 

@@ -22,7 +22,7 @@ HASH = ".sha256"
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """An .npz and its sha256 beside it, whole or not at all. Raises ModelError (MODEL_SAVE)."""
+    """Write an .npz and its sha256 beside it, whole or not at all. Raises ModelError (MODEL_SAVE)."""
     content = BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for `allow_pickle`
     with _saving(path), durable.drafts(path, _hash_of(path), alone=True) as (arrays_draft, hash_draft):
@@ -31,7 +31,7 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file as `write` writes arrays. Raises ModelError (MODEL_SAVE)."""
+    """Write a text file, whole or not at all. Raises ModelError (MODEL_SAVE)."""
     with _saving(path):
         durable.write(path, text, alone=True)
 
@@ -43,7 +43,7 @@ def new_folder() -> Path:
 
 
 def write_npy(path: Path, array: Array) -> None:
-    """An .npy, whole or not at all, for another process to read now: not synced. Raises ModelError (MODEL_SAVE)."""
+    """Write an .npy, whole or absent, for another process to read now; not synced. Raises ModelError (MODEL_SAVE)."""
     with _saving(path), durable.drafts(path, synced=False, alone=True) as (draft,), draft.open("wb") as file:
         np.save(file, array)
 
