@@ -21,7 +21,9 @@ Measure = Callable[[NDArray[np.float64]], Values]
 """(m, n_classes) probabilities -> (m,) a figure of each row."""
 
 AFRESH = 0.5
-"""Where more than this share of the rows is out of date, all are written."""
+"""Where more than this share of the rows is out of date, all are measured."""
+COPIED = 0.15
+"""Where more than this share is out of date, all are copied: a row among many costs what eight in order do."""
 N_KEPT = 2
 """Arrays kept for the next turn: the newest is held while the one after it is made."""
 _HELD_BY_US = 2
@@ -48,7 +50,7 @@ class Renewed:
         if place is None:
             place = self._keep(newest.copy())
         else:
-            _update(self._kept[place], self._stale[place], lambda rows: newest[rows])
+            _update(self._kept[place], self._stale[place], lambda rows: newest[rows], COPIED)
         value = self._kept[place].view()
         value.flags.writeable = False
         return value
@@ -78,7 +80,7 @@ class _Figure:
 
     def renewed(self, measured: Callable[[IntArray | slice], Values]) -> Values:
         """The figure of every row, read-only."""
-        return self.copies.renewed(self.values, _update(self.values, self.stale, measured))
+        return self.copies.renewed(self.values, _update(self.values, self.stale, measured, AFRESH))
 
 
 class RowFigures:
@@ -120,10 +122,10 @@ class RowFigures:
         return self._figures[measure].renewed(lambda rows: measure(self._probabilities[rows]))
 
 
-def _update(values: Values, stale: BoolArray, newest: Callable[[IntArray | slice], Values]) -> IntArray:
-    """Write the stale rows, all of them where most are; which they were."""
+def _update(values: Values, stale: BoolArray, newest: Callable[[IntArray | slice], Values], afresh: float) -> IntArray:
+    """Write the stale rows, every row where they are more than the share `afresh`; which they were."""
     rows = np.flatnonzero(stale)
-    if len(rows) > AFRESH * len(values):
+    if len(rows) > afresh * len(values):
         values[:] = newest(slice(None))
     elif len(rows):
         values[rows] = newest(rows)
