@@ -112,7 +112,9 @@ class Classifier(ABC):
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """`max_threads` at most; whatever an estimator raises becomes a ModelError."""
+        import scipy.linalg  # noqa: F401  # its BLAS is there before threads are limited
         from sklearn.exceptions import ConvergenceWarning
+        from sklearn.utils import parallel  # noqa: F401  # as is its OpenMP
 
         with threadpool_limits(self.max_threads), warnings.catch_warnings():
             # A solver that stops at its limit still answers, and how well is measured on held-out images.
