@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from annotator.errors import ConfigError
 
 MOST_CLASSES = 10
-"""With more classes than this a key for each could not be remembered: people type to find a class."""
+"""With more classes than this, keys could not be remembered: people type to find a class."""
 KEYS = "1234567890" + "abcdeghijklmopqrtvwxy"
-"""What can be a class's key; s, u, n, f and z are commands of the labeling surface."""
+"""Keys that a class can have; s, u, n, f and z are commands of the labeling grid."""
 
 
 def checked_class_keys(keys: Mapping[str, str]) -> None:

@@ -1,8 +1,8 @@
-"""When two class names are the same: the one place that says so. Knows no store, no source and no model.
+"""The rule for when two class names are the same. Knows no store, no source and no model.
 
-Classes are matched by name wherever they meet: a source's labels with a project's classes, a typed name with those
-that exist. Equal are names that differ in outer blanks or in how an accent is encoded; nobody could tell them apart.
-Names that differ in case are two classes where a source has both, and a question where somebody types one.
+It is used wherever classes are matched by name: a source's labels with a project's classes, a typed name with existing
+ones. Names that differ in outer blanks, or in how an accent is encoded, are equal: nobody could tell them apart. Names
+that differ in case are two classes where a source has both; where somebody types one, it is refused with a question.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from annotator.errors import ConfigError
 
 MOST_CLASSES = 1_000
-"""Measured with so many; a project that had more before may keep them."""
+"""Most classes of a project, the number that was measured; an older project that has more may keep them."""
 
 
 def equal_name(name: str) -> str:
@@ -27,7 +27,7 @@ def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def code_by_name(names: Iterable[str]) -> dict[str, int]:
-    """`equal_name` of each name -> its place, the first of equal ones."""
+    """`equal_name` of each name -> its index; of equal names, the first."""
     codes: dict[str, int] = {}
     for code, name in enumerate(names):
         codes.setdefault(equal_name(name), code)

@@ -30,7 +30,7 @@ from annotator.ids import StoredIds
 from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
 from annotator.pictures import Pictures
 from annotator.shipped import unpack
-from annotator.sources.arranged import arrange
+from annotator.sources.reordered import reorder
 from annotator.types import (
     Dataset,
     Encoder,
@@ -78,7 +78,7 @@ class Prepared:
 def open_source(recipe: Recipe) -> ImageSource:
     """The recipe's images in the recipe's order."""
     source: ImageSource = registry.create("source", recipe.source, recipe.source_parameters)
-    return arrange(source, recipe.limit, recipe.order_seed)
+    return reorder(source, recipe.limit, recipe.order_seed)
 
 
 def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Prepared:

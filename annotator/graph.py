@@ -1,19 +1,19 @@
 """Features to a symmetric nearest-neighbour affinity graph. Knows vectors only: no images, no labels.
 
 Up to 10,000 images neighbours are exact (every pair is compared). Above that they come from an inverted file: the pool
-is parted into cells around 2 sqrt(n) centroids, and an image is compared with those in the nearest cells, in more of
-them until a sample of images finds 95 % of its true neighbours (Sivic & Zisserman, "Video Google", ICCV 2003; Johnson,
-Douze & Jegou, "Billion-scale similarity search with GPUs", 2017). What it found is the graph's `recall`.
+is divided into cells around 2 sqrt(n) centroids, and an image is compared with those in the nearest cells. The number
+of cells is raised until a sample of images finds 95 % of its true neighbours (Sivic & Zisserman, "Video Google", ICCV
+2003; Johnson, Douze & Jegou, "Billion-scale similarity search with GPUs", 2017). The share found is the graph's
+`recall`.
 
 Two images are joined where either is among the other's `n_neighbors` nearest, with the self-tuned weight
 exp(-d_ij**2 / (s_i * s_j)), s_i being the distance from i to the last of its neighbours (Zelnik-Manor & Perona,
 "Self-tuning spectral clustering", NIPS 2004). The weight is the same seen from both ends, so the union of both
 directions is symmetric as it is.
 
-Features enter by `checked`, and nothing gets past it that single precision has no distances for: faiss would answer
-with row -1. Features far from zero beside their spread (years, timestamps) are moved to their middle in double
-precision first, for its inner products would cancel every digit; those whose squares single precision has no room for
-are scaled.
+`checked` refuses features whose distances single precision cannot represent: faiss would return row -1 for them.
+Features that lie far from zero compared with their spread (years, timestamps) are centred in double precision first,
+since faiss' inner products would cancel every digit. Features whose squares overflow single precision are scaled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from annotator.types import FeatureArray, FloatArray, IntArray, Report, SparseMa
 
 EXACT_UP_TO = 10_000
 REVISION = 2
-"""Rises whenever the same features would give another graph."""
+"""Increased whenever the same features would give another graph."""
 QUERIES_PER_CHUNK = 2048
 SPARE = 8  # neighbours looked up beyond those kept: equal distances are then settled by row, not by rounding
 SPARE_IN_CELLS = 2  # fewer where neighbours are not exact anyway: one is the image itself
@@ -46,7 +46,7 @@ INDEX_NAME = "index.faiss"
 LONGEST = 1e18
 """Length of a row of features up to which squared distances stay within single precision."""
 FAR = 16.0
-"""Features whose middle is further from zero than so many times their spread are moved there."""
+"""Features are centred where their median is further from zero than this many times their spread."""
 N_IN_FRAME = 2000
 MODERATE = 1e12
 """Features that spread by more than this, or by less than one over it, are scaled."""
@@ -55,7 +55,7 @@ ROWS_CHECKED = 65_536
 
 @dataclass(frozen=True, eq=False)
 class NeighborGraph:
-    """The pool's affinities, and what it takes to join new images to it."""
+    """The pool's affinities, and what is needed to connect new images to it."""
 
     features: FeatureArray
     affinity: SparseMatrix
@@ -195,7 +195,7 @@ class _Stored(NeighborGraph):
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Where features lie, so that they can be brought near zero: (features - centre) * scale."""
+    """Shift and scale that bring features near zero: (features - centre) * scale."""
 
     centre: FloatArray
     """(n_features,)"""
@@ -284,7 +284,7 @@ def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = 
 
 @dataclass(frozen=True)
 class _Finder:
-    """An index of faiss, and what is taken from features before they go there."""
+    """A faiss index, and the centre that is subtracted from features before a search."""
 
     index: Any  # faiss ships no types
     frame: Frame | None
@@ -313,7 +313,7 @@ class _Finder:
 def _build_finder(
     features: FeatureArray, count: int, frame: Frame | None, report: Report = silent
 ) -> tuple[_Finder, float]:
-    """What finds neighbours, and its recall."""
+    """Build the index; returns it and its recall."""
     import faiss  # slow to load, and a graph from the cache does without until new images come
 
     faiss.omp_set_num_threads(min(MAX_THREADS, faiss.omp_get_max_threads()))
@@ -331,7 +331,7 @@ def _build_finder(
 
 
 def _widen(index: Any, points: FeatureArray, count: int) -> float:  # Any: faiss ships no types
-    """Let the index look into so many cells that the sample finds enough of its neighbours; its recall."""
+    """Raise the number of cells searched until the sample finds enough of its neighbours; returns the recall."""
     import faiss  # slow to load
 
     rows = _sample(len(points), N_SAMPLED)

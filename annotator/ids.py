@@ -1,8 +1,8 @@
-"""Image ids of large pools: sequences of text that make a string only when asked for one. Knows no images.
+"""Image ids of large pools: sequences of text that create a string only on access. Knows no images.
 
 `StoredIds` keeps any ids as a few memory-mapped arrays: the text of all (UTF-8, lone surrogates as they are), where
 each id ends in it, and the ids' 64-bit hashes in ascending order, by which an id finds its row. `NumberedIds` are
-computed, `ArrangedIds` are those of another sequence in another order.
+computed, `ReorderedIds` are those of another sequence in another order.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from annotator import npy
 from annotator.types import IntArray
 
 CHUNK = 8192
-"""Ids that are strings at the same time where all are gone through."""
+"""Strings that exist at once while all ids are iterated over."""
 PARTS = ("text", "offsets", "hashes", "rows")
 DIGITS = 5
-"""Of a number in an id, with zeros in front; a larger number has as many as it needs."""
+"""Digits of a number in an id, padded with zeros; a larger number has more."""
 
 
 class Ids(Sequence[str]):
@@ -83,8 +83,8 @@ class StoredIds(Ids):
         self._text, self._offsets, self._hashes, self._rows = text, offsets, hashes, rows
 
     @classmethod
-    def of(cls, image_ids: Iterable[str]) -> StoredIds:
-        """These ids in memory; each is a string only while it is looked at."""
+    def from_ids(cls, image_ids: Iterable[str]) -> StoredIds:
+        """Keep these ids in memory as arrays."""
         text, offsets, hashes = bytearray(), array("q", [0]), array("Q")
         for image_id in image_ids:
             encoded = _encoded(image_id)
@@ -183,7 +183,7 @@ class NumberedIds(Ids):
         return f"{self._name}/{number:0{DIGITS}d}"
 
 
-class ArrangedIds(Ids):
+class ReorderedIds(Ids):
     """`rows` (n,) of other ids, in that order."""
 
     def __init__(self, ids: Sequence[str], rows: IntArray) -> None:

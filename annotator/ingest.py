@@ -1,7 +1,7 @@
 """source -> decoded images on disk: small views for encoders, thumbnails for people, a hash of each content.
 
-Files are decoded in guarded worker processes (see jobs/decoders.py): what crashes a decoder is set aside like any other
-bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so
+Files are decoded in guarded worker processes (jobs/decoders.py): a file that crashes a decoder is set aside like any
+other bad file, and the import goes on. The folder is written under a temporary name and renamed when complete, so that
 a half-written one is never opened. Knows no features and no labels.
 
     manifest.json       what is known of some images: those set aside, and why; flags
@@ -42,7 +42,7 @@ THUMBNAIL_SIDE = 320
 """Longest side of what a card shows of a photo, in pixels."""
 SIDES = Sides(VIEW_SIDE, THUMBNAIL_SIDE)
 LAYOUT = "3"
-"""Part of every key: raise it when what is written here changes and folders of before cannot be brought to it."""
+"""Part of every cache key: raise it when the layout changes and older folders cannot be upgraded."""
 COLUMNS = "columns"
 """The sub-folder of what is known of every image, see pool.py."""
 CHUNK = 16
@@ -65,7 +65,7 @@ class Ingested:
     n_ignored: int
     views: ImageArray
     left_out: tuple[str, ...] = ()
-    """Parts of the source that stand for nothing here, by name."""
+    """Names of parts of the source that were ignored."""
 
     @cached_property
     def has_thumbnails(self) -> bool:
@@ -95,7 +95,7 @@ class Ingested:
 
 
 def ingest(source: ImageSource, cache: Path, report: Report = silent) -> Ingested:
-    """Decode every image once; at the next start with the same content, open what was written.
+    """Decode every image once, or open what an earlier call wrote for the same content.
 
     Raises SourceError SRC_EMPTY where not one image could be decoded.
     """
@@ -142,7 +142,7 @@ def _write_array(source: ImageSource, array: ImageArray, folder: Path) -> None:
     hashes = bytearray()
     for image in array:
         hashes += hashlib.sha256(np.ascontiguousarray(image).data).digest()
-    Columns.of(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
+    Columns.from_hashes(source.ids, np.arange(len(array)), hashes).save(folder / COLUMNS)
     _write_manifest(folder, list(source.set_aside), {}, left_out=left_out(source))
 
 
@@ -168,7 +168,8 @@ def _write_files(source: ImageSource, folder: Path, report: Report) -> None:
         raise SourceError(_none_left(set_aside), "SRC_EMPTY")
     npy.save(folder / "thumbnails.npy", np.asarray(offsets, dtype=np.int64))
     _raw_to_npy(folder / "views.raw", folder / "views.npy", (len(rows), VIEW_SIDE, VIEW_SIDE, 3))
-    Columns.of((source.ids[row] for row in rows), np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
+    ids = (source.ids[row] for row in rows)
+    Columns.from_hashes(ids, np.asarray(rows, dtype=np.int64), hashes).save(folder / COLUMNS)
     _write_manifest(folder, set_aside, flags, n_ignored(source))
 
 
@@ -202,7 +203,7 @@ def _write_manifest(
 
 def _upgraded(folder: Path, manifest: dict[str, Any]) -> Columns:  # Any: JSON
     """An earlier version's folder, brought to today's layout where it can be written."""
-    columns = Columns.of_manifest(manifest)
+    columns = Columns.from_manifest(manifest)
     with suppress(OSError, SourceError):
         with durable.building(folder / COLUMNS) as partial_folder:
             columns.save(partial_folder)

@@ -1,7 +1,8 @@
 """One project's model: labels in, prediction and its version out; shared by all annotators of the project.
 
-Owns the prediction and nothing else: after a restart it is fitted again from the store, on exactly the events that the
-last recorded model was trained on. Translates between the store's image and class ids and the rows and codes of arrays.
+Owns the prediction and nothing else: after a restart it is read from its file (predictions.py) or, where that is not
+whole, fitted again from the store, on exactly the events that the last recorded model was trained on. Translates
+between the store's image and class ids and the rows and codes of arrays.
 Test images influence nothing but the figure printed for them; audit images are never trained on.
 """
 
@@ -22,6 +23,7 @@ from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.evaluation import Measured, from_record, n_changed, score_known, to_record, translated
 from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
+from annotator.predictions import PredictionFiles
 from annotator.store import Store
 from annotator.types import (
     UNLABELED,
@@ -35,8 +37,6 @@ from annotator.types import (
     goes_on,
     is_asynchronous,
 )
-
-__all__ = ["Learner", "Measured", "consensus", "draw_audit", "translated"]
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,29 @@ class Learner:
         truth_names: Sequence[str],
         audit_rows: IntArray,
         config_version: int,
+        files: PredictionFiles | None = None,
     ) -> None:
         self.dataset = dataset
         self.audit_rows = audit_rows
-        self.config_version = config_version
+        self._config_version = config_version
         self._store = store
         self._model = model
         self._truth_names = tuple(truth_names)
         self._rows: dict[str, int] = {}
         """Rows that were looked up before: of images that were asked about, not of the pool."""
+        self._truth: tuple[tuple[Dataset, tuple[str, ...], tuple[str, ...]], IntArray] | None = None
+        """The truth as class codes, and what it was translated for: looked at in every round."""
         self._fitting = threading.RLock()
         self._swapping = threading.Lock()
         self._fitted: _Fitted | None = None
         self._failure: AnnotatorError | None = None
         self._thread: threading.Thread | None = None
-        self._measured = [from_record(record) for record in store.models()]
+        self._files = files
+        records = store.models()
+        self._measured = [from_record(record) for record in records]
+        self._last_record = records[-1] if records else None
+        self._is_behind = False
+        """Whether the prediction was read from its file: a model that goes on has not taken its steps again."""
 
     # ---- what is known
 
@@ -112,7 +120,7 @@ class Learner:
 
     @property
     def prediction(self) -> Prediction:
-        """The newest model's belief; uniform before the first. Fitted again after a restart."""
+        """The newest model's belief; uniform before the first. After a restart read from its file, or fitted again."""
         return self._now().prediction
 
     @property
@@ -123,7 +131,14 @@ class Learner:
     @property
     def truth(self) -> IntArray | None:
         """(n_images,) the source's truth as class codes of this project, -1 where unknown."""
-        return None if self.dataset.truth is None else self._translated(self.dataset.truth)
+        if self.dataset.truth is None:
+            return None
+        names = tuple(label_class.name for label_class in self._store.classes())
+        known, of = self._truth, (self.dataset, self._truth_names, names)
+        if known is None or known[0][0] is not of[0] or known[0][1:] != of[1:]:
+            known = self._truth = of, translated(self.dataset.truth, self._truth_names, names)
+            known[1].flags.writeable = False
+        return known[1]
 
     def row(self, image_id: str) -> int:
         """Where an image is in the arrays. Raises StoreError (STORE_DAMAGED) where the pool has none of this id."""
@@ -151,6 +166,7 @@ class Learner:
             return
         with self._swapping:
             if not self.is_learning:
+                self._read_unless_busy()
                 self._thread = threading.Thread(
                     target=self._learn_quietly, args=(through,), name="learner", daemon=True
                 )
@@ -170,44 +186,72 @@ class Learner:
                 model.join(self.dataset, held_out.features)
             if self._measured:
                 self._now()
+                self._catch_up()
 
-    def use(self, model: Model, config_version: int) -> None:
-        """Another model from the next fit on; until then the last prediction stands."""
-        with self._fitting:
-            self._model, self.config_version = model, config_version
+    def use(self, model: Model, config_version: int, other: tuple[Dataset, Sequence[str]] | None = None) -> None:
+        """Another model from the next fit on; until then the last prediction stands.
 
-    def see(self, dataset: Dataset, truth_names: Sequence[str]) -> None:
-        """The same images with other features from the next fit on; until then the last prediction stands.
-
-        `truth_names` are what this dataset's truth counts in: a source listed anew may order its classes otherwise.
+        `other` is a dataset of the same images with other features, and the names of the classes that its truth counts
+        in: a source listed anew may order them otherwise.
         """
         with self._fitting:
-            self.dataset, self._truth_names = dataset, tuple(truth_names)
+            self._model, self._config_version = model, config_version
+            if other is not None:
+                self.dataset, self._truth_names = other[0], tuple(other[1])
 
     def _now(self) -> _Fitted:
         fitted = self._fitted
         if fitted is not None:
             return fitted
         with self._fitting:
+            self._read()
             if self._fitted is None:
                 self._fitted = self._replayed()
             return self._fitted
 
+    def _read(self) -> None:
+        """Take the last prediction from its file, where nothing is known yet and the file is whole."""
+        record = self._last_record
+        if self._fitted is not None or self._files is None or record is None:
+            return
+        if record.dataset_version == self.dataset.version and (prediction := self._files.load(record)) is not None:
+            self._fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            self._is_behind = True
+
+    def _read_unless_busy(self) -> None:
+        """So that a batch that waits for no fit is chosen by what was known before a restart."""
+        if self._fitting.acquire(blocking=False):
+            try:
+                self._read()
+            finally:
+                self._fitting.release()
+
     def _replayed(self) -> _Fitted:
-        """Refit after a restart; a model that goes on from its last answer once for each version recorded."""
-        last = self._measured[-1] if self._measured else None
-        steps = [0 if last is None else last.trained_through]
-        is_stateful = last is not None and goes_on(self._model)
-        if last is not None and is_stateful and last.config_version == self.config_version:
-            steps = [point.trained_through for point in self._measured if point.config_version == self.config_version]
-        elif is_stateful:  # these labels were another model's: this one begins with the next fit
+        """Refit after a restart; a stateful model once for each version recorded, so that the result is the same."""
+        if not self._measured:
+            return self._fitted_through(0)
+        last = self._measured[-1]
+        if goes_on(self._model) and last.config_version != self._config_version:
+            # Those labels were another model's: this one begins with the next fit.
             model, self._model = self._model, self._copy_of_model()
-            fitted = self._fitted_through(steps[-1])
+            fitted = self._fitted_through(last.trained_through)
             self._model = model
             return fitted
-        for through in steps[:-1]:
+        for through in self._steps()[:-1]:
             self._follow(through)
-        return self._fitted_through(steps[-1])
+        return self._fitted_through(last.trained_through)
+
+    def _catch_up(self) -> None:
+        """Bring a stateful model to where it was when the prediction was written that was read from a file."""
+        for through in self._steps() if self._is_behind else []:
+            self._follow(through)
+        self._is_behind = False
+
+    def _steps(self) -> list[int]:
+        """The fits that a stateful model takes again: the seqs that those with this config were trained through."""
+        if not goes_on(self._model):
+            return []
+        return [point.trained_through for point in self._measured if point.config_version == self._config_version]
 
     def _follow(self, through: int) -> None:
         """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
@@ -231,22 +275,27 @@ class Learner:
     def _learn(self, through: int | None) -> None:
         with self._fitting:
             through = self._store.head_seq if through is None else through
-            n_classes = self._store.n_classes(through)
-            labels = self._training_labels(through)
-            has_labels = bool((labels != UNLABELED).any())
-            if not (has_labels or self._measured):
-                return
             if self._measured and through <= self.trained_through:
-                self._now()  # after a restart the last fit is made again
+                self._now()  # after a restart it is read from its file, or fitted again
+                return
+            labels, audit = self._answers(through)
+            if not (self._measured or (labels != UNLABELED).any()):
                 return
             before = self.prediction if self._measured else None
+            self._catch_up()
             started = time.perf_counter()
-            fitted = _Fitted(labels, self._fit(labels, n_classes))
+            fitted = _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
             seconds = time.perf_counter() - started
-            measured = self._measure(fitted, through, n_changed(before, fitted.prediction), seconds)
-            self._store.record_model(to_record(measured, self.dataset.version))
-            self._fitted = fitted
-            self._measured.append(measured)
+            self._take(fitted, self._measure(fitted, audit, through, n_changed(before, fitted.prediction), seconds))
+
+    def _take(self, fitted: _Fitted, measured: Measured) -> None:
+        """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
+        record = to_record(measured, self.dataset.version)
+        self._store.record_model(record)
+        self._fitted = fitted
+        self._measured.append(measured)
+        if self._files is not None:
+            self._files.keep(record, fitted.prediction)
 
     def _learn_quietly(self, through: int | None) -> None:
         try:
@@ -266,23 +315,30 @@ class Learner:
             raise ModelError(message) from error
 
     def _training_labels(self, through: int) -> IntArray:
-        """(n_images,) the consensus of all annotators as codes, audit images left out."""
+        return self._answers(through)[0]
+
+    def _answers(self, through: int) -> tuple[IntArray, IntArray]:
+        """(n_images,) the consensus of all annotators as codes, audit images left out; (n_audit,) that of these."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
-        for image_id, code in consensus(self._store.current(through)).items():
-            labels[self.row(image_id)] = code
+        answers = consensus(self._store.current(through))
+        rows = np.fromiter(map(self.row, answers), dtype=np.int64, count=len(answers))
+        labels[rows] = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
+        audit = labels[self.audit_rows]
         labels[self.audit_rows] = UNLABELED
         labels.flags.writeable = False
-        return labels
+        return labels, audit
 
     # ---- measuring
 
-    def _measure(self, fitted: _Fitted, through: int, n_changed: int | None, seconds: float) -> Measured:
+    def _measure(
+        self, fitted: _Fitted, audit: IntArray, through: int, n_changed: int | None, seconds: float
+    ) -> Measured:
         unlabeled = fitted.labels == UNLABELED
-        scores = {} if unlabeled.all() else self._scores(fitted, through)
+        scores = {} if unlabeled.all() else self._scores(fitted, audit)
         return Measured(
             version=len(self._measured) + 1,
             trained_through=through,
-            config_version=self.config_version,
+            config_version=self._config_version,
             round=self._store.last_round(),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),
@@ -294,12 +350,12 @@ class Learner:
             measures={name: found.to_record() for name, found in scores.items()},
         )
 
-    def _scores(self, fitted: _Fitted, through: int) -> dict[str, Scores]:
+    def _scores(self, fitted: _Fitted, audit: IntArray) -> dict[str, Scores]:
         """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
         codes = fitted.prediction.guesses
         found = {
             "test": self._on_test(),
-            "audit": self._on_audit(codes, through),
+            "audit": self._on_audit(codes, audit),
             "rest": self._on_rest(codes, fitted.labels == UNLABELED),
         }
         return {name: scores for name, scores in found.items() if scores is not None}
@@ -310,12 +366,8 @@ class Learner:
             return None
         return self._score(self._translated(held_out.truth), self._model.predict(held_out.features).argmax(axis=1))
 
-    def _on_audit(self, codes: IntArray, through: int) -> Scores | None:
-        if not len(self.audit_rows):
-            return None
-        answers = consensus(self._store.current(through))
-        truth = np.array([answers.get(self.dataset.ids[row], UNLABELED) for row in self.audit_rows], dtype=np.int64)
-        return self._score(truth, codes[self.audit_rows])
+    def _on_audit(self, codes: IntArray, audit: IntArray) -> Scores | None:
+        return self._score(audit, codes[self.audit_rows]) if len(audit) else None
 
     def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
         truth = self.truth

@@ -1,7 +1,7 @@
 """How good a prediction is: accuracy with its interval, confusion, F1, calibration, entropy of the pool.
 
-Pure functions of class codes and probabilities. Knows neither where the truth came from nor which images it
-belongs to: whoever prints a figure says on which images it was measured.
+Pure functions of class codes and probabilities. Knows neither the source of the truth nor which images it belongs to:
+the caller says on which images a figure was measured.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Scores:
         return _per_class(self.confusion)
 
     def to_record(self) -> dict[str, Any]:  # Any: JSON
-        """As a model's record keeps it: what occurs, not a cell for each pair of classes."""
+        """As JSON for a model's record: only pairs of classes that occur."""
         return {
             "n": self.n,
             "accuracy": self.accuracy,
@@ -74,7 +74,7 @@ class Scores:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Scores:  # Any: JSON
-        """What `to_record` gave, of earlier versions too, which kept the whole matrix as `confusion`."""
+        """Scores from `to_record`'s JSON, also from earlier versions, which kept the whole matrix as `confusion`."""
         cells = record.get("confusion")
         pairs = record["pairs"] if cells is None else _pairs(np.array(cells, dtype=np.int64))
         return cls(
@@ -184,9 +184,10 @@ def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = 10) ->
 
 def row_entropy(probabilities: FloatArray) -> FloatArray:
     """(n, n_classes) -> (n,) the entropy of each row in nats."""
-    logs = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+    logs *= probabilities
     # 0.0 - x: a row without doubt has the entropy 0, not -0.
-    return np.asarray(0.0 - (probabilities * logs).sum(axis=1))
+    return np.asarray(0.0 - logs.sum(axis=1))
 
 
 def _pairs(counts: IntArray) -> tuple[tuple[int, int, int], ...]:

@@ -1,4 +1,4 @@
-"""Arrays as .npy files: written whole or with an error, opened memory-mapped. Knows no meaning of any."""
+"""Arrays as .npy files: a failed write raises, reading maps the file into memory. Knows nothing of their meaning."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def load(path: Path) -> NDArray[Any]:  # Any: as above
 
 
 class _Plain:
-    """A file that numpy writes to by Python's buffer, whose errors are told, and not by C's."""
+    """Makes numpy write through Python's file object, which raises on errors; its C path loses them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.write = file.write

@@ -1,17 +1,17 @@
 """A batch as a labeling surface shows it: every card with its guess and its reason, what stands now, possible answers.
 
-Reads the store and the learner; changes nothing. Speaks image ids, class ids and event ids.
+Functions of a snapshot and a learner; they change nothing. Speaks image ids, class ids and event ids.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
 
 from annotator import registry
 from annotator.errors import ConfigError
 from annotator.learner import Learner
-from annotator.store import Event, Question, Store
+from annotator.store import Event, Question, Snapshot
+from annotator.store import snapshot as snapshots
 from annotator.types import GivesReasons
 
 N_TOP = 5
@@ -53,37 +53,28 @@ class Page:
     cards: tuple[PageCard, ...]
 
 
-def read_pages(store: Store, learner: Learner, annotator_id: str) -> list[Page]:
+def read_pages(snapshot: Snapshot, learner: Learner, annotator_id: str) -> list[Page]:
     """The open batches of this annotator and the one before them, by round."""
-    rounds = store.rounds_of(annotator_id)
-    first = next((place for place, (_, n_open) in enumerate(rounds) if n_open), len(rounds))
-    wanted = [number for place, (number, n_open) in enumerate(rounds) if n_open or place == first - 1]
-    questions = store.questions_of(annotator_id, wanted)
-    heads = store.heads(annotator_id, [question.image_id for question in questions])
-    flags, label_seqs = store.flags(), [event.seq for event in store.current() if event.outcome == "label"]
-    pages = []
-    for number in wanted:
-        asked = [question for question in questions if question.round == number]
-        cards = [
-            _card(question, learner, heads.get(question.image_id), flags.get((question.image_id, annotator_id)))
-            for question in asked
-        ]
-        pages.append(_page(asked, cards, label_seqs))
-    return pages
+    waiting = {question.round for question in snapshots.open_of(snapshot, annotator_id)}
+    rounds = snapshots.rounds_of(snapshot, annotator_id)
+    first = next((place for place, number in enumerate(rounds) if number in waiting), len(rounds))
+    wanted = [number for place, number in enumerate(rounds) if number in waiting or place == first - 1]
+    return [_page(snapshot, learner, snapshots.questions_in(snapshot, annotator_id, number)) for number in wanted]
 
 
-def _page(asked: list[Question], cards: list[PageCard], label_seqs: list[int]) -> Page:
+def _page(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> Page:
     picked = next((question for question in asked if question.purpose != "audit"), asked[0])
     return Page(
         round=picked.round,
         strategy=picked.strategy,
         model_version=picked.model_version,
-        labels_at=bisect_right(label_seqs, picked.chosen_at_seq),
-        cards=tuple(cards),
+        labels_at=snapshots.n_labels(snapshot) - snapshots.n_labels_since(snapshot, picked.chosen_at_seq),
+        cards=tuple(_card(snapshot, learner, question) for question in asked),
     )
 
 
-def _card(question: Question, learner: Learner, head: Event | None, flag: str | None) -> PageCard:
+def _card(snapshot: Snapshot, learner: Learner, question: Question) -> PageCard:
+    chain = question.image_id, question.annotator_id
     visible = question.guess_visible and question.guess is not None
     row = learner.row(question.image_id)
     return PageCard(
@@ -91,13 +82,13 @@ def _card(question: Question, learner: Learner, head: Event | None, flag: str | 
         row=row,
         question_id=question.question_id,
         n_events=question.n_events,
-        head=head,
+        head=snapshot.heads.get(chain),
         purpose=question.purpose,
         guess=question.guess if visible else None,
         probability=question.guess_probability if visible else None,
         entropy=question.guess_entropy if visible else None,
         top=_top(question, learner, row) if visible else (),
-        flag=flag,
+        flag=snapshot.flags.get(chain),
         reason=reason_for(question.strategy, question.score),
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 Values = NDArray[Any]  # Any: numbers
 Measure = Callable[[NDArray[np.float64]], Values]
 """(m, n_classes) probabilities -> (m,) a figure of each row."""
@@ -32,31 +33,22 @@ class Renewed:
 
     def __init__(self) -> None:
         self._kept: list[Values] = []
-        self._stale: list[list[IntArray]] = []
+        self._stale: list[BoolArray] = []
+        """Of each kept array which rows, (n,), are out of date."""
 
     def change(self, rows: IntArray) -> None:
         """These rows are out of date from now on."""
         for stale in self._stale:
-            stale.append(rows)
+            stale[rows] = True
 
     def renewed(self, newest: Values, changed: IntArray) -> Values:
         """A read-only copy of `newest`, (n, ...), which differs in the `changed` rows from that of the call before."""
         self.change(changed)
-        return self.write(len(newest), lambda rows: newest[rows])
-
-    def write(self, n_rows: int, of_rows: Callable[[IntArray | slice], Values]) -> Values:
-        """A read-only array of what `of_rows` gives for each row, asked only for those that are out of date."""
-        place = self._free(n_rows)
+        place = self._free(len(newest))
         if place is None:
-            self._keep(np.array(of_rows(slice(None))))
-            place = len(self._kept) - 1
-        elif self._stale[place]:
-            rows = np.concatenate(self._stale[place])
-            if len(rows) > AFRESH * n_rows:
-                self._kept[place][:] = of_rows(slice(None))
-            else:
-                self._kept[place][rows] = of_rows(rows)
-        self._stale[place] = []
+            place = self._keep(newest.copy())
+        else:
+            _update(self._kept[place], self._stale[place], lambda rows: newest[rows])
         value = self._kept[place].view()
         value.flags.writeable = False
         return value
@@ -68,11 +60,25 @@ class Renewed:
                 return place
         return None
 
-    def _keep(self, array: Values) -> None:
+    def _keep(self, array: Values) -> int:
         if len(self._kept) == N_KEPT:
             del self._kept[0], self._stale[0]
         self._kept.append(array)
-        self._stale.append([])
+        self._stale.append(np.zeros(len(array), dtype=bool))
+        return len(self._kept) - 1
+
+
+class _Figure:
+    """One measure of the newest fit's rows: computed once where a row changed, handed out as values."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.stale = np.zeros(len(values), dtype=bool)
+        self.copies = Renewed()
+
+    def renewed(self, measured: Callable[[IntArray | slice], Values]) -> Values:
+        """The figure of every row, read-only."""
+        return self.copies.renewed(self.values, _update(self.values, self.stale, measured))
 
 
 class RowFigures:
@@ -84,7 +90,7 @@ class RowFigures:
     def __init__(self, probabilities: NDArray[np.float64]) -> None:
         self._probabilities = probabilities
         self._found: dict[Measure, Values] = {}
-        self._renewed: dict[Measure, Renewed] = {}
+        self._figures: dict[Measure, _Figure] = {}
         self._newest = [0]
         self._turn = 0
         self._lock = threading.Lock()
@@ -93,10 +99,10 @@ class RowFigures:
         """Those of the next fit, which differs from this one in the `changed` rows."""
         figures = RowFigures(probabilities)
         with self._lock:
-            figures._renewed, figures._newest, figures._lock = self._renewed, self._newest, self._lock
+            figures._figures, figures._newest, figures._lock = self._figures, self._newest, self._lock
             figures._turn = self._newest[0] = self._newest[0] + 1
-            for renewed in self._renewed.values():
-                renewed.change(changed)
+            for figure in self._figures.values():
+                figure.stale[changed] = True
         return figures
 
     def measured(self, measure: Measure) -> Values:
@@ -109,5 +115,17 @@ class RowFigures:
     def _measured(self, measure: Measure) -> Values:
         if self._turn != self._newest[0]:  # there is a newer fit, whose rows are kept
             return measure(self._probabilities)
-        renewed = self._renewed.setdefault(measure, Renewed())
-        return renewed.write(len(self._probabilities), lambda rows: measure(self._probabilities[rows]))
+        if measure not in self._figures:
+            self._figures[measure] = _Figure(np.array(measure(self._probabilities)))
+        return self._figures[measure].renewed(lambda rows: measure(self._probabilities[rows]))
+
+
+def _update(values: Values, stale: BoolArray, newest: Callable[[IntArray | slice], Values]) -> IntArray:
+    """Write the stale rows, all of them where most are; which they were."""
+    rows = np.flatnonzero(stale)
+    if len(rows) > AFRESH * len(values):
+        values[:] = newest(slice(None))
+    elif len(rows):
+        values[rows] = newest(rows)
+    stale[rows] = False
+    return rows

@@ -32,16 +32,16 @@ class Columns:
     group: IntArray
 
     @classmethod
-    def of(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> Columns:
+    def from_hashes(cls, ids: Iterable[str], source_rows: IntArray, hashes: bytes | bytearray) -> Columns:
         """`hashes` one behind the other."""
         hashed = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, HASH_BYTES)
-        return cls(StoredIds.of(ids), source_rows, hashed, first_of_equal(hashed))
+        return cls(StoredIds.from_ids(ids), source_rows, hashed, first_of_equal(hashed))
 
     @classmethod
-    def of_manifest(cls, manifest: dict[str, Any]) -> Columns:  # Any: JSON
+    def from_manifest(cls, manifest: dict[str, Any]) -> Columns:  # Any: JSON
         """Of an earlier version, whose manifest had an entry for each image."""
         rows = np.asarray(manifest["source_rows"], dtype=np.int64)
-        return cls.of(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
+        return cls.from_hashes(manifest["ids"], rows, bytes.fromhex("".join(manifest["hashes"])))
 
     @classmethod
     def load(cls, folder: Path) -> Columns:

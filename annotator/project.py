@@ -2,6 +2,7 @@
 
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
+projects/<folder>/predictions/      the newest models' predictions (see predictions.py); may be deleted
 projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
@@ -12,7 +13,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from annotator.evaluation import dropped_labels, translated
 from annotator.learner import Learner, draw_audit
 from annotator.pointer import CACHE as CACHE
 from annotator.pointer import FIRST_LISTING, Pointer, point_to, reopen
+from annotator.predictions import PredictionFiles
 from annotator.projects import STORE_NAME as STORE_NAME
 from annotator.projects import Summary as Summary
 from annotator.projects import default_projects as default_projects
@@ -42,10 +43,12 @@ from annotator.projects import folder_names as folder_names
 from annotator.projects import free_folder as free_folder
 from annotator.projects import list_projects as list_projects
 from annotator.projects import project_folder as project_folder
+from annotator.reports import changed_plugins
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Question, Store
-from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
+from annotator.types import UNLABELED, ChecksPool, Dataset, IntArray, Report, silent
 
+PREDICTIONS = "predictions"
 AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
 """Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
@@ -70,6 +73,7 @@ class Project:
         """What a person should know about the features in use; empty when they are as asked. Kept with the project."""
         self.wanted = pointer.wanted
         """The encoder and its parameters that are to take over once they are computed; empty when none are."""
+        self._predictions = PredictionFiles(folder / PREDICTIONS, self.store)
         self.learner = self._new_learner()
 
     @classmethod
@@ -105,6 +109,26 @@ class Project:
         A damaged project takes no answers and no other settings; it shows and exports what it has.
         """
         return self.store.damage
+
+    @property
+    def project_id(self) -> str:
+        """Its id, the same wherever its folder lies."""
+        return self.store.project_id
+
+    @property
+    def name(self) -> str:
+        """As it was called when it was created."""
+        return self.store.name
+
+    @property
+    def store_note(self) -> str:
+        """Which database holds it and how, for the status line."""
+        return self.store.note
+
+    @property
+    def dataset(self) -> Dataset:
+        """The pool as numbers, and its images."""
+        return self.learner.dataset
 
     @property
     def class_names(self) -> list[str]:
@@ -157,9 +181,9 @@ class Project:
         self.config = config
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
-            self.learner.see(prepared.dataset, prepared.class_names)
             point_to(self.folder, config, prepared)
-        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version)
+        other = None if prepared is None else (prepared.dataset, prepared.class_names)
+        self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version, other)
 
     def check_pool(self, config: Config) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""
@@ -185,13 +209,7 @@ class Project:
     @property
     def changes(self) -> dict[int, str]:
         """config version -> what it changed of model, encoder and strategy; versions that changed none are left out."""
-        versions = list(self.store.configs().items())
-        said = {}
-        for (_, before), (version, after) in pairwise(versions):
-            parts = [f"{key}: {after[key]}" for key in ("model", "encoder", "strategy") if before[key] != after[key]]
-            if parts:
-                said[version] = ", ".join(parts)
-        return said
+        return changed_plugins(self.store.configs())
 
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
@@ -203,14 +221,15 @@ class Project:
         return prepared
 
     def close(self) -> None:
-        """Give back the store's file."""
+        """Give back the store's file, once the newest prediction is on the disk."""
+        self._predictions.close()
         self.store.close()
 
     def _new_learner(self) -> Learner:
         model = registry.create("model", self.config.model, self.config.model_parameters)
         rows = _audit_rows(self.config, self.prepared, self.store)
         names = self.prepared.class_names
-        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version)
+        return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version, self._predictions)
 
 
 def check_plugins(config: Config) -> None:

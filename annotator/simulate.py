@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from annotator.due import enough_to_look_ahead
 from annotator.errors import ConfigError
 from annotator.evaluation import Measured
 from annotator.project import Config, Project
-from annotator.session import Card, Session, enough_to_look_ahead
+from annotator.reports import Card, current_round
+from annotator.session import Session
 from annotator.types import UNLABELED, IntArray, Report, silent
 
 
@@ -136,7 +138,7 @@ def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict
     predicted = learner.prediction.probabilities[asked].argmax(axis=1).tolist() if learner.version else []
     newest = learner.history[-1] if learner.history else None
     return {
-        "round": session.round,
+        "round": current_round(session.moment()),
         "n_labeled": newest.n_labeled if newest else 0,
         "n_unlabeled": newest.n_unlabeled if newest else len(learner.dataset),
         "asked_rows": asked,

@@ -274,6 +274,8 @@ class Prediction:
     embedding: FeatureArray | None = None
     members: tuple[FloatArray, ...] = ()
     """The parts of a vote, each (n_images, n_classes)."""
+    changed: IntArray | None = None
+    """Rows that may differ from the model's answer before; None = any may."""
     figures: RowFigures = field(default=None, repr=False)  # type: ignore[assignment]  # made below where none are given
     """Figures of each row, computed once; a model that knows which rows it changed carries them on from fit to fit."""
 

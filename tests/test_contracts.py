@@ -21,7 +21,7 @@ from annotator.errors import ConfigError
 from annotator.exporters.rows import Export, ExportRow
 from annotator.project import Config, Project
 from annotator.simulate import simulate
-from annotator.sources.arranged import arrange
+from annotator.sources.reordered import reorder
 from annotator.types import (
     UNLABELED,
     Choice,
@@ -480,7 +480,7 @@ def test_a_test_set_shares_nothing_with_the_pool(sources: list[ImageSource]) -> 
 def test_a_source_can_be_shuffled_and_cut(sources: list[ImageSource]) -> None:
     """Rows move as a whole: id, picture and truth stay together."""
     source = sources[0]
-    cut = arrange(source, limit=5, order_seed=1)
+    cut = reorder(source, limit=5, order_seed=1)
     assert len(cut.ids) == 5
     for row, was in enumerate(source.ids.index(image_id) for image_id in cut.ids):
         assert cut.read(row) == source.read(was)

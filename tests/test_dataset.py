@@ -79,7 +79,7 @@ def test_a_version_in_pieces_is_the_hash_of_the_whole_json(names: list[str], n: 
     hashes = np.random.default_rng(n).integers(0, 256, (n, 32), dtype=np.uint8)
     truth = np.arange(n) - 1
     plain = {"z": {"b": 1.5, "a": [name]}, "class_names": (name, "é"), "none": None}
-    as_arrays = {"ids": StoredIds.of(names), "hashes": _Hexadecimal(hashes), "truth": truth}
+    as_arrays = {"ids": StoredIds.from_ids(names), "hashes": _Hexadecimal(hashes), "truth": truth}
     as_lists = {"ids": names, "hashes": [row.tobytes().hex() for row in hashes], "truth": truth.tolist()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset_module, "PIECE", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -162,3 +163,52 @@ def test_paths_named_in_the_docs_exist(page: Path) -> None:
     for module in re.findall(r"python -m ([\w.]+)", text):
         place = module.replace(".", "/")
         assert (ROOT / f"{place}.py").exists() or (ROOT / place / "__main__.py").exists(), module
+
+
+# ---- words
+
+GLOSSARY = (DOCS / "glossary.md").read_text(encoding="utf-8")
+
+
+def glossary_rows(heading: str) -> list[tuple[str, str]]:
+    """The two columns of the tables under a heading, or under all headings before the last where it is empty."""
+    part = GLOSSARY.partition(f"## {heading}")[2] if heading else GLOSSARY.partition("## Words that were replaced")[0]
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", part, re.M)
+    return [(word.strip(), said.strip()) for word, said in rows if word.strip() not in ("word", "not")]
+
+
+def sources_of(suffix: str) -> list[Path]:
+    return sorted(path for path in (ROOT / "annotator").rglob(f"*{suffix}") if "__pycache__" not in path.parts)
+
+
+WORDS = [word for word, _ in glossary_rows("")]
+REPLACED = [name for word, _ in glossary_rows("Words that were replaced") for name in re.findall(r"`(\w+)`", word)]
+
+
+def test_a_word_of_the_glossary_is_there_once_and_said_in_a_sentence() -> None:
+    """In its order of subjects; each explanation ends in a full stop."""
+    assert len(WORDS) == len(set(WORDS)) > 50
+    for word, said in glossary_rows(""):
+        assert said.endswith("."), word
+
+
+def test_every_word_of_the_glossary_is_in_use() -> None:
+    """It stands in the code, or on another page; spelled with blanks, hyphens or underscores."""
+    pages = [path.read_text(encoding="utf-8") for path in PAGES if path.name != "glossary.md"]
+    code = [path.read_text(encoding="utf-8") for suffix in (".py", ".js") for path in sources_of(suffix)]
+    used = re.sub(r"[-_\s]+", " ", " ".join([*pages, *code]).lower())
+    assert [word for word in WORDS if word.lower().replace("-", " ") not in used] == []
+
+
+def names_of(path: Path) -> set[str]:
+    """The module's own name, and those of the classes, functions and fields that it defines."""
+    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return {path.stem, *defined}
+
+
+@pytest.mark.parametrize("word", REPLACED)
+def test_a_word_that_was_replaced_names_nothing(word: str) -> None:
+    """No module, class or function of Python is called so, and no file of the grid."""
+    assert [path.name for path in sources_of(".js") if path.stem == word] == []
+    assert [str(path.relative_to(ROOT)) for path in sources_of(".py") if word in names_of(path)] == []

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator import ids as ids_module
-from annotator.ids import ArrangedIds, Ids, NumberedIds, StoredIds
+from annotator.ids import Ids, NumberedIds, ReorderedIds, StoredIds
 
 NAMES = st.lists(st.text(st.characters(), max_size=12), unique=True, max_size=40)
 """Any characters: also lone surrogates, which stand for undecodable bytes."""
@@ -39,24 +39,24 @@ def behaves_as(ids: Ids, names: Sequence[str]) -> None:
 @given(NAMES)
 def test_stored_ids_are_the_names_they_were_made_of(names: list[str]) -> None:
     """Distinct strings of any characters."""
-    behaves_as(StoredIds.of(iter(names)), names)
+    behaves_as(StoredIds.from_ids(iter(names)), names)
 
 
 def test_stored_ids_come_back_from_their_folder(tmp_path: Path) -> None:
     """Bytes that were no UTF-8, empty and long names, more than are gone through at a time, and none at all."""
     odd = ["", "é/😀.png", b"caf\xe9.png".decode("utf-8", "surrogateescape"), "x" * 5000, "a\0b", "\ud83d"]
     for number, names in enumerate([[], odd, [*odd, *(f"photos/{row}.jpg" for row in range(20_000))]]):
-        StoredIds.of(names).save(tmp_path / str(number))
+        StoredIds.from_ids(names).save(tmp_path / str(number))
         loaded = StoredIds.load(tmp_path / str(number))
         behaves_as(loaded, names)
-        assert loaded == StoredIds.of(names)
-        assert loaded != StoredIds.of([*names, "z"])
+        assert loaded == StoredIds.from_ids(names)
+        assert loaded != StoredIds.from_ids([*names, "z"])
 
 
 def test_names_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hash only says where to look."""
     monkeypatch.setattr(ids_module, "_hash", lambda encoded: len(encoded))
-    behaves_as(StoredIds.of(["b", "a", "cc", "c", "dd"]), ["b", "a", "cc", "c", "dd"])
+    behaves_as(StoredIds.from_ids(["b", "a", "cc", "c", "dd"]), ["b", "a", "cc", "c", "dd"])
 
 
 @given(st.text(max_size=8), st.lists(st.integers(0, 10**7), unique=True, max_size=20))
@@ -75,16 +75,16 @@ def test_a_number_has_one_spelling(name: str) -> None:
     assert name not in NumberedIds("a", 10)
 
 
-def test_arranged_ids_follow_their_rows() -> None:
+def test_reordered_ids_follow_their_rows() -> None:
     """What was left out is not there."""
-    ids = ArrangedIds(NumberedIds("a", 10), np.array([7, 2, 9]))
+    ids = ReorderedIds(NumberedIds("a", 10), np.array([7, 2, 9]))
     behaves_as(ids, ["a/00007", "a/00002", "a/00009"])
     assert "a/00003" not in ids
 
 
 def test_the_first_row_is_found() -> None:
     """As in a list, also with a start and a stop."""
-    for ids in (StoredIds.of(["a", "b", "a"]), ArrangedIds(["b", "a"], np.array([1, 0, 1]))):
+    for ids in (StoredIds.from_ids(["a", "b", "a"]), ReorderedIds(["b", "a"], np.array([1, 0, 1]))):
         assert ids.index("a") == 0
         assert ids.index("b", 1) == 1
         with pytest.raises(ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from annotator import registry
 from annotator.errors import ModelError
 from annotator.models.sparse_graph import SparseLabelSpreading
 from annotator.models.vote import Vote
-from annotator.project import Config, Project
+from annotator.project import PREDICTIONS, Config, Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import Dataset, IntArray, Prediction
 
@@ -60,6 +61,12 @@ def finish(project: Project) -> None:
     assert thread is not None
     thread.join(timeout=30)
     assert not project.learner.is_learning
+
+
+def without_files(project: Project) -> None:
+    """As a project that was killed before its predictions were written."""
+    project._predictions.close()
+    shutil.rmtree(project.folder / PREDICTIONS, ignore_errors=True)
 
 
 def test_labeling_goes_on_while_a_slow_model_learns(project: Project, slow: Slow) -> None:
@@ -108,6 +115,7 @@ def test_a_vote_after_a_restart_is_the_one_from_before(projects: Path) -> None:
         session.advance()
         answer_batch(session, oracle)
     session.advance()
+    without_files(first)
     again = Project(first.folder)
     np.testing.assert_array_equal(again.learner.prediction.probabilities, first.learner.prediction.probabilities)
     first.close()
@@ -151,7 +159,7 @@ def test_a_fit_that_fails_leaves_the_last_model_standing(project: Project, slow:
     assert project.learner.history[-1].n_labeled == 12
 
 
-def test_after_a_restart_the_last_fit_is_made_again(project: Project, slow: Slow) -> None:
+def test_after_a_restart_without_its_file_the_last_fit_is_made_again(project: Project, slow: Slow) -> None:
     """Until then typical images are asked; afterwards the prediction is the one from before."""
     session, oracle = project.session("ada"), oracle_of(project)
     slow.gate.set()
@@ -160,6 +168,7 @@ def test_after_a_restart_the_last_fit_is_made_again(project: Project, slow: Slow
         answer_batch(session, oracle)
     session.advance()
     before = project.learner.prediction.probabilities
+    without_files(project)
     again = Project(project.folder)
     reborn = Slow()
     again.learner.use(reborn, again.config_version)
@@ -205,16 +214,15 @@ def test_a_restart_after_another_config_copies_no_dataset(project: Project) -> N
         answer_batch(session, oracle)
     session.advance()
     project.change(model_parameters={"alpha": 0.5})
+    without_files(project)
     again = Project(project.folder)
     learner, dataset = again.learner, again.learner.dataset
     assert dataset.held_out is not None
     held_out = replace(dataset.held_out, features=dataset.held_out.features.view(Uncopied))
-    learner.see(
-        replace(
-            dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
-        ),
-        again.prepared.class_names,
+    uncopied = replace(
+        dataset, features=dataset.features.view(Uncopied), images=dataset.images.view(Uncopied), held_out=held_out
     )
+    learner.use(learner._model, again.config_version, (uncopied, again.prepared.class_names))
     learner._rehearse()
     assert learner.is_ready
     assert learner.prediction.probabilities.shape == (120, 10)

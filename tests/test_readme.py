@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 import sys
+import tomllib
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +45,23 @@ def test_the_tree_of_the_readme_names_every_module() -> None:
         if path.name.startswith("_") or path.suffix == ".typed":
             continue
         assert path.name in tree, path.name
+
+
+def in_the_tree() -> list[str]:
+    """The modules and folders of the package, in the order of the README's tree."""
+    tree = README.partition("## The tree")[2].partition("```\n\n")[0].partition("annotator/\n")[2]
+    lines = [line[2:22] for line in tree.splitlines() if line.startswith("  ")]
+    return [name.rstrip("/").removesuffix(".py") for line in lines for name in line.split()]
+
+
+def test_the_tree_of_the_readme_reads_downwards() -> None:
+    """A module stands below all that it may import: in the order of the import layers, the lowest first."""
+    described = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = described["tool"]["importlinter"]["contracts"][0]["layers"]
+    level = {name.strip("() "): number for number, layer in enumerate(reversed(layers)) for name in layer.split("|")}
+    named = [name for name in in_the_tree() if name in level]
+    assert len(named) > 25
+    assert [level[name] for name in named] == sorted(level[name] for name in named)
 
 
 def test_every_picture_of_the_readme_is_there() -> None:

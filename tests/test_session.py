@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotator import registry
+from annotator import registry, reports
 from annotator.consensus import agreement, consensus
 from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
 from annotator.evaluation import describe
@@ -59,10 +59,10 @@ def test_labeling_starts_without_a_single_label(session: Session) -> None:
 def test_a_round_moves_the_curve_and_says_what_changed(project: Project, session: Session) -> None:
     """After two rounds there are two points, measured on held-out images, and a sentence that says so."""
     play(project, session, 2)
-    assert [point.n_labeled for point in session.history] == [6, 12]
-    assert session.history[-1].headline == "test"
-    assert "12 labels → " in session.news
-    assert "on 100 held-out images" in session.news
+    assert [point.n_labeled for point in reports.history(session.moment())] == [6, 12]
+    assert reports.history(session.moment())[-1].headline == "test"
+    assert "12 labels → " in reports.news(session.moment())
+    assert "on 100 held-out images" in reports.news(session.moment())
 
 
 def test_an_untouched_image_is_not_a_label_and_stays(session: Session) -> None:
@@ -82,7 +82,7 @@ def test_reopening_asks_the_same_images(project: Project, session: Session) -> N
     reopened = again.session("ada")
     reopened.advance()
     assert reopened.remaining == session.remaining
-    assert reopened.history == session.history
+    assert reports.history(reopened.moment()) == reports.history(session.moment())
     again.close()
 
 
@@ -101,7 +101,7 @@ def test_undo_crosses_the_round_and_asks_again(project: Project, session: Sessio
     """The last answer of the round before comes back in front; the offered batch stays as it was."""
     play(project, session, 1)
     offered = [card.image_id for card in session.remaining]
-    last = session.recent[0].image_id
+    last = reports.recent(session.moment())[0].image_id
     session.undo()
     assert [card.image_id for card in session.remaining] == [last, *offered]
     assert last not in session.labels
@@ -112,7 +112,7 @@ def test_an_answer_given_twice_is_one_and_a_changed_one_is_a_relabel(session: Se
     card = session.remaining[0]
     session.label(card.image_id, "3", card.event_id)
     session.label(card.image_id, "3", card.event_id)
-    assert session.n_answered == 1
+    assert reports.n_answered(session.moment()) == 1
     session.label(card.image_id, "5")
     assert session.labels == {card.image_id: "5"}
     session.undo()
@@ -135,9 +135,13 @@ def test_skip_unsure_and_none_of_these_are_answers_without_a_class(project: Proj
     for image_id, outcome in zip(ids, ["skip", "unsure", "none-of-these"] * 2, strict=True):
         session.skip(image_id, outcome)
     session.advance()
-    assert session.history == ()
+    assert reports.history(session.moment()) == ()
     assert not set(ids) & {card.image_id for card in session.remaining}
-    assert [answered.outcome for answered in session.recent[:3]] == ["none-of-these", "unsure", "skip"]
+    assert [answered.outcome for answered in reports.recent(session.moment())[:3]] == [
+        "none-of-these",
+        "unsure",
+        "skip",
+    ]
     with pytest.raises(ConfigError):
         session.skip(session.remaining[0].image_id, "maybe")
 
@@ -150,7 +154,7 @@ def test_a_class_added_in_the_middle_is_followed_by_the_model(project: Project, 
         session.label(card.image_id, "smudge")
     session.advance()
     assert project.learner.prediction.probabilities.shape[1] == 11
-    assert {name for name, _ in session.suggestions.values()} & {"smudge"}
+    assert {name for name, _ in reports.suggestions(session.moment()).values()} & {"smudge"}
 
 
 def test_unknown_classes_and_images_are_refused(session: Session) -> None:
@@ -168,7 +172,7 @@ def test_the_pool_runs_out_and_that_is_the_end(projects: Path) -> None:
     session = small.session("ada")
     play(small, session, 3)
     assert session.remaining == []
-    assert (session.n_left, len(session.labels)) == (0, 10)
+    assert (reports.n_left(session.moment()), len(session.labels)) == (0, 10)
     small.close()
 
 
@@ -179,8 +183,8 @@ def test_all_skipped_ends_too(projects: Path) -> None:
     while session.advance() or session.remaining:
         for card in session.remaining:
             session.skip(card.image_id)
-    assert session.history == ()
-    assert session.n_left == 0
+    assert reports.history(session.moment()) == ()
+    assert reports.n_left(session.moment()) == 0
     small.close()
 
 
@@ -199,7 +203,7 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
     session = project.session("ada")
     features, known = project.learner.dataset.features.astype(np.float64), np.empty(0, dtype=np.int64)
     for strategy in ("typical", "herding", "herding"):
-        page = session.pages[-1]
+        page = reports.pages(session.moment())[-1]
         rows = np.array([card.row for card in page.cards])
         asked = np.concatenate([known, rows])
         others = np.setdiff1d(np.arange(len(features)), asked)
@@ -208,7 +212,7 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
         reasons = [card.reason for card in page.cards]
         assert (page.strategy, reasons) == (strategy, [herding.reason(count) for count in counts])
         again = Project(project.folder)
-        assert [card.reason for card in again.session("ada").pages[-1].cards] == reasons
+        assert [card.reason for card in reports.pages(again.session("ada").moment())[-1].cards] == reasons
         again.close()
         known = asked
         answer_batch(session, oracle_of(project))
@@ -233,7 +237,7 @@ def test_two_annotators_share_the_model_and_never_an_image(project: Project) -> 
         answer_batch(ada, oracle_of(project))
         answer_batch(bob, oracle_of(project))
     ada.advance()
-    assert ada.history[-1].n_labeled == 36
+    assert reports.history(ada.moment())[-1].n_labeled == 36
     bob.undo()
     assert (len(ada.labels), len(bob.labels)) == (18, 17)
 
@@ -245,7 +249,7 @@ def test_same_seed_same_answers_same_batches(projects: Path) -> None:
         small = Project.create(projects / name, replace(SMALL, seed=seed, strategy="random"))
         session = small.session("ada")
         play(small, session, 4)
-        rounds = [[answered.image_id for answered in each] for each in session.rounds]
+        rounds = [[answered.image_id for answered in each] for each in reports.rounds(session.moment())]
         small.close()
         return rounds
 
@@ -300,7 +304,7 @@ def test_without_truth_a_share_of_each_batch_measures(projects: Path, photo_fold
     audits = [hidden for purpose, hidden in purposes if purpose == "audit"]
     assert 3 <= len(audits) <= 5
     assert all(audits)
-    newest = session.history[-1]
+    newest = reports.history(session.moment())[-1]
     assert newest.headline == "audit"
     assert newest.measures["audit"]["n"] == len(audits)
     assert newest.n_labeled == len(purposes) - len(audits)
@@ -342,9 +346,9 @@ def test_the_test_set_influences_nothing_but_its_figure(projects: Path) -> None:
             made.learner.dataset = replace(made.learner.dataset, held_out=wrong)
         session = made.session("ada")
         play(made, session, 3)
-        asked = [[answered.image_id for answered in each] for each in session.rounds]
+        asked = [[answered.image_id for answered in each] for each in reports.rounds(session.moment())]
         made.close()
-        return asked, [point.accuracy for point in session.history]
+        return asked, [point.accuracy for point in reports.history(session.moment())]
 
     (asked, accuracy), (asked_scrambled, accuracy_scrambled) = rounds("true", False), rounds("scrambled", True)
     assert asked == asked_scrambled
@@ -387,7 +391,7 @@ def test_class_folders_become_known_labels_on_request(projects: Path, photo_fold
     session = known.session("ada")
     session.advance()
     assert [card.image_id for card in session.remaining] == ["unknown.png"]
-    assert session.history[-1].n_labeled == 12
+    assert reports.history(session.moment())[-1].n_labeled == 12
     known.close()
 
 
@@ -583,7 +587,7 @@ def test_consensus_is_the_majority_and_the_first_on_a_tie(project: Project) -> N
 
 def test_no_news_before_a_model(session: Session) -> None:
     """A project without labels has nothing to say of what changed."""
-    assert (session.news, describe(())) == ("", "")
+    assert (reports.news(session.moment()), describe(())) == ("", "")
 
 
 def test_figures_are_json(projects: Path) -> None:
@@ -615,14 +619,14 @@ def test_the_next_batch_is_there_before_the_open_one_is_done(session: Session) -
     session.label(session.remaining[0].image_id, "1")
     session.label(session.remaining[0].image_id, "2")
     session.look_ahead()
-    assert not session.is_due
-    assert len(session.pages) == 1
+    assert not reports.is_due(session.moment())
+    assert len(reports.pages(session.moment())) == 1
     session.label(session.remaining[0].image_id, "3")
-    assert session.is_due
+    assert reports.is_due(session.moment())
     session.look_ahead()
-    assert [page.round for page in session.pages] == [1, 2]
-    assert session.round == 1
-    assert not session.is_due
+    assert [page.round for page in reports.pages(session.moment())] == [1, 2]
+    assert reports.current_round(session.moment()) == 1
+    assert not reports.is_due(session.moment())
 
 
 def test_what_is_chosen_ahead_knows_no_clock(project: Project, session: Session, projects: Path) -> None:
@@ -662,18 +666,20 @@ def test_the_simulator_looks_ahead_as_a_person_does(project: Project, projects: 
 def test_a_batch_chosen_ahead_says_how_old_its_model_is(project: Project) -> None:
     """The labels given since it was chosen can be counted."""
     session = ahead(project, 2)
-    page = next(page for page in session.pages if page.round == session.round)
+    page = next(
+        page for page in reports.pages(session.moment()) if page.round == reports.current_round(session.moment())
+    )
     assert (page.model_version, page.labels_at) == (2, 9)
-    assert session.n_labels == 12
+    assert reports.n_labels(session.moment()) == 12
 
 
 def test_undo_reopens_a_card_of_the_page_before(project: Project) -> None:
     """All pages that can be answered or taken back are there, the newest answer marked by its seq."""
     session = ahead(project, 2)
-    assert [page.round for page in session.pages] == [2, 3]
+    assert [page.round for page in reports.pages(session.moment())] == [2, 3]
     session.undo()
-    assert [page.round for page in session.pages] == [1, 2, 3]
-    assert sum(card.head is None or card.head.outcome is None for card in session.pages[1].cards) == 1
+    assert [page.round for page in reports.pages(session.moment())] == [1, 2, 3]
+    assert sum(card.head is None or card.head.outcome is None for card in reports.pages(session.moment())[1].cards) == 1
 
 
 def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session: Session) -> None:
@@ -682,8 +688,8 @@ def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session
     answer_batch(session, oracle, session.remaining[:3])
     session.look_ahead()
     session.withdraw_ahead()
-    assert [page.round for page in session.pages] == [1]
-    assert session.is_due
+    assert [page.round for page in reports.pages(session.moment())] == [1]
+    assert reports.is_due(session.moment())
 
 
 def test_a_share_of_the_guesses_is_hidden_by_seed(project: Project, session: Session, projects: Path) -> None:
@@ -714,7 +720,7 @@ def test_the_gap_in_agreement_is_reported(projects: Path) -> None:
         for question in made.store.open_questions(session.annotator.annotator_id):
             guess = question.guess if question.guess is not None else question.rank
             session.label(question.image_id, str(guess if question.guess_visible else (guess + 1) % 10))
-    found = session.agreement
+    found = reports.agreement(session.moment())
     assert (found.n_shown_agreed, found.n_hidden_agreed) == (found.n_shown, 0)
     assert found.n_shown + found.n_hidden == 18
     assert found.gap == 1.0

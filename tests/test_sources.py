@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from annotator import images, registry
+from annotator import decode, registry
 from annotator.errors import ConfigError, SourceError
 from annotator.ingest import ingest
 from annotator.paths import inside, safe_join, slug
-from annotator.sources.arranged import arrange
 from annotator.sources.digits import Digits
 from annotator.sources.folder import MAX_BYTES, Folder, class_folders
+from annotator.sources.reordered import reorder
 from annotator.types import ImageSource
 
 
@@ -198,7 +198,7 @@ def test_held_out_digits_are_drawn_by_seed() -> None:
 def test_a_digit_can_be_read_as_a_file() -> None:
     """`read` gives the same pixels as `array`, as a PNG."""
     digits = Digits()
-    shown = np.asarray(images.decode(digits.read(7)).image)
+    shown = np.asarray(decode.decode(digits.read(7)).image)
     assert np.array_equal(shown, np.repeat(digits.array[7], 3, axis=2))
 
 
@@ -216,7 +216,7 @@ def test_the_order_is_that_of_the_reference() -> None:
     """Shuffled by seed 0 and cut to 330, the digits are the pool of scikit-learn's example, row by row."""
     order = np.arange(1797)
     np.random.RandomState(0).shuffle(order)
-    pool = arrange(Digits(held_out=0), limit=330, order_seed=0)
+    pool = reorder(Digits(held_out=0), limit=330, order_seed=0)
     assert pool.array is not None
     assert pool.truth is not None
     assert list(pool.ids) == [f"digits/{row:05d}" for row in order[:330]]
@@ -225,37 +225,37 @@ def test_the_order_is_that_of_the_reference() -> None:
     assert pool.truth[[128, 64, 202, 171, 71]].tolist() == [1, 1, 1, 1, 3]
 
 
-def test_arranged_rows_read_their_own_file(tmp_path: Path) -> None:
+def test_reordered_rows_read_their_own_file(tmp_path: Path) -> None:
     """Ids, truth, bytes and stamps move together; what was set aside stays known."""
     put(tmp_path, *(f"{name}/{index}.png" for name in "ab" for index in range(4)))
     (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     source = Folder(str(tmp_path), classes_from_folders=True)
-    arranged = arrange(source, limit=5, order_seed=3)
+    reordered = reorder(source, limit=5, order_seed=3)
     assert source.truth is not None
-    assert arranged.truth is not None
-    rows = [source.ids.index(image_id) for image_id in arranged.ids]
+    assert reordered.truth is not None
+    rows = [source.ids.index(image_id) for image_id in reordered.ids]
     assert rows != sorted(rows)
-    assert [arranged.read(row) for row in range(5)] == [source.read(row) for row in rows]
-    assert [arranged.stamp(row) for row in range(5)] == [source.stamp(row) for row in rows]
-    assert arranged.truth.tolist() == source.truth[rows].tolist()
-    assert arranged.array is None
-    assert arranged.set_aside == source.set_aside
-    assert len(arranged.set_aside) == 1
+    assert [reordered.read(row) for row in range(5)] == [source.read(row) for row in rows]
+    assert [reordered.stamp(row) for row in range(5)] == [source.stamp(row) for row in rows]
+    assert reordered.truth.tolist() == source.truth[rows].tolist()
+    assert reordered.array is None
+    assert reordered.set_aside == source.set_aside
+    assert len(reordered.set_aside) == 1
 
 
 def test_arranging_by_nothing_changes_nothing() -> None:
     """Without limit and order the source itself comes back; a limit beyond the end keeps all; the test set passes."""
     digits = Digits()
-    assert arrange(digits) is digits
-    assert arrange(digits, limit=5000).ids == digits.ids
-    assert arrange(digits, limit=5).held_out is digits.held_out
+    assert reorder(digits) is digits
+    assert reorder(digits, limit=5000).ids == digits.ids
+    assert reorder(digits, limit=5).held_out is digits.held_out
 
 
 @pytest.mark.parametrize(("limit", "order_seed"), [(0, None), (-3, None), (None, -1), (None, 2**32)])
-def test_impossible_arrangements_are_refused(limit: int | None, order_seed: int | None) -> None:
+def test_impossible_orders_are_refused(limit: int | None, order_seed: int | None) -> None:
     """A limit keeps an image at least; a seed is one that numpy takes."""
     with pytest.raises(ConfigError):
-        arrange(Digits(), limit, order_seed)
+        reorder(Digits(), limit, order_seed)
 
 
 # --- a folder
@@ -266,7 +266,7 @@ def test_every_source_keeps_to_the_protocol(tmp_path: Path) -> None:
     put(tmp_path, "a.png")
     folder = registry.create("source", "folder", {"path": str(tmp_path), "classes_from_folders": "yes"})
     digits = registry.create("source", "digits", {"held_out": "10"})
-    for source in (folder, digits, digits.held_out, arrange(folder, limit=1)):
+    for source in (folder, digits, digits.held_out, reorder(folder, limit=1)):
         assert isinstance(source, ImageSource)
 
 

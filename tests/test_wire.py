@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from annotator import reports
 from annotator.errors import ConfigError, StoreError
 from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
+from annotator.store import log
+from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
 from annotator.ui.surface import payload
 from annotator.wire import inbox
@@ -45,7 +48,7 @@ def session(project: Project) -> Session:
 
 
 def cards(session: Session) -> list[PageCard]:
-    return [card for page in session.pages for card in page.cards]
+    return [card for page in reports.pages(session.moment()) for card in page.cards]
 
 
 def press(card: PageCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
@@ -75,7 +78,7 @@ def test_what_is_sent_again_is_stored_once(session: Session) -> None:
     """A reply was lost, so all of it comes again: the same events stand, and all are called stored."""
     events = [press(card, 3) for card in cards(session)[:3]]
     assert send(session, *events) == send(session, *events) == ["stored"] * 3
-    assert session.n_answered == 3
+    assert reports.n_answered(session.moment()) == 3
 
 
 def test_milliseconds_and_the_visible_guess_stand_with_the_answer(project: Project, session: Session) -> None:
@@ -83,7 +86,7 @@ def test_milliseconds_and_the_visible_guess_stand_with_the_answer(project: Proje
     send(session, press(cards(session)[0], 3))
     event = project.store.current()[0]
     assert (event.client_ms, json.loads(event.payload)["guess_shown"]) == (700, True)
-    assert session.pace == 0.7
+    assert reports.pace(session.moment()) == 0.7
 
 
 def test_an_answer_can_be_changed_undone_and_given_anew_before_anything_arrived(session: Session) -> None:
@@ -150,7 +153,7 @@ def test_nobody_answers_for_somebody_else(project: Project, session: Session) ->
 def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
     """A class id out of nowhere does not reach the store."""
     assert send(session, press(cards(session)[0], 99)) == ["refused"]
-    assert session.n_answered == 0
+    assert reports.n_answered(session.moment()) == 0
 
 
 def test_a_store_that_cannot_write_keeps_everything_in_the_browser(project: Project, session: Session) -> None:
@@ -199,7 +202,7 @@ def test_a_flag_stands_beside_the_label(project: Project, session: Session) -> N
 def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
     """Settings changed while a person looked at the next batch: what they then answer is kept."""
     session.withdraw()
-    asked = session.pages
+    asked = reports.pages(session.moment())
     assert asked == []
     session.look_ahead()
     card = cards(session)[0]
@@ -229,16 +232,16 @@ def test_a_flag_of_an_earlier_version_blocks_nothing(
     """S8: it stands in the log with an id that another event would have; that one is stored all the same, once."""
     card = cards(session)[0]
     first = f"{card.question_id}.0"
-    with project.store._database.writing() as connection:
-        for taken in (first, f"~{first}>label5", f"~{first}>label5<", "class.10.add", "config.2"):
-            payload = {"image_id": card.image_id, "comment": taken}
-            project.store._append(connection, taken, "flag", session.annotator.annotator_id, payload=payload)
+    for taken in (first, f"~{first}>label5", f"~{first}>label5<", "class.10.add", "config.2"):
+        payload = {"image_id": card.image_id, "comment": taken}
+        project.store.append(log.append, "flag", session.annotator.annotator_id, taken, payload)
     assert send(session, press(card, 3), press(card, 3)) == ["stored"] * 2
     assert send(session, change(f"~{first}", 5), change(f"~{first}", 5)) == ["stored"] * 2
     assert session.labels == {card.image_id: "5"}
     assert send(session, undo(f"~~{first}>label5"), undo(f"~~{first}>label5")) == ["stored"] * 2
     assert session.labels == {card.image_id: "3"}
-    assert project.store.first_answers(session.annotator.annotator_id, 1) == [project.store.current()[0].seq - 2]
+    snapshot = project.store.snapshot()
+    assert first_answers(snapshot, session.annotator.annotator_id, 1) == [project.store.current()[0].seq - 2]
     session.add_class("late")
     assert session.class_names[-1] == "late"
     project.change(batch_size=3)
@@ -311,7 +314,7 @@ def test_what_the_surface_is_given_is_typed_and_unchanged(
     other = press(second, 99)
     results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
     project.session("ada").advance()
-    given = payload(project, session, LookAhead(), results)
+    given = payload(project, session.moment(), LookAhead(), results)
     sent = SurfaceData.model_validate(given).as_json()
     assert sent == json.loads(json.dumps(given))
     answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
@@ -331,7 +334,7 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
         project.change(model=model)
         session = project.session("ada")
         session.advance()
-    given = payload(project, session, LookAhead(), {})
+    given = payload(project, session.moment(), LookAhead(), {})
     sent = SurfaceData.model_validate(given).as_json()
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]

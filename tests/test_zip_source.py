@@ -22,7 +22,7 @@ from annotator import registry
 from annotator.errors import SourceError
 from annotator.ingest import ingest
 from annotator.sources import zip_archive
-from annotator.sources.arranged import arrange
+from annotator.sources.reordered import reorder
 from annotator.sources.zip_archive import MAX_BYTES, Zip
 from annotator.sources.zip_members import MAX_MEMBERS
 from annotator.types import ImageSource
@@ -346,7 +346,7 @@ def test_an_import_goes_on_around_bad_members(tmp_path: Path) -> None:
         Entry(b"page.png", b"<html>"),
     ]
     good = [Entry(f"cat/{seed}.png".encode(), picture(seed)) for seed in range(6)]
-    source = arrange(Zip(crafted(tmp_path / "set.zip", *bad, *good)), order_seed=1)
+    source = reorder(Zip(crafted(tmp_path / "set.zip", *bad, *good)), order_seed=1)
     pool = ingest(source, tmp_path / "cache")
     assert sorted(pool.ids) == [f"cat/{seed}.png" for seed in range(6)]
     assert {entry.image_id: entry.code for entry in pool.set_aside} == {

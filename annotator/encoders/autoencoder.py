@@ -1,13 +1,13 @@
-"""A dense autoencoder learned from the unlabeled pool: the code in its middle is the features.
+"""A dense autoencoder trained on the unlabeled pool: the code, its narrowest layer, is the features.
 
-It squeezes each image through layers of 300, 200 and 100 numbers and is trained to give the image back (Hinton &
+Its layers of 300, 200 and 100 numbers encode an image, and it is trained to reproduce the image from them (Hinton &
 Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 2006). Sized to the image: above
 3,072 values (32 x 32 in colour) images are made smaller, by the same factor in height and width; the two hidden
 widths, 300 and 200 at 784 values, grow with the square root of the number of values, that is with an image's side.
 
-Training runs in a process of its own, since TensorFlow would take seconds and half a gigabyte of this one; also where
-this one is a job's already: the memory is given back, and who cancels or kills that job ends this one. Encoding is
-three products of matrices in NumPy.
+Training runs in a child process, since importing TensorFlow takes seconds and half a gigabyte. That holds in a job's
+process too: the memory is freed when the child ends, and cancelling or killing the job ends the child. Encoding is
+three matrix products in NumPy.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class FittedAutoencoder:
     """The encoding half of a trained autoencoder."""
 
     shape: Shape
-    """(height, width, n_channels) that images are brought to."""
+    """(height, width, n_channels) that images are resized to."""
     layers: DenseLayers
     history: tuple[Losses, ...]
-    """One of each epoch: "epoch" from 1 on, "loss" and "val_loss" (binary cross-entropy), "val_mse"."""
+    """One entry an epoch: "epoch" from 1 on, "loss" and "val_loss" (binary cross-entropy), "val_mse"."""
 
     @property
     def version(self) -> str:
@@ -77,7 +77,7 @@ class Autoencoder:
     """A dense network trained to give images back; its narrow middle is the features. Takes minutes on a large pool."""
 
     slow = True
-    """Minutes on a large pool: labeling starts on quicker features meanwhile."""
+    """Takes minutes on a large pool: labeling starts on quick features meanwhile."""
 
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal weights
 
@@ -93,7 +93,7 @@ class Autoencoder:
         self.seed = seed
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedAutoencoder:
-        """Train on the pool in a child process; its losses arrive as the figures of the job that this is part of.
+        """Train on the pool in a child process; its losses become the figures of the surrounding job.
 
         `rng` chooses the fifth that training stops by (and which images, where the pool is too large for memory);
         `seed` the first weights. The same on every run of one machine, bit for bit.
@@ -108,7 +108,7 @@ class Autoencoder:
             crashed = not isinstance(error, Cancelled)
             raise
         finally:
-            if not crashed:  # else the message names the log in there
+            if not crashed:  # kept on failure: the message names its log
                 shutil.rmtree(folder, ignore_errors=True)
 
     def start_training(self, images: ImageArray, rng: np.random.Generator, folder: Path) -> Job:
@@ -154,7 +154,7 @@ def input_shape(shape: tuple[int, ...]) -> Shape:
 def widths(shape: Shape, code: int) -> list[int]:
     """The encoding half, from the values of an image to the code: 784, 300, 200, 100 for 28 x 28 in grey.
 
-    The code is as long as asked, but not longer than the image; no layer before it is narrower.
+    The code has the requested length, but is not longer than the image; no layer before it is narrower.
     """
     n_values = int(np.prod(shape))
     length = min(code, n_values)
@@ -169,7 +169,7 @@ def flatten(images: ImageArray, shape: Shape) -> FeatureArray:
 
 
 def _history(path: Path) -> list[Losses]:
-    """What `save` wrote; nothing where that is lost: only a plot is made of it."""
+    """The loss history that `save` wrote; empty where it is lost, since only a plot needs it."""
     with suppress(OSError, ValueError):
         losses: list[Losses] = json.loads(path.read_text())
         return losses

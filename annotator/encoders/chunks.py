@@ -1,4 +1,4 @@
-"""A pool of images, a few at a time and at the size an encoder wants. Knows no encoder."""
+"""Encodes a pool in chunks, and resizes images by area. Knows no encoder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Kind = TypeVar("Kind", bound=np.generic)
 def encode_in_chunks(
     images: NDArray[Kind], encode: Callable[[NDArray[Kind]], FeatureArray], report: Report, length: int | None = None
 ) -> FeatureArray:
-    """`encode` over all images, told to `report`: (n, height, width, n_channels) -> (n, n_features).
+    """Call `encode` on chunks of images, `report` after each: (n, height, width, n_channels) -> (n, n_features).
 
-    `length` images at a time where it is given; then anything with a row for each image will do.
+    `length` is the number of images a chunk; where it is given, `images` may be any array with a row for each image.
     """
     n_images, step = len(images), length or _chunk_length(images)
     first = encode(images[:step])

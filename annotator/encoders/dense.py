@@ -1,4 +1,4 @@
-"""A trained dense network in plain NumPy: what it computes is had without TensorFlow. Knows no images and no labels."""
+"""A trained dense network in plain NumPy, applied without TensorFlow. Knows no images and no labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from annotator.types import FeatureArray
 
 @dataclass(frozen=True, eq=False)
 class DenseLayers:
-    """max(0, x @ kernel + bias) from layer to layer; the last one's sums are left as they are."""
+    """max(0, x @ kernel + bias) for each layer; the last layer returns its sums without the max."""
 
     weights: tuple[NDArray[np.float32], ...]
     """kernel (n_inputs, n_outputs) and bias (n_outputs,) of each layer in turn, as Keras lists them."""
@@ -40,11 +40,11 @@ class DenseLayers:
 
 
 def from_keras(weights: Sequence[Array]) -> DenseLayers:
-    """What `get_weights` of a network of dense layers gives."""
+    """Layers from what Keras' `get_weights` returns for a network of dense layers."""
     return DenseLayers(tuple(np.asarray(array, dtype=np.float32) for array in weights))
 
 
 def from_arrays(arrays: Mapping[str, Array]) -> DenseLayers:
-    """What `DenseLayers.arrays` named, among other arrays."""
+    """Layers from arrays that `DenseLayers.arrays` named; other arrays are ignored."""
     names = sorted((name for name in arrays if name.startswith("weights_")), key=lambda name: int(name[8:]))
     return from_keras([arrays[name] for name in names])

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients: what edges run where, blind to brightness. Knows grey squares only.
+"""Histograms of oriented gradients: what edge directions occur where, whatever the brightness. Sees grey squares only.
 
 Dalal & Triggs, "Histograms of Oriented Gradients for Human Detection", CVPR 2005: central differences, unsigned
 orientations, each pixel's vote shared between its nearest orientations and its nearest cells, cells normalised in
@@ -24,7 +24,7 @@ MAX_DIMENSIONS = 64
 MAX_CELLS = 10  # with MAX_BINS 5,832 values an image: the covariance stays under 300 MB
 MAX_BINS = 18
 CLIP = 0.2
-NOISE = 0.1  # what a block's norm is at least, with intensities in 0..1: keeps flat areas flat
+NOISE = 0.1  # smallest norm of a block, with intensities in 0..1: noise in flat areas is not amplified
 FILE_NAME = "hog.npz"
 
 Image = NDArray[np.float32]
@@ -48,7 +48,7 @@ class FittedHog:
         return encode_in_chunks(images, self._encode_chunk, report)
 
     def save(self, folder: Path) -> None:
-        """Write one .npz under `folder`, which is made if need be."""
+        """Write one .npz under `folder`, which is created where it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / FILE_NAME, mean=self.projection.mean, components=self.projection.components)
 

@@ -6,7 +6,7 @@ encoders that see nothing but the pool. Small grey images are described by two e
 one and the last. Layers keep their layout, averaged to 4 x 4: where a thing is in the picture counts. Each is divided
 by its standard deviation, they are joined and projected on the pool's principal components, rows have length 1.
 
-The network runs in a worker process (imagenet_network.py), the projection in NumPy. Nothing is trained.
+The network runs in a worker process (imagenet_network.py), the projection in NumPy. Only the projection is fitted.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class Imagenet:
     """A network that knows a million labeled photos (EfficientNet-Lite0): best for photos, good for most pictures."""
 
     slow = True
-    """A minute on a large pool: labeling starts on quicker features meanwhile."""
+    """Takes a minute on a large pool: labeling starts on quick features meanwhile."""
 
     view_side = COLOUR.side
-    """Of photos; at 64 px a side the layers that tell them apart see too little."""
+    """Pixels a side for photos; at 64 the late layers lose what distinguishes them."""
 
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal features
 
@@ -124,7 +124,7 @@ def _are_grey(images: ImageArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 
 def _sampled(images: ImageArray, rows: IntArray, cut: Cut, report: Report) -> FeatureArray:
-    """(len(rows), n_values) of the network."""
+    """(len(rows), n_values) network outputs of these rows."""
 
     def told(stage: str, done: int, total: int) -> None:
         report("Fitting imagenet" if len(rows) < len(images) else stage, done, total)

@@ -1,7 +1,7 @@
-"""The pretrained network, asked for its layers: in a worker process, in which alone TensorFlow is. Knows no pool.
+"""Outputs of the pretrained network's layers, computed in a worker process that holds TensorFlow. Knows no pool.
 
-The worker is started by the first call, which takes seconds, and answers the next ones at once. It is ended when nobody
-has called for a while: it holds half a gigabyte. Images go there and layers come back as files in its folder.
+The first call starts the worker, which takes seconds; later calls use it. It ends after a while without a call, since
+it holds half a gigabyte. Images and outputs are passed as files in the worker's folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from annotator.types import FeatureArray, ImageArray
 
 RUN = "annotator.encoders.keras_imagenet:run"
 CALL_SECONDS = 600.0
-"""What a call may take with TensorFlow's start; a call alone takes about one."""
+"""Seconds that a call may take, TensorFlow's start included; a call alone takes about one."""
 IDLE_SECONDS = 20.0
 GRID = 4
 """Cells a side to which a block's layout is averaged."""
@@ -36,7 +36,7 @@ class Cut:
     layers: tuple[str, ...]
     """"block4", "block7", "block11" with their layout; "head", the 1,280 means; "classes", the 1,000 of ImageNet."""
     batch: int
-    """Images the network sees at a time, always as many: what one gets does not depend on how many there are."""
+    """Images a batch, always this many: an image's features do not depend on the number of images."""
     chunk: int
     """Images of one call, a multiple of `batch`: about a second's work."""
 
@@ -56,7 +56,7 @@ def layers_of(images: ImageArray, cut: Cut) -> FeatureArray:
 
 
 class _Shared:
-    """One worker for all of this process; callers take turns."""
+    """The one worker of this process, behind a lock."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -70,7 +70,7 @@ class _Shared:
             try:
                 return _exchange(worker, images, cut)
             except BaseException:
-                worker.close()  # its folder stays: the message names the log in there
+                worker.close()  # its folder stays: the message names its log
                 self._worker = None
                 raise
             finally:

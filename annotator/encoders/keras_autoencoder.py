@@ -1,4 +1,4 @@
-"""The autoencoder's training: the target of a job, in whose process alone Keras is imported."""
+"""Training of the autoencoder: the target of a job, the only process that imports Keras for it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _inputs(path: Path, shape: Shape, order_seed: int) -> FeatureArray:
 
 
 def _network(widths: list[int]) -> Network:
-    """There and back: 784-300-200-100-200-300-784, relu, at the end a sigmoid."""
+    """Encoder and decoder: 784-300-200-100-200-300-784, relu, and a sigmoid at the end."""
     inner = [keras.layers.Dense(width, "relu") for width in (*widths[1:], *widths[-2:0:-1])]
     network = keras.Sequential([keras.Input((widths[0],)), *inner, keras.layers.Dense(widths[0], "sigmoid")])
     network.compile(optimizer="nadam", loss="binary_crossentropy", metrics=["mse"])
@@ -56,7 +56,7 @@ def _network(widths: list[int]) -> Network:
 
 
 def _fit(network: Network, inputs: FeatureArray, max_epochs: int, patience: int, report: Report) -> list[Losses]:
-    """Until the validation error has not fallen for `patience` epochs; the best epoch's weights stay."""
+    """Train until the validation error has not fallen for `patience` epochs; keeps the weights of the best epoch."""
     history: list[Losses] = []
     batch_size = LARGE_BATCH if len(inputs) >= LARGE_POOL else BATCH
     steps = -(-int(len(inputs) * (1 - VALIDATION_SHARE)) // batch_size)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in Keras: the target of the worker, in whose process alone Keras is imported.
+"""EfficientNet-Lite0 in Keras: the target of the worker, the only process that imports Keras for it.
 
 Weights come from assets/efficientnet-lite0, where batch normalisation is part of the convolutions already. Plain
 convolutions by oneDNN in batches that stay in the processor's cache: several times as fast as one compiled by XLA.
@@ -46,7 +46,7 @@ def run(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JS
 
 
 def _in_batches(network: Callable[[Tensor], Tensor], images: ImageArray, batch: int) -> FeatureArray:
-    """The last batch is filled up, so that every image is computed alike."""
+    """Batches of one size, the last one padded, so that every image is computed alike."""
     missing = -len(images) % batch
     filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.uint8)]) if missing else images
     parts = [network(tf.constant(filled[start : start + batch])).numpy() for start in range(0, len(filled), batch)]
@@ -68,7 +68,7 @@ def _compiled(layers: tuple[str, ...], side: int) -> Callable[[Tensor], Tensor]:
 
 
 def _flat(layer: Tensor) -> Tensor:
-    """A layout averaged to GRID x GRID, where there is one, as a row."""
+    """One row an image; a spatial layout is averaged to GRID x GRID first."""
     if layer.shape.rank == 4:
         size = layer.shape[1] // GRID
         layer = tf.nn.avg_pool2d(layer, size, size, "VALID") if size > 1 else layer
@@ -85,7 +85,7 @@ def build(layers: tuple[str, ...], side: int) -> Any:  # a keras.Model: Keras sh
 
 
 def _outputs(inputs: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
-    """Every layer that has a name, by its name, as far as `wanted` goes."""
+    """Name -> output of each named layer, up to the last of `wanted`."""
     flow = _relu6(keras.layers.Conv2D(STEM, 3, 2, "same", name="stem")(inputs))
     found = {"stem": flow}
     for number, (kernel, stride, wider, channels) in enumerate(_blocks()):
@@ -109,7 +109,7 @@ def _blocks() -> list[tuple[int, int, int, int]]:
 
 
 def _block(flow: Tensor, name: str, kernel: int, stride: int, wider: int, channels: int) -> Tensor:
-    """Widen, look around within each channel, narrow; what came in is added where the shape stays."""
+    """Inverted residual block: expand channels, depthwise convolution, project; adds the input where shapes agree."""
     came_in = flow
     if wider > 1:
         flow = _relu6(keras.layers.Conv2D(wider * flow.shape[-1], 1, name=f"{name}.expand")(flow))
@@ -123,7 +123,7 @@ def _relu6(flow: Tensor) -> Tensor:
 
 
 def _fill(network: Any) -> None:  # a keras.Model
-    """The weights that come with the package, into every layer that has some."""
+    """Set the packaged weights in every layer that has weights."""
     path = assets() / "efficientnet-lite0" / "weights.npz"
     try:
         with np.load(path, allow_pickle=False) as weights:

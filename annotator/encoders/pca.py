@@ -1,4 +1,4 @@
-"""Principal components, the same on every run: what most encoders end in. Knows vectors, not images."""
+"""Principal components, the same on every run: the last step of most encoders. Knows vectors, not images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sample_rows(n_rows: int, rng: np.random.Generator) -> IntArray:
 
 
 def unit_rows(vectors: FeatureArray) -> FeatureArray:
-    """Rows of length 1; a row of zeros (a flat image) stays."""
+    """Rows scaled to length 1; a row of zeros (a flat image) stays 0."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 

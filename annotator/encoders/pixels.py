@@ -1,4 +1,4 @@
-"""The pixels themselves as features: scaled to 0..1, made small, projected where there are many. No learning."""
+"""Pixels as features: scaled to 0..1, resized, and projected where there are many. No training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FittedPixels:
     peak: int
     """The largest value in the pool, 1..255; features are exact quotients where nothing is resized or projected."""
     shape: tuple[int, int, int]
-    """(height, width, n_channels) that images are brought to."""
+    """(height, width, n_channels) that images are resized to."""
     projection: Projection
 
     @property
@@ -49,7 +49,7 @@ class FittedPixels:
         return resize(scaled, *self.shape[:2]).reshape(len(images), -1)
 
     def save(self, folder: Path) -> None:
-        """Write one .npz under `folder`, which is made if need be."""
+        """Write one .npz under `folder`, which is created where it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         mean, components = self.projection.mean, self.projection.components
         np.savez(folder / FILE_NAME, peak=self.peak, shape=self.shape, mean=mean, components=components)

@@ -1,4 +1,4 @@
-"""Arrays on disk: with a hash to trust them by, or for another process to map. Knows not what they mean."""
+"""Arrays on disk: with a hash that is checked when they are read, or as .npy for another process to map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HASH = ".sha256"
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
-    """An .npz and its sha256 beside it, whole or not at all. Raises ModelError (MODEL_SAVE)."""
+    """Write an .npz and its sha256 beside it, whole or not at all. Raises ModelError (MODEL_SAVE)."""
     content = BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for `allow_pickle`
     with _saving(path), durable.drafts(path, _hash_of(path), alone=True) as (arrays_draft, hash_draft):
@@ -31,19 +31,19 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file as `write` writes arrays. Raises ModelError (MODEL_SAVE)."""
+    """Write a text file, whole or not at all. Raises ModelError (MODEL_SAVE)."""
     with _saving(path):
         durable.write(path, text, alone=True)
 
 
 def new_folder() -> Path:
-    """An empty temporary folder, its maker's to remove. Raises ModelError (MODEL_SAVE)."""
+    """An empty temporary folder, which the caller removes. Raises ModelError (MODEL_SAVE)."""
     with _saving(Path(tempfile.gettempdir())):
         return Path(tempfile.mkdtemp(prefix="annotator-"))
 
 
 def write_npy(path: Path, array: Array) -> None:
-    """An .npy, whole or not at all, for another process to read now: not synced. Raises ModelError (MODEL_SAVE)."""
+    """Write an .npy, whole or absent, for another process to read now; not synced. Raises ModelError (MODEL_SAVE)."""
     with _saving(path), durable.drafts(path, synced=False, alone=True) as (draft,), draft.open("wb") as file:
         np.save(file, array)
 
@@ -83,7 +83,7 @@ def path_of(array: Array, folder: Path) -> Path:
 
 
 def _mapped_from(array: Array) -> Path | None:
-    """The file behind an array, or behind what it is a view of: `npy.load` hides it. None where memory differs."""
+    """The file that an array or its base is mapped from; None where memory may differ from the file."""
     behind: object = array
     while isinstance(behind, np.ndarray):
         if isinstance(behind, np.memmap) and behind.filename is not None:

@@ -25,7 +25,7 @@ PLURALS = {
     "probability": "probabilities",
     "milliseconds": "milliseconds",
 }
-"""Column -> array, where it is not the column and an s."""
+"""Column -> name of its array, where that is not the column and an s."""
 
 
 class Npz:
@@ -47,7 +47,7 @@ class Npz:
             return replace(manifest, sha256=sha256_of(draft))
 
     def load_line(self, file_name: str) -> str:
-        """An archive whose arrays are read when they are named."""
+        """Gives an `NpzFile`: each array is read on access."""
         return f"import numpy; labels = numpy.load({file_name!r}, allow_pickle=False)"
 
 
@@ -61,7 +61,7 @@ def columns(export: Export) -> dict[str, Array]:
 
 
 def array_name(column: str) -> str:
-    """What the array of a column is called: its plural."""
+    """The name of a column's array: the plural of the column."""
     return PLURALS.get(column, f"{column}s")
 
 
@@ -94,7 +94,7 @@ def _add(archive: zipfile.ZipFile, name: str, array: Array) -> None:
 
 
 def _add_images(archive: zipfile.ZipFile, images: ImageArray, rows: IntArray, report: Report) -> None:
-    """The views of the exported rows, (n_rows, height, width, n_channels), a few at a time: memory stays bounded."""
+    """Write the views of the exported rows, (n_rows, height, width, n_channels), in pieces to bound memory."""
     shape = (len(rows), *images.shape[1:])
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with archive.open("images.npy", "w", force_zip64=True) as member:

@@ -6,11 +6,11 @@
     labels.jsonl           the same with exact values
     manifest.json          what was written, and the images that could not be
 
-A folder is called as its class is, in any script; what no disk or spreadsheet takes is left out of the name, and where
-two would then be one folder (also on a disk that ignores case), the later one ends in its class id. With predictions,
-people's labels lie in `labeled/cat/` and the model's in `predicted/cat/`.
+A folder has the name of its class, in any script. Characters that disks or spreadsheets refuse are left out; where
+two classes would then share a folder (also on a disk that ignores case), the later folder ends in its class id. With
+predictions, people's labels lie in `labeled/cat/` and the model's in `predicted/cat/`.
 
-Images are turned upright and encoded anew, without the camera's metadata: as PNG, pixel for pixel, where no side
+Images are upright and re-encoded, without the camera's metadata: as PNG, pixel for pixel, where no side
 is longer than 512 px, else as JPEG of quality 95. Answers without a class (none of these, unsure, skip) stand in
 the tables alone.
 """
@@ -68,7 +68,7 @@ class ClassFolders:
         """Write the zip; its manifest lists images that could not be opened. Raises ExportError (EXPORT_WRITE)."""
         with complete_or_absent(path) as (draft,):
             with zipfile.ZipFile(draft, "w") as archive:
-                places = Places.of(export)
+                places = Places.for_export(export)
                 placed = _add_images(archive, export, places, report)
                 for name, write_records in TABLES.items():
                     _add_table(archive, name, write_records, _records(export, places, placed))
@@ -94,8 +94,8 @@ class Places:
     """Predictions have a folder of their own, and so have people's labels."""
 
     @classmethod
-    def of(cls, export: Export) -> Places:
-        """Two folders only where something is predicted."""
+    def for_export(cls, export: Export) -> Places:
+        """Folders for people's labels and for predictions; one set of folders where nothing is predicted."""
         return cls(class_folders(export.class_names), any(row.outcome == PREDICTED for row in export.rows))
 
     def place(self, row: ExportRow) -> str | None:

@@ -1,11 +1,11 @@
 """A project's standing answers as rows to export, with the model's predictions for the rest where asked for.
 
-`write_export` is what the command line, the app and its jobs call: it also verifies the project and notes the export.
+The command line, the app and its jobs call `write_export`, which also verifies the project and records the export.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from annotator import __version__, registry
+from annotator import __version__, registry, reports
 from annotator.exporters.manifests import note_export
 from annotator.exporters.rows import Export, Exporter, ExportRow, Manifest
 from annotator.project import Project
-from annotator.store import Event, Question
+from annotator.reports import Answered
+from annotator.store import Snapshot
 from annotator.types import Report, silent
 
 
 def write_export(
     project: Project, exporter: Exporter, path: Path, predictions: bool = False, report: Report = silent
 ) -> Manifest:
-    """Verify the project, export it, and note in its folder where its log ended then, for `annotator verify`.
+    """Verify the project, export it, and record in its folder where its log ended, for `annotator verify`.
 
     A damaged project is exported too; the manifest's provenance says under `damage` what is wrong.
     """
@@ -35,18 +36,19 @@ def write_export(
 
 def gather(project: Project, predictions: bool = False) -> Export:
     """Every standing answer by image and annotator; with `predictions` also the newest model's class for the rest."""
-    provenance = _provenance(project)  # first: it may speak of fewer events than are exported, never of more
-    dataset = project.learner.dataset
-    rows = _answered_rows(project)
+    snapshot = project.store.snapshot()
+    names = tuple(known.name for known in snapshot.classes)
+    people = {person.annotator_id: person.name for person in snapshot.people}
+    rows = [_answered_row(found, people, snapshot) for found in reports.answers(snapshot, project.learner)]
     if predictions and project.learner.version is not None:
-        rows += _predicted_rows(project, {row.row for row in rows if row.outcome == "label"})
+        rows += _predicted_rows(project, names, {row.row for row in rows if row.outcome == "label"})
     return Export(
-        project=project.store.name,
-        class_names=tuple(project.class_names),
+        project=project.name,
+        class_names=names,
         rows=tuple(sorted(rows, key=lambda row: (row.row, row.annotator))),
         open_image=partial(_full_size, project),
-        images=dataset.images,
-        provenance=provenance,
+        images=project.dataset.images,
+        provenance=_provenance(project, snapshot),
     )
 
 
@@ -54,52 +56,35 @@ def _full_size(project: Project, row: int) -> Any:  # Any: a PIL image, as Datas
     return project.learner.dataset.open_image(row, 0)
 
 
-def _answered_rows(project: Project) -> list[ExportRow]:
-    asked = {question.question_id: question for question in project.store.questions()}
-    people = {person.annotator_id: person.name for person in project.store.annotators()}
-    flags, names = project.store.flags(), project.class_names
-    return [
-        _answered_row(
-            project,
-            names,
-            event,
-            asked.get(str(event.question_id)),
-            people.get(str(event.annotator_id), str(event.annotator_id)),
-            flags.get((str(event.image_id), str(event.annotator_id)), ""),
-        )
-        for event in project.store.current()
-    ]
-
-
-def _answered_row(
-    project: Project, names: Sequence[str], event: Event, question: Question | None, annotator: str, comment: str
-) -> ExportRow:
+def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snapshot) -> ExportRow:
     """By the event, whose values the log's hashes cover; a question that a damaged store has lost is left empty."""
-    guess = None if question is None else question.guess
+    event, question = answered.event, answered.question
+    assert event is not None  # a standing answer has one
+    who = str(event.annotator_id)
     return ExportRow(
-        image_id=str(event.image_id),
-        class_name=None if event.class_id is None else names[event.class_id],
+        image_id=answered.image_id,
+        class_name=answered.answer,
         class_id=event.class_id,
-        annotator=annotator,
+        annotator=people.get(who, who),
         round=None if question is None else question.round,
         purpose="" if question is None else question.purpose,
         strategy="" if question is None else question.strategy,
         score=None if question is None else question.score,
-        guess=None if guess is None else names[guess],
+        guess=answered.guess,
         guess_probability=None if question is None else question.guess_probability,
         guess_shown=None if question is None else question.guess_visible,
         answered_at=event.created_at,
         outcome=str(event.outcome),
         probability=None,
         event_id=event.event_id,
-        row=project.learner.row(str(event.image_id)),
+        row=answered.row,
         milliseconds=event.client_ms,
-        comment=comment,
+        comment=snapshot.flags.get((answered.image_id, who), ""),
     )
 
 
-def _predicted_rows(project: Project, labeled: set[int]) -> list[ExportRow]:
-    names, ids = project.class_names, project.learner.dataset.ids
+def _predicted_rows(project: Project, names: Sequence[str], labeled: set[int]) -> list[ExportRow]:
+    ids = project.dataset.ids
     probabilities = project.learner.prediction.probabilities
     codes, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
     unlabeled = np.setdiff1d(np.arange(len(ids)), np.fromiter(labeled, dtype=np.int64, count=len(labeled)))
@@ -126,9 +111,11 @@ def _predicted_rows(project: Project, labeled: set[int]) -> list[ExportRow]:
     ]
 
 
-def _provenance(project: Project) -> dict[str, object]:
+def _provenance(project: Project, snapshot: Snapshot) -> dict[str, object]:
     return {
-        **project.store.head,
+        "project_id": project.project_id,
+        "store_head_seq": snapshot.head_seq,
+        "store_head_hash": snapshot.head_hash,
         "damage": project.store.verify(),
         "annotator_version": __version__,
         "config": asdict(project.config),

@@ -1,4 +1,4 @@
-"""Where the log ended when an export was written: read from its manifest, or from the notes in the project's folder."""
+"""Where the log ended when an export was written: from its manifest, or from the project folder's list of exports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Provenance = Mapping[str, Any]  # Any: JSON
 
 
 def note_export(folder: Path, name: str, provenance: Provenance) -> None:
-    """Note in the project's folder where the log ended when this export was written; left out where that is full."""
+    """Record in the project's folder where the log ended at this export; skipped where the disk is full."""
     line = {
         "file": name,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,7 +35,7 @@ def note_export(folder: Path, name: str, provenance: Provenance) -> None:
 
 
 def noted_exports(folder: Path) -> dict[str, Provenance]:
-    """File and time of each export -> what was noted; lines that cannot be read are left out."""
+    """File and time of each recorded export -> its provenance; lines that cannot be read are skipped."""
     try:
         lines = (folder / NOTES).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

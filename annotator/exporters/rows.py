@@ -1,4 +1,4 @@
-"""What an export is made of, what states its contents, and how its files appear: complete or not at all.
+"""The values of an export, its manifest, and the writing of its files: whole or not at all.
 
 An exporter gets an `Export` and writes files. It knows no store, no session and no model.
 """
@@ -24,7 +24,7 @@ from annotator.errors import ExportError
 from annotator.types import ImageArray, Report, silent
 
 FORMAT_VERSION = 1
-"""Rises whenever a column or a key changes its meaning."""
+"""Increased whenever a column or a key changes its meaning."""
 
 Cell = str | int | float | bool | None
 Record = dict[str, Cell]
@@ -58,7 +58,7 @@ class ExportRow:
     outcome: str
     """label, none-of-these, unsure, skip or predicted."""
     probability: float | None
-    """Of the exported class, for a prediction."""
+    """Probability of the exported class, for a prediction."""
     event_id: str
     row: int
     """Row of the image in the project's dataset."""
@@ -69,7 +69,7 @@ class ExportRow:
 
 
 COLUMNS = tuple(column.name for column in fields(ExportRow))
-"""Of every export: what is added above is in all of them."""
+"""Columns of every export: a field added to ExportRow is in all formats."""
 KINDS: dict[str, type] = {name: _kind(hint) for name, hint in get_type_hints(ExportRow).items()}
 """Column -> str, int, float or bool; any may also be missing."""
 

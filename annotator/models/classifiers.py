@@ -1,8 +1,7 @@
 """scikit-learn's classifiers on the features. Knows no graph: an image's neighbours say nothing about it.
 
-They learn from the labeled images alone; only self-training looks at the others. Answers are the estimator's own,
-brought to all classes: a class that nobody has labeled is a column of zeros. With one class labeled there is nothing
-to tell apart, and every image is predicted to be of it.
+They are fitted on the labeled images; only self-training uses the others. Probabilities are the estimator's own, with a
+column of zeros for each class without a label. Where one class has labels, every image is predicted to be of it.
 
 Each is a function of features and labels, bit for bit: random numbers come from a fixed seed, and no sum depends on
 which of two threads is done first. scikit-learn and SciPy are imported where they are used: a project that opens makes
@@ -25,15 +24,15 @@ from textwrap import shorten
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.priors import label_shares, normalised
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 FAMILY = "sklearn"
 MAX_THREADS = 2
-ROWS_PER_CHUNK = 4096  # what an estimator allocates for each row it is asked about stays small, however large the pool
+ROWS_PER_CHUNK = 4096  # bounds what an estimator allocates per predicted row
 MAX_FOLDS = 5
 MAX_ITERATIONS = 1_000
 SEED = 0
@@ -51,10 +50,10 @@ class Fitted(Protocol):
 
 
 class Classifier(ABC):
-    """Everything around an estimator: which rows it sees, one class only, all columns, chunks, typed errors."""
+    """Base of all: selects labeled rows, handles one class, adds missing columns, predicts in chunks, types errors."""
 
     name: ClassVar[str]
-    """As in the registry, for messages."""
+    """Name in the registry, for messages."""
     max_threads: ClassVar[int] = MAX_THREADS
 
     def __init__(self) -> None:
@@ -71,7 +70,7 @@ class Classifier(ABC):
         self._seen = np.flatnonzero(np.bincount(labels[labels != UNLABELED], minlength=n_classes))
         self._fitted = None
         if len(self._seen) > 1:
-            # Some estimators take codes for indices: theirs go from 0 without a gap.
+            # Some estimators use codes as indices, so these run from 0 without a gap.
             codes = np.where(labels == UNLABELED, UNLABELED, np.searchsorted(self._seen, labels))
             with self._bounded():
                 self._fitted = self._learn(dataset.features, codes)
@@ -111,17 +110,17 @@ class Classifier(ABC):
 
     @contextmanager
     def _bounded(self) -> Iterator[None]:
-        """`max_threads` at most; whatever an estimator raises becomes a ModelError."""
+        """At most `max_threads` threads; turns any error of the estimator into a ModelError (MODEL_FIT)."""
         import scipy.linalg  # noqa: F401  # its BLAS is there before threads are limited
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.utils import parallel  # noqa: F401  # as is its OpenMP
 
-        with threadpool_limits(self.max_threads), warnings.catch_warnings():
-            # A solver that stops at its limit still answers, and how well is measured on held-out images.
+        with at_most(self.max_threads), warnings.catch_warnings():
+            # A solver that stops at its limit still predicts; its accuracy is measured on held-out images.
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:
                 yield
-            except Exception as error:  # what an estimator raises on data that does not suit it is its own choice
+            except Exception as error:  # estimators raise errors of many types on unsuitable data
                 raise ModelError(
                     f"The model {self.name!r} cannot work with these features and labels: {_sentence(error)} "
                     "Choose another model or encoder, or label more images; your labels are safe."
@@ -130,7 +129,7 @@ class Classifier(ABC):
 
 @cache
 def _forest_class() -> Any:  # scikit-learn ships no types
-    """A random forest grown in two threads, asked in one: two would add up the votes in an order of their own."""
+    """A random forest fitted in two threads, predicts in one: two would sum the votes in a varying order."""
     from joblib import parallel_config
     from sklearn.ensemble import RandomForestClassifier
 
@@ -176,7 +175,7 @@ class SelfTraining(RandomForest):
         self.threshold = threshold
 
     def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
-        if (codes != UNLABELED).all():  # nothing to guess: the forest alone, without scikit-learn's warning
+        if (codes != UNLABELED).all():  # no unlabeled image: the forest alone, without scikit-learn's warning
             return self._fit(features.astype(np.float64), codes)
         from sklearn.semi_supervised import SelfTrainingClassifier
 
@@ -211,7 +210,7 @@ class LogisticRegression(Classifier):
 
     name = "logistic-regression"
     max_threads = 1
-    """A few hundred small products a fit: two threads would wait for each other."""
+    """A fit is a few hundred small products; a second thread costs more than it gains."""
 
     def __init__(self, c: float = 10.0) -> None:
         super().__init__()
@@ -364,11 +363,11 @@ def _sharpness(decisions: FloatArray, codes: IntArray) -> float:
 
 
 def _by_class(decisions: FloatArray) -> FloatArray:
-    """scikit-learn gives one value an image, not two, where there are two classes."""
+    """(n,) or (n, n_classes) decision values -> (n, n_classes); (n,) is scikit-learn's form for two classes."""
     return np.column_stack([-decisions, decisions]) if decisions.ndim == 1 else decisions
 
 
 def _sentence(error: Exception) -> str:
-    """What it says in one line, ended by one full stop."""
+    """The error's message as one line that ends in one full stop."""
     text = shorten(str(error) or type(error).__name__, MAX_QUOTED, placeholder=" …")
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."

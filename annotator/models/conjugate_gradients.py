@@ -1,7 +1,7 @@
-"""Many right-hand sides, one symmetric positive definite matrix. Knows no labels and no graph.
+"""Conjugate gradients: one symmetric positive definite matrix, many right-hand sides. Knows no labels and no graph.
 
-Hestenes & Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952. Each column is its own solve;
-they share the products with the matrix.
+Hestenes & Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952. Each column is solved
+for itself; all columns share the products with the matrix.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from annotator.errors import ModelError
 from annotator.types import FloatArray, SparseMatrix
 
 MIN_TOL = 1e-9
-"""The smallest error that may be asked for: double precision can do no better everywhere."""
+"""The smallest tolerance that a caller may ask for; double precision cannot hold a smaller one in every row."""
 CHECK_EVERY = 4
 MAX_ITERATIONS = 5_000
 ROUNDING = 1e-13  # a residual this much smaller than its right-hand side is made of rounding errors
@@ -26,10 +26,11 @@ def solve(
     start: FloatArray,
     is_enough: Callable[[FloatArray, FloatArray], bool],
 ) -> tuple[FloatArray, FloatArray, int]:
-    """The solution of matrix @ solution = right, what is left of `right`, both (n, n_columns), and the steps it took.
+    """Solve matrix @ solution = right: returns solution and residual, both (n, n_columns), and the iterations taken.
 
-    Ends when `is_enough(solution, residual)`, or when double precision can do no more; the residual that comes back
-    is computed anew. Raises ModelError (MODEL_NOT_CONVERGED) after 5,000 iterations.
+    Ends when `is_enough(solution, residual)` is true, or when rounding allows no further progress. The returned
+    residual is computed from the solution, not carried along. Raises ModelError (MODEL_NOT_CONVERGED) after 5,000
+    iterations.
     """
     solution = start.copy()
     residual = right - matrix @ solution
@@ -58,5 +59,5 @@ def _column_products(left: FloatArray, right: FloatArray) -> FloatArray:
 
 
 def _quotient(above: FloatArray, below: FloatArray) -> FloatArray:
-    """0 where a column is solved already (0 / 0)."""
+    """Quotient by column; 0 where a column is solved already (0 / 0)."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

@@ -1,6 +1,7 @@
-"""Labels spread over a graph and kept solved while they change. Knows rows, class codes and places; no dataset.
+"""The solution of label spreading on one graph, updated as labels change. Knows rows, codes and places; no dataset.
 
-The compiled side of label spreading: see label_spreading.py for the equations and for what its tolerance means.
+Holds solution and residual for the compiled code in push.py. label_spreading.py has the equations,
+docs/label_spreading.md what the tolerance means. A place is a row's position in memory (equations.py).
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from annotator.types import UNLABELED, FloatArray, IntArray
 Bytes = NDArray[np.uint8]
 Rows = NDArray[np.floating[Any]]
 FAINT = 0.03
-"""Evidence below this share of the pool's mean counts as faint: such rows are held to the tolerance of this share."""
+"""Evidence below this share of the pool's mean counts as faint: such rows have the tolerance of a row at this share."""
 SINGLE_FROM = 1e-3
 """From this tolerance on the residual is kept in single precision."""
 MODERATE = 1e15
-"""Roots of degrees from one over this to this fit single precision, with their quotients."""
+"""Square roots of degrees between 1 / MODERATE and MODERATE fit single precision, and so do their quotients."""
 REFRESHED_AFTER = 1000
 """Changes after which the residual is computed anew: until then rounding adds less than a thousandth of SINGLE_FROM."""
 
 
 @cache
 def kernels() -> ModuleType | None:
-    """The compiled code, ready to run; None where numba is absent or cannot work."""
+    """The module push.py with its compiled code; None where numba is missing or does not work on this machine."""
     try:
         from annotator.models import push  # slow to import, and not every platform has it
 
@@ -43,8 +44,8 @@ def kernels() -> ModuleType | None:
 class Diffusion:
     """G with (I - alpha P) G = D^-1/2 Y for the labels given so far, and its residual.
 
-    Labels are by the graph's row, everything else by place; classes stand in sets of 16, (n_sets, n, 16). Start without
-    labels, then `change` them; every change costs what it moves.
+    Labels are indexed by the graph's row, everything else by place. Classes are stored in sets of 16, (n_sets, n, 16).
+    It starts without labels; `change` sets them, at a cost in proportion to the rows that move.
     """
 
     def __init__(self, equations: Equations, n_classes: int, tolerance: float) -> None:
@@ -65,7 +66,7 @@ class Diffusion:
         self._passed_on = equations.passed_on.astype(kind)
 
     def change(self, codes: IntArray) -> tuple[Bytes, int]:
-        """Labels (n,) as codes, -1 = unlabeled, at least one -> 1 at the places (n,) that moved, and sweeps it took.
+        """Set labels (n,), -1 = unlabeled, at least one; returns (n,) 1 at places that moved, and the sweeps taken.
 
         Raises ModelError (MODEL_NOT_CONVERGED) after 10,000 sweeps.
         """
@@ -77,7 +78,7 @@ class Diffusion:
         self._give(after, places, 1.0)
         touched[self._without_label(places[after == UNLABELED])] = 1
         floor = self._faint()
-        everywhere = floor < self._floor  # stricter than before: every row has to answer
+        everywhere = floor < self._floor  # the tolerance is stricter than before: check every row
         self._floor = floor
         self._n_changes += 1
         if self._n_changes % REFRESHED_AFTER == 0:
@@ -91,9 +92,9 @@ class Diffusion:
         return touched, n_sweeps + self._hold(active, touched, everywhere)
 
     def rearrange(self, classes: IntArray) -> None:
-        """Give the classes other codes: class k becomes what class `classes[k]` was, nothing where that is -1.
+        """Give the classes other codes: class k becomes what class `classes[k]` was, empty where that is -1.
 
-        A class that is left out takes its mass along: it must have no label.
+        The mass of a class that is left out is dropped: it must have no label.
         """
         if np.array_equal(classes, np.arange(self._n_classes)):
             return
@@ -106,7 +107,7 @@ class Diffusion:
         self._codes = code_of[self._codes]  # the last entry stands for -1
 
     def n_changed(self, codes: IntArray) -> int:
-        """How many labels (n,) differ from those given so far."""
+        """How many labels (n,) differ from those that `change` set last."""
         return int((codes != self._codes).sum())
 
     def publish(self, touched: Bytes, probabilities: FloatArray, evidence: FloatArray) -> None:
@@ -126,7 +127,7 @@ class Diffusion:
         return int(sweeps)
 
     def _hold(self, active: Bytes, touched: Bytes, everywhere: bool) -> int:
-        """Settle again where the residual has become too large for the evidence that other classes left."""
+        """Push again where the residual is too large for the evidence, which other classes' pushes have lowered."""
         looked_at = np.ones_like(touched) if everywhere else touched
         n_sweeps, is_held = 0, False
         while not is_held:
@@ -139,28 +140,28 @@ class Diffusion:
 
     @property
     def _push(self) -> ModuleType:
-        """The compiled code; nobody makes one of these without it."""
+        """The compiled code; a Diffusion is never made without it."""
         push = kernels()
         assert push is not None
         return push
 
     @property
     def _share(self) -> float:
-        """What each set of classes may have of the tolerance."""
+        """The share of the tolerance that each set of classes may use."""
         return self._tolerance / len(self._solution)
 
     def _is_of(self, which: int, codes: IntArray) -> NDArray[np.bool_]:
-        """Whether a class is one of this set."""
+        """Whether the class belongs to this set."""
         return np.asarray((codes != UNLABELED) & (codes // self._push.LANES == which))
 
     def _give(self, codes: IntArray, places: IntArray, sign: float) -> None:
-        """Put the right-hand side of these labels into the residual, or take it out."""
+        """Add the right-hand side of these labels to the residual, or subtract it."""
         given = codes != UNLABELED
         sets, within = np.divmod(codes[given], self._push.LANES)
         self._residual[sets, places[given], within] += sign / self._equations.roots[places[given]]
 
     def _refresh(self) -> None:
-        """Compute the residual anew, without the rounding of the steps that led here."""
+        """Compute the residual from the solution, without the rounding of the updates so far."""
         equations = self._equations
         scale = (equations.alpha / equations.roots**2)[:, None]
         for solution, residual in zip(self._solution, self._residual, strict=True):
@@ -169,7 +170,7 @@ class Diffusion:
         self._give(self._codes[labeled], equations.places[labeled], 1.0)
 
     def _without_label(self, places: IntArray) -> IntArray:
-        """Clear components that lost their last label at one of these places: nothing reaches them, exactly."""
+        """Set components that lost their last label at one of these places to exactly zero: no label reaches them."""
         components = self._equations.components
         lost = np.unique(components[places])
         lost = lost[~np.isin(lost, components[self._equations.places[self._codes != UNLABELED]])]
@@ -186,7 +187,7 @@ class Diffusion:
         return float(FAINT * given / ((1 - equations.alpha) * equations.total_degree))
 
     def _chosen(self, rows: Rows, which: IntArray) -> Rows:
-        """The chosen classes in this order, zeros where one is new."""
+        """The arrays of the chosen classes in this order; zeros for a new class."""
         chosen: Rows = self._push.lanes(len(which), rows.shape[1], rows.dtype.type)
         for code, source in enumerate(which.tolist()):
             if source >= 0:

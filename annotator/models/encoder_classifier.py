@@ -2,9 +2,9 @@
 
 Dense(hidden, relu) and Dense(classes seen, softmax), adam: with the encoder `autoencoder` the classifier of a frozen
 encoder with a head. It is trained in a worker process that stays (see keras_head.py for how, and how it is
-calibrated), one for all models of this process, started by the first fit or by `warm_up`. Features go there as the
-path of a file; back come the pool's probabilities and the head's weights, so that images outside of the pool are
-classified here, in NumPy.
+calibrated). One worker serves all models of this process; the first fit or `warm_up` starts it. It gets the features
+as the path of a file, and returns the pool's probabilities and the head's weights; images outside of the pool are
+classified in this process, in NumPy.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArr
 
 FIT = "annotator.models.keras_head:fit"
 FIT_SECONDS = 600.0
-"""What a fit may take with TensorFlow's start; a fit alone takes about one."""
+"""Seconds that a fit may take, TensorFlow's start included; a fit alone takes about one."""
 
 _first_use = threading.Lock()
 
 
 @dataclass(frozen=True)
 class _Fitted:
-    """Which classes were seen, of how many, and the head that tells them apart; one or none needs no head."""
+    """The last fit: classes seen, number of classes, and the head; with one class or none there is no head."""
 
     seen: IntArray
     prior: FloatArray
     head: Head | None
 
     def complete(self, probabilities: FloatArray) -> FloatArray:
-        """(n, classes seen) -> (n, n_classes): classes never seen get 0."""
+        """(n, classes seen) -> (n, n_classes); classes without a label get 0."""
         complete = np.zeros((len(probabilities), len(self.prior)))
         complete[:, self.seen] = probabilities
         return complete
 
     def without_head(self, n_rows: int) -> FloatArray:
-        """One class: that one for certain. None: the prior."""
+        """Probabilities without a head: 1 for the one class seen, or the prior where none was."""
         return self.complete(np.ones((n_rows, 1))) if self.seen.size else np.tile(self.prior, (n_rows, 1))
 
 
@@ -56,7 +56,7 @@ class EncoderClassifier:
     """A small neural network on the encoder's features (Keras), trained anew each round; labeling does not wait."""
 
     asynchronous = True
-    """Whoever labels need not wait for `fit_predict`."""
+    """Labeling goes on while `fit_predict` runs; see `is_asynchronous` in types.py."""
 
     def __init__(self, hidden: int = 50, max_epochs: int = 200, patience: int = 20, seed: int = 0) -> None:
         for name, value in (("hidden", hidden), ("max_epochs", max_epochs), ("patience", patience)):
@@ -70,7 +70,7 @@ class EncoderClassifier:
         self._features: tuple[FeatureArray, Path] | None = None
 
     def warm_up(self) -> None:
-        """Let TensorFlow load while nobody waits for it; returns at once."""
+        """Start the worker in the background, so that TensorFlow is loaded before the first fit; returns at once."""
         _worker()
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
@@ -106,7 +106,7 @@ class EncoderClassifier:
         return self._features[1]
 
     def _own_folder(self) -> Path:
-        """Where the worker's answers go; removed with this model."""
+        """Folder for the worker's results; removed with this model."""
         if self._folder is None:
             self._folder = stored.new_folder()
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
@@ -123,5 +123,5 @@ def _start_worker() -> Worker:
     folder = stored.new_folder()
     worker = Worker.start(FIT, folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(worker.close)  # the last one in is the first one out
+    atexit.register(worker.close)  # exit handlers run in reverse order
     return worker

@@ -1,7 +1,7 @@
-"""One graph's equations in an order that is kind to the processor's cache. Knows weights only: no labels.
+"""The linear system of one graph, reordered (reverse Cuthill-McKee) for cache locality. Knows weights only: no labels.
 
-Reverse Cuthill-McKee puts neighbours close in memory: products with the matrix are about 4 x as fast. Everything
-here is by place in that order; `order` and `places` translate.
+The order puts neighbours close in memory: products with the matrix are about 4 times as fast. A row's position in
+that order is its place; everything here is indexed by place, and `order` and `places` translate.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Equations:
-    """I - alpha S of a graph, and the parts that it is made of."""
+    """The matrix I - alpha S of a graph, and the arrays that it is made of."""
 
     affinity: SparseMatrix
     """(n, n) csr_array: symmetric, non-negative, zero diagonal."""
     order: IntArray
-    """(n,) the graph's row at each place."""
+    """(n,) the graph's row at each place, the inverse of `places`."""
     degrees: FloatArray
     """(n,) row sums."""
     components: IntArray
@@ -59,7 +59,7 @@ class Equations:
 
     @cached_property
     def passed_on(self) -> FloatArray:
-        """(nnz,) alpha W_ij / d_j: what neighbour j receives of what row i gives away."""
+        """(nnz,) alpha W_ij / d_j: the share of row i's push that neighbour j receives."""
         return np.asarray(self.alpha * self.affinity.data / self.degrees[self.affinity.indices])
 
     def reached_from(self, labeled: BoolArray) -> BoolArray:
@@ -70,7 +70,7 @@ class Equations:
 
 
 def read_equations(affinity: SparseMatrix, alpha: float) -> Equations:
-    """The equations of (n, n) symmetric affinities; explicit zeros are no edges."""
+    """The linear system of (n, n) symmetric affinities; stored zeros do not count as edges."""
     affinity = scipy.sparse.csr_array(affinity, dtype=np.float64)
     order = scipy.sparse.csgraph.reverse_cuthill_mckee(affinity, symmetric_mode=True)
     affinity = affinity[order][:, order]

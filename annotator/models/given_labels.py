@@ -1,4 +1,4 @@
-"""Labels as a program gives them -> classes and codes. Knows no samples."""
+"""Labels as a caller gives them (numbers, text, mixed lists) -> classes and codes. Knows no samples."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Labels = NDArray[Any]  # Any: numbers, or objects
 
 
 def read_labels(y: Labels, unlabeled: object) -> tuple[Labels, IntArray]:
-    """The classes in order, and (n,) codes into them, -1 where a label is the one for "no label".
+    """Returns the classes, sorted, and (n,) codes into them, -1 where a label is `unlabeled`.
 
-    Raises ValueError where none is left, or where labels cannot be put in order.
+    Raises ValueError where no label is left, or where labels cannot be sorted.
     """
     is_labeled = ~_equals(y, unlabeled)
     labels = _of_one_kind(y[is_labeled])
@@ -32,7 +32,7 @@ def read_labels(y: Labels, unlabeled: object) -> tuple[Labels, IntArray]:
 
 
 def as_given(y: Any) -> Any:  # Any: what scikit-learn takes
-    """Labels whose names and numbers are kept apart: of a list with both, numpy would make text."""
+    """Labels as an array that keeps numbers and names apart: from a list with both, numpy would make text of all."""
     if not isinstance(y, list | tuple):
         return y
     n_texts = sum(isinstance(label, str) for label in y)
@@ -52,7 +52,7 @@ def _equals(y: Labels, unlabeled: object) -> NDArray[np.bool_]:
 
 
 def _of_one_kind(labels: Labels) -> Labels:
-    """Labels that can be put in order, numbers among objects as numbers. Raises ValueError where they cannot."""
+    """Labels that can be sorted, objects that are numbers as numbers. Raises ValueError where they cannot be sorted."""
     if labels.dtype != object:
         return labels
     texts = [isinstance(label, str) for label in labels]

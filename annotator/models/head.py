@@ -13,7 +13,7 @@ from annotator.encoders.dense import DenseLayers, from_arrays
 from annotator.types import FeatureArray, FloatArray
 
 HEAD, PROBABILITIES = "head.npz", "probabilities.npy"
-"""Under these names whoever trains a head leaves it, and what it says of the pool."""
+"""File names of a trained head, and of its probabilities for the pool."""
 ROWS_PER_CHUNK = 8192
 
 
@@ -21,8 +21,8 @@ ROWS_PER_CHUNK = 8192
 class Scaling:
     """(features - mean) / spread: centred on the pool, one spread for all features.
 
-    One, the root of their mean variance, and not each its own: after a projection the last features are mostly noise,
-    and blown up to the size of the first they cost half the accuracy at a hundred labels.
+    The spread is the root of the features' mean variance. A spread for each feature would scale the last features of a
+    projection, which are mostly noise, up to the size of the first: that costs half the accuracy at a hundred labels.
     """
 
     mean: FeatureArray

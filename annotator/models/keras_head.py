@@ -1,8 +1,8 @@
-"""The head's training: the target of the resident worker, in whose process alone Keras is imported.
+"""Training of the Keras head: the target of the resident worker, the only process that imports Keras.
 
-How it is trained depends on how many labels there are. From 500 on, a fifth of them is held out: its accuracy says
-after how many epochs to stop. Under 500 that fifth says too little (it stops far too early), and all epochs are used.
-In either case the head that is handed back learned from all labels, for as many epochs.
+The training depends on the number of labels. From 500 on, a fifth of them is held out, and its accuracy decides after
+how many epochs to stop. Under 500 that fifth is too small to decide (it stops far too early), and all epochs are used.
+In either case the returned head was trained on all labels, for that number of epochs.
 
 Calibration is temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017): the temperature
 that makes labels which were held out most likely. From 100 labels on it is measured on that one fifth; under 100 in
@@ -56,7 +56,7 @@ def fit(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JS
 
 
 class _Network:
-    """hidden relu units, then one sum for each class; made once for its sizes, as TensorFlow is slow to compile it."""
+    """Dense layers: hidden relu units, then one sum for each class; kept for its sizes, as compiling takes seconds."""
 
     def __init__(self, n_features: int, hidden: int, n_classes: int, seed: int) -> None:
         keras.utils.set_random_seed(seed)
@@ -79,7 +79,7 @@ class _Network:
     def train(
         self, inputs: FeatureArray, codes: IntArray, epochs: int, enough: Callable[[int], bool] | None = None
     ) -> None:
-        """From the first weights on, for `epochs` epochs or until `enough` of them."""
+        """Train from the initial weights for `epochs` epochs, or until `enough` says so."""
         for variable, first in zip(self._variables, self._first, strict=True):
             variable.assign(first)
         rng = np.random.default_rng(self._seed)
@@ -102,7 +102,7 @@ class _Network:
 
 
 class _BestEpoch:
-    """Enough, once the accuracy on held-out labels has not risen for `patience` epochs; keeps the best one's sums."""
+    """Stops when the accuracy on held-out labels has not risen for `patience` epochs; keeps the best epoch's sums."""
 
     def __init__(self, network: _Network, inputs: FeatureArray, codes: IntArray, patience: int) -> None:
         self.epoch = 0
@@ -123,14 +123,14 @@ _network = lru_cache(maxsize=4)(_Network)
 
 @lru_cache(maxsize=4)
 def _scaling(path: Path, changed_at: int) -> Scaling:
-    """Of the whole pool, computed once; `changed_at` tells a new file under an old name."""
+    """Scaling of the whole pool, computed once; `changed_at` distinguishes a new file under an old name."""
     return scaling_of(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _hold_out(
     network: _Network, inputs: FeatureArray, codes: IntArray, max_epochs: int, patience: int
 ) -> tuple[int, float]:
-    """How long to train and the temperature, found on labels that each network in turn has not seen."""
+    """Returns epochs and temperature, measured on labels that the network of each part was not trained on."""
     epochs, found, answers = max_epochs, [], []
     for part in _parts(len(codes)):
         rest = np.setdiff1d(np.arange(len(codes)), part)
@@ -147,7 +147,7 @@ def _hold_out(
 
 
 def _parts(n_labels: int) -> list[IntArray]:
-    """Which labels to hold out, one part after the other."""
+    """Yields the labels to hold out, one part after the other."""
     if n_labels < CALIBRATE_FROM:
         return []
     parts = np.array_split(np.random.default_rng(n_labels).permutation(n_labels), N_PARTS)
@@ -155,7 +155,7 @@ def _parts(n_labels: int) -> list[IntArray]:
 
 
 def _temperature(sums: FloatArray, codes: IntArray) -> float:
-    """The one under which these codes are most likely, within `TEMPERATURES`."""
+    """The temperature within `TEMPERATURES` under which these codes are most likely."""
 
     def surprise(log_temperature: float) -> float:
         probabilities = softmax(sums / np.exp(log_temperature))[np.arange(len(codes)), codes]

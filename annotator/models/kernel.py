@@ -1,8 +1,8 @@
 """scikit-learn's kernels between samples, and its iteration along them. Knows samples and masses, no labels.
 
 What `LabelSpreading` and `LabelPropagation` do where a kernel is named: the answers of scikit-learn's estimators with
-the same parameters, those that its `max_iter` or `tol` ends early included. A kernel is a matrix of every sample by
-every other ("knn": of its nearest ones), so this is for small pools; see graph.py for large ones.
+the same parameters, including answers that `max_iter` or `tol` ends before they converge. A kernel is a matrix of
+every sample by every other ("knn": of its nearest ones), so this is for small pools; see graph.py for large ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Kernel:
     def __init__(self, samples: Samples, kind: Kind, gamma: float, n_neighbors: int, n_jobs: int | None) -> None:
         self._kind = kind
         self._gamma = gamma
-        # A function may mind where zero is, and moving sparse samples would make them dense.
+        # A function may depend on where zero is; and sparse samples that are moved become dense.
         frame = None if callable(kind) or scipy.sparse.issparse(samples) else frame_of(samples)
         self._centre = None if frame is None else frame.centre
         self._samples = self._moved(samples)
@@ -53,8 +53,8 @@ class Kernel:
         return self._between(self._moved(samples)).T if callable(self._kind) else self._between(self._moved(samples))
 
     def _between(self, samples: Samples) -> Weights:
-        """From these to those that were fitted; a function gives it the other way round. Raises FeatureError."""
-        with np.errstate(all="ignore"):  # what overflows is told below
+        """(n_new, n) weights from new samples to fitted ones; a function returns the transpose. Raises FeatureError."""
+        with np.errstate(all="ignore"):  # an overflow raises FeatureError below
             if callable(self._kind):
                 weights = self._kind(self._samples, samples)
             elif self._kind == "knn":
@@ -92,7 +92,7 @@ def propagation_steps(weights: Weights) -> Weights:
 def repeated(
     step: Callable[[FloatArray], FloatArray], start: FloatArray, max_iter: int, tol: float
 ) -> tuple[FloatArray, int]:
-    """`step` taken until all it changes is below `tol` in sum; the masses (n, n_classes) and how many steps it took.
+    """Repeat `step` until the sum of its changes is below `tol`; returns masses (n, n_classes) and the number of steps.
 
     Warns (ConvergenceWarning) where `max_iter` steps were not enough.
     """

@@ -1,4 +1,4 @@
-"""Kernel ridge regression on one-hot targets: what labeled images say of others, by similarity alone. Knows no graph.
+"""Kernel ridge regression on one-hot targets: classifies by similarity to the labeled images. Knows no graph.
 
     scores(x) = sum over labeled y of k(x, y) A_y,  (K + penalty I) A = Y,  k(x, y) = exp(-gamma |x - y|^2)
 
@@ -27,13 +27,14 @@ before.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import scaling_of, softmax
 from annotator.models.priors import label_shares
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
 
 MOST_LANDMARKS = 1_000
@@ -46,7 +47,7 @@ JITTER = 1e-8
 
 
 class _Columns:
-    """k(x, y) for every row x of some features and those y that were asked for, kept as rows of one array."""
+    """Kernel columns k(., y) over the rows of `features`, for the images y needed so far, as rows of one array."""
 
     def __init__(self, features: FeatureArray, gamma: float, most: int) -> None:
         self.features = features
@@ -56,7 +57,7 @@ class _Columns:
         """(most,) which row of the pool each kept column is of; the first -1 ends them."""
 
     def ready(self, rows: IntArray, landmarks: FloatArray) -> None:
-        """Have the columns of these rows of the pool, whose features (n, n_features) are `landmarks`."""
+        """Compute the missing columns of these rows of the pool; `landmarks` (n, n_features) are their features."""
         missing = ~np.isin(rows, self._holds)
         if missing.any():
             places = np.flatnonzero(~np.isin(self._holds, rows))
@@ -65,7 +66,7 @@ class _Columns:
             self._holds[places] = rows[missing]
 
     def times(self, rows: IntArray, coefficients: FloatArray) -> FloatArray:
-        """Sums over these rows' columns by their coefficients, (n_rows, n_classes) -> (len(features), n_classes)."""
+        """Sum of these rows' columns times coefficients (n_rows, n_classes) -> (len(features), n_classes)."""
         n_used = np.count_nonzero(self._holds != UNLABELED)
         held = self._holds[:n_used]
         order = np.argsort(held)
@@ -82,19 +83,19 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _Space:
-    """What is known of a dataset before any label."""
+    """What depends on the dataset alone, not on labels."""
 
     dataset: Dataset
     gamma: float
     most: int
     order: IntArray
-    """(n_images,) each row's place in a fixed shuffled order: the labeled ones that come first are landmarks."""
+    """(n_images,) each row's position in a fixed random order; the labeled rows that come first are the landmarks."""
     columns: _Columns
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """The last answer: which classes were seen, of how many, and the function that tells them apart."""
+    """The last fit: classes seen, label shares, landmarks and their coefficients."""
 
     seen: IntArray
     shares: FloatArray
@@ -118,18 +119,21 @@ class KernelRidge:
         self._fit: _Fit | None = None
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
-        """labels (n_images,), -1 = unlabeled -> probabilities; such a model knows no evidence."""
-        with threadpool_limits(MAX_THREADS):
+        """labels (n_images,), -1 = unlabeled -> probabilities; `evidence` is None."""
+        import_module("scipy.linalg")  # slow, so not at start; before the limit, which holds for what is loaded by then
+        with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             self._fit = fit = self._solved(space, labels, n_classes)
             return Prediction(self._probabilities(fit, space.columns))
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
-        """A fit whose prediction nobody wants, on the way to a later one."""
-        with threadpool_limits(MAX_THREADS):
+        """Repeat a recorded fit without a prediction: computes the columns that it would have computed."""
+        with at_most(MAX_THREADS):
             space = self._space_of(dataset)
-            rows = _landmarks(space, np.flatnonzero(labels != UNLABELED))
-            space.columns.ready(rows, _exactly(dataset, rows))
+            labeled = np.flatnonzero(labels != UNLABELED)
+            if len(np.unique(labels[labeled])) > 1:  # with fewer classes a fit computes no column
+                rows = _landmarks(space, labeled)
+                space.columns.ready(rows, _exactly(dataset, rows))
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED) before the first fit."""
@@ -137,12 +141,12 @@ class KernelRidge:
         if fit is None or space is None:
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
         most = max(1, MOST_CELLS // space.most)
-        with threadpool_limits(MAX_THREADS):
+        with at_most(MAX_THREADS):
             if len(features) > most:
                 parts = [features[start : start + most] for start in range(0, len(features), most)]
                 columns = (_Columns(part, space.gamma, max(1, len(fit.rows))) for part in parts)
                 return np.concatenate([self._probabilities(fit, each) for each in columns])
-            # A held-out set asks after every fit: its columns are kept.
+            # A held-out set is predicted after every fit: its columns are kept.
             if self._outside is None or self._outside.features is not features:
                 self._outside = _Columns(features, space.gamma, space.most)
             return self._probabilities(fit, self._outside)
@@ -159,7 +163,7 @@ class KernelRidge:
         return self._space
 
     def _solved(self, space: _Space, labels: IntArray, n_classes: int) -> _Fit:
-        import scipy.linalg  # slow to import: not before the first fit
+        import scipy.linalg
 
         labeled = np.flatnonzero(labels != UNLABELED)
         shares, seen = label_shares(labels, n_classes), np.unique(labels[labeled])
@@ -190,7 +194,10 @@ class KernelRidge:
 
 
 def kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
-    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision."""
+    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision.
+
+    strategies/herding.py has squared distances of its own, in single precision: see there.
+    """
     squared = features @ (-2 * others.T)
     squared += np.einsum("ij,ij->i", features, features)[:, None]
     squared += np.einsum("ij,ij->i", others, others)
@@ -200,14 +207,14 @@ def kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray
 
 
 def _landmarks(space: _Space, labeled: IntArray) -> IntArray:
-    """Rows of the columns, ascending: all that are labeled, or as many of them as may be kept."""
+    """Landmark rows, ascending: all labeled rows, or as many of them as columns may be kept."""
     if len(labeled) <= space.most:
         return labeled
     return np.sort(labeled[np.argsort(space.order[labeled])[: space.most]])
 
 
 def _finite(values: FloatArray) -> FloatArray:
-    """The same. Raises ModelError where features made it infinite or NaN."""
+    """Returns `values`. Raises ModelError where one is infinite or NaN."""
     if not np.isfinite(values).all():
         raise ModelError(
             "The model 'kernel-ridge' cannot work with these features: some are NaN, or too large. Choose another "

@@ -1,4 +1,4 @@
-"""What a model says where no label reaches. Knows counts and masses, no graph."""
+"""Class priors from label counts: the probabilities of rows that no label reaches. Knows no graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def class_prior(labels: IntArray, n_classes: int) -> FloatArray:
 
 
 def normalised(masses: FloatArray, prior: FloatArray) -> FloatArray:
-    """(n, n_classes) rows divided by their sums; the prior where there is nothing to divide."""
+    """(n, n_classes) rows divided by their sums; the prior in rows whose sum is 0."""
     totals = masses.sum(axis=1, keepdims=True)
     safe = np.where(totals > 0, totals, 1.0)
     return np.where(totals > 0, masses / safe, prior)

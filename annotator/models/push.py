@@ -3,14 +3,15 @@
 P = D^-1 W. A row holds a residual R = B - (I - alpha P) G; pushing row i adds omega R_i to G_i and passes
 alpha omega R_i W_ij / d_j on to the residual of every neighbour j, so R is exact at every moment, to rounding
 (Andersen, Chung & Lang, "Local graph partitioning using PageRank vectors", FOCS 2006; omega > 1 is successive
-over-relaxation). Rows are taken in memory order, to and fro, by blocks of eight: all of a block where one of them is
-above a falling level, which processors do faster than asking of each row. Blocks that nothing has changed are passed
-over, so a call costs what it moves and a look at one word for every 64 rows.
+over-relaxation). Sweeps run over the rows in memory order, forwards and backwards in turn, in blocks of eight rows. A
+block is pushed as a whole when one of its rows is above a level that falls from sweep to sweep: that is faster than a
+branch for each row. Blocks without a change are skipped, so a call costs what it moves, and reads one word for every
+64 rows.
 
 Sixteen classes are pushed together: in single precision their residuals are one line of the cache, and what a
-neighbour receives is one vector instruction (numba makes none of an array expression this short; see `_add_scaled`).
+neighbour receives is one vector instruction (numba emits none for an array expression this short; see `_add_scaled`).
 
-The kernels hold no lock on the interpreter, start no threads and share nothing: any number may run at once.
+The compiled functions release the interpreter's lock, start no threads and share no state: any number may run at once.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LANES = 16
 """Classes that are pushed together."""
 BLOCK = 8
 GROUP = 8
-"""Blocks whose bytes are looked at together."""
+"""Blocks whose flags are read together, as one word."""
 OVER_RELAXATION = 1.4  # the best for alpha = 0.9: 2 / (1 + sqrt(1 - alpha**2))
 FALL = 0.3  # of the level from sweep to sweep
 HIGHEST = 0.3  # the first level, relative to the evidence
@@ -44,12 +45,12 @@ AnyFloats = NDArray[np.floating[Any]]
 
 
 def flags(n_rows: int) -> Bytes:
-    """A byte for every block of rows, whole groups of them."""
+    """Zeros, one byte for every block of rows, rounded up to whole groups."""
     return np.zeros(-(-n_rows // (BLOCK * GROUP)) * GROUP, dtype=np.uint8)
 
 
 def lanes(n_classes: int, n_rows: int, kind: type[np.floating[Any]]) -> AnyFloats:
-    """(n_sets, n_rows, 16) zeros for so many classes, every row on a cache line of its own."""
+    """Zeros (n_sets, n_rows, 16) for `n_classes`, every row aligned to a cache line."""
     shape = (-(-n_classes // LANES), n_rows, LANES)
     n_bytes = int(np.prod(shape)) * np.dtype(kind).itemsize
     memory = np.empty(n_bytes + PAGE, dtype=np.uint8)
@@ -123,7 +124,7 @@ def _total(_: Any, of: Any, row: Any) -> Any:
 
 
 def _vector_at(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:
-    """Where row `row` of a (n, LANES) array begins, the first one without `row`."""
+    """Address of row `row` of a (n, LANES) array; of its first row without `row`."""
     start = context.make_array(array_type)(context, builder, array).data
     if row is not None:
         start = builder.gep(start, [builder.mul(row, ir.Constant(row.type, LANES))])
@@ -139,7 +140,7 @@ def _spread(builder: Any, number: Any) -> Any:
 
 
 def _sum(builder: Any, vector: Any) -> Any:
-    """Halves added until one number is left: always in the same order."""
+    """Sum by adding halves until one number is left, so the order of additions is always the same."""
     for half in (8, 4, 2, 1):
         nothing = ir.Constant(vector.type, ir.Undefined)
         lower, upper = (
@@ -154,11 +155,11 @@ def _sum(builder: Any, vector: Any) -> Any:
 
 
 def _compiled(kernel: Callable[..., Any]) -> Callable[..., Any]:  # Any: whatever the kernel takes
-    """Machine code, kept beside the module or, where that is read-only, in the user's cache directory."""
+    """Compile to machine code, cached beside the module or, where that is read-only, in the user's cache directory."""
     flags = {"reassoc", "contract", "nsz"}
     try:
         return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(kernel)
-    except RuntimeError:  # no place to keep it: compiled anew in every process
+    except RuntimeError:  # no writable cache: compiled again in every process
         return numba.njit(nogil=True, error_model="numpy", fastmath=flags)(kernel)
 
 
@@ -173,7 +174,7 @@ def _push_row(
     moving: AnyFloats,
     row: np.uint64,
 ) -> None:
-    """Move a row's residual into its solution, and what follows from that into its neighbours' residuals."""
+    """Push one row: add its residual to its solution, and pass its share on to the neighbours' residuals."""
     _take_scaled(moving, OVER_RELAXATION, residual, row)
     _add_scaled(solution, row, 1.0, moving)
     evidence[row] += _total(moving, np.uint64(0))
@@ -200,9 +201,9 @@ def _settle(
 ) -> int:
     """Push a set of classes until each row's residual, summed over them, is at most tolerance * (its evidence + floor).
 
-    `solution` and `residual` (n, 16) are those of the classes, changed in place as all of these are; `evidence` (n,) is
-    the sum of every class's solution. `active` (see `flags`) are the blocks to look at, `touched` (n,) becomes 1 where
-    the solution changes. Returns the number of sweeps, -1 after too many.
+    All arrays are changed in place: `solution` and `residual` (n, 16) of the set; `evidence` (n,), the sum of all
+    classes' solutions; `active` (see `flags`), the blocks to check; `touched` (n,), set to 1 where the solution
+    changes. Returns the number of sweeps, or -1 after MAX_SWEEPS.
     """
     n_rows = len(solution)
     groups = active.view(np.uint64)
@@ -242,7 +243,7 @@ def _settle(
 def _recheck(
     residual: AnyFloats, evidence: FloatArray, touched: Bytes, active: Bytes, tolerance: float, floor: float
 ) -> int:
-    """Mark in `active` the blocks of touched rows whose residual is too large by now; how many rows that are."""
+    """Mark in `active` the blocks of touched rows whose residual is too large now; returns the number of such rows."""
     n_found = 0
     for row in range(np.uint64(len(touched))):
         if touched[row] != 0 and _size(residual, row) > tolerance * (max(evidence[row], 0.0) + floor):

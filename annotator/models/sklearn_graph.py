@@ -1,7 +1,7 @@
 """scikit-learn's own LabelSpreading and LabelPropagation on a dense rbf graph: the reference, for small pools.
 
-Their answer is passed on bit for bit. With the default settings it is *not* the converged one: the iteration stops
-at `tol` or `max_iter`, and what it gives then is what published examples show.
+Returns their answer bit for bit. With the default settings it is *not* converged: the iteration stops at `tol` or
+`max_iter`, and published examples show the answer at that point.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Estimator = Any  # scikit-learn ships no types: its LabelSpreading or LabelPropa
 
 
 class _DenseModel:
-    """An estimator of scikit-learn whose columns are brought to all classes."""
+    """Adapter of a scikit-learn estimator: adds columns for classes without a label."""
 
     estimator_name = ""
     """Of the class in sklearn.semi_supervised, which is imported for the first fit: that takes a second."""
@@ -63,11 +63,11 @@ class _DenseModel:
 
         estimator = getattr(semi_supervised, self.estimator_name)(kernel="rbf", **self._parameters)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is what is asked of it
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the reference stops before it converges, on purpose
             return estimator.fit(features.astype(np.float64), labels)
 
     def _all_classes(self, masses: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-        """(n, classes seen) -> (n, n_classes) and which rows any label reaches; those keep their every bit."""
+        """(n, classes seen) -> (n, n_classes), bit for bit, and (n,) whether any label reaches the row."""
         complete = np.zeros((len(masses), len(self._prior)))
         if self._fitted is not None:
             complete[:, self._fitted.classes_] = masses

@@ -1,4 +1,4 @@
-"""`LabelSpreading` and `LabelPropagation` on the dataset's graph, as models of the app."""
+"""Adapters: the estimators `LabelSpreading` and `LabelPropagation` on the dataset's graph, as models of the app."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class _GraphModel:
-    """An estimator that is updated for as long as the dataset is the same object; its columns become all classes."""
+    """Updates one estimator while the dataset stays the same object; adds columns for classes without a label."""
 
     goes_on = True
-    """Large pools: an answer depends, within the tolerance, on the fits before it; see label_spreading.py."""
+    """In large pools an answer depends, within the tolerance, on the fits before it; see `goes_on` in types.py."""
 
     estimator_name = ""
-    """Of the class in label_spreading.py, which is imported when it is needed first: scikit-learn takes a second."""
+    """Name of the class in label_spreading.py; imported on first use, since importing scikit-learn takes a second."""
 
     def __init__(self, tolerance: float, **parameters: Any) -> None:  # Any: the estimator's
         if not MIN_TOL <= tolerance < 1:
@@ -71,7 +71,7 @@ class _GraphModel:
         threading.Thread(target=lambda: self._estimator.warm_up(), name="compile", daemon=True).start()
 
     def join(self, dataset: Dataset, features: FeatureArray) -> None:
-        """Look up the edges of a held-out set before the first fit has to wait for them."""
+        """Find the neighbours of a held-out set in advance, so that the first fit does not wait for them."""
         self._weights_to_pool(dataset, features)
 
     def _learn(self, dataset: Dataset, labels: IntArray) -> None:
@@ -82,7 +82,7 @@ class _GraphModel:
             self._dataset = dataset
 
     def _prediction(self, n_classes: int) -> Prediction:
-        """The estimator's columns among all classes, as values of their own; the prior counts unseen classes too."""
+        """The estimator's answer for all classes, copied; the prior includes classes without a label."""
         estimator, before = self._estimator, self._fitted
         if len(estimator.classes_) != n_classes:
             probabilities = np.zeros((len(estimator.evidence_), n_classes))
@@ -93,11 +93,11 @@ class _GraphModel:
         if before is None or before.probabilities.shape != probabilities.shape:
             return Prediction(probabilities, estimator.evidence_)
         figures = before.figures.after(probabilities, estimator.changed_)
-        return Prediction(probabilities, estimator.evidence_, figures=figures)
+        return Prediction(probabilities, estimator.evidence_, changed=estimator.changed_, figures=figures)
 
     @property
     def _voters(self) -> FloatArray:
-        """(n_images, n_classes) the last answer, rows of zeros where no label reaches."""
+        """(n_images, n_classes) the last probabilities, zeros in rows that no label reaches."""
         assert self._fitted is not None
         assert self._fitted.evidence is not None
         reached = self._fitted.evidence > 0
@@ -105,7 +105,7 @@ class _GraphModel:
         return probabilities if reached.all() else np.where(reached[:, None], probabilities, 0.0)
 
     def _weights_to_pool(self, dataset: Dataset, features: FeatureArray) -> SparseMatrix:
-        """A held-out set asks after every fit: its edges are looked up once."""
+        """(n_new, n_images) affinities; kept, since the same held-out set is predicted after every fit."""
         joined = self._joined
         if joined is None or joined[0] is not dataset or joined[1] is not features:
             joined = self._joined = (dataset, features, dataset.graph.connect(features))

@@ -1,11 +1,11 @@
-"""Three models asked at once: what they believe together, and where they disagree. Knows not how they work.
+"""Mixes the probabilities of three models. Knows nothing of how each of them works.
 
     p = weight g^3 + (1 - weight) / 2 (k + c^2)
 
 for a graph model g, a kernel model k and a classifier c, each power divided by the sum of its row. The powers bring
-members to one sharpness: label spreading alone says 30 % where it is right in 70 of 100, a kernel model's softmax is
-sharp as it is. Found on Fashion-MNIST (50,000 images, labels from 10 to 3,000). In double precision: in single a small
-probability's cube is 0, and a row of those is NaN.
+the members to one confidence: label spreading alone says 30 % where it is right in 70 of 100, a kernel model's softmax
+is confident enough without. Found on Fashion-MNIST (50,000 images, labels from 10 to
+3,000). Computed in double precision: in single, a small probability's cube is 0, and a row of those is NaN.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Vote:
     """A graph model, a kernel model and a classifier together: one knows the pool's shape, the others its borders.
 
     `weight` is the graph model's share, 0 to 1; the other two have equal shares of the rest. All have their default
-    parameters. The vote can what its members can: it is `asynchronous` where one of them is, and so on.
+    parameters. It has the optional abilities of its members: it is `asynchronous` where one of them is, and so on.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Vote:
         self.weight = weight
         self._members: tuple[Model, ...] = tuple(registry.create("model", name) for name in (graph, classifier, kernel))
         self.asynchronous = any(is_asynchronous(member) for member in self._members)
-        """Whoever labels need not wait for `fit_predict`."""
+        """Labeling goes on while `fit_predict` runs; see `is_asynchronous` in types.py."""
         self.goes_on = any(goes_on(member) for member in self._members)
-        """An answer depends, within the members' tolerances, on the fits before it."""
+        """A prediction depends, within the members' tolerances, on the fits before it; see `goes_on` in types.py."""
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
-        """labels (n_images,), -1 = unlabeled -> what they say together and apart, and the graph model's evidence."""
+        """labels (n_images,), -1 = unlabeled -> mixed probabilities, each member's, and the graph model's evidence."""
         found = [member.fit_predict(dataset, labels, n_classes) for member in self._members]
         members = tuple(prediction.probabilities for prediction in found)
         return Prediction(self._together(*members), found[0].evidence, members=members)
@@ -63,20 +63,20 @@ class Vote:
         return self._together(*(member.predict(features) for member in self._members))
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
-        """A fit whose prediction nobody wants: only members that go on from their last answer take the step."""
+        """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
         for member in self._members:
             if goes_on(member):
                 repeat = member.follow if isinstance(member, Follows) else member.fit_predict
                 repeat(dataset, labels, n_classes)
 
     def warm_up(self) -> None:
-        """Begin in the background with what the members' first fits would wait for."""
+        """Start in the background what the members' first fits would wait for."""
         for member in self._members:
             if isinstance(member, WarmsUp):
                 member.warm_up()
 
     def join(self, dataset: Dataset, features: FeatureArray) -> None:
-        """Look up what the members need of a held-out set before the first fit has to wait for it."""
+        """Compute in advance what the members need of a held-out set, so that the first fit does not wait for it."""
         for member in self._members:
             if isinstance(member, JoinsHeldOut):
                 member.join(dataset, features)

@@ -8,9 +8,9 @@ Keys are compared without case, and exactly one of each line may be there (the f
     test labels      y_test test_labels labels_test
     class names      class_names label_names target_names
 
-Any other key is left out and named (`left_out`), but where there are no labels it is refused: it may be the labels,
-misspelt. Test images are held out. Of this app's own exports, which have outcomes and event_ids too, those rows are
-labeled that a person gave a class: what the model predicted is no known label.
+Any other key is ignored and listed in `left_out`; in a file without labels it is refused, since it may be a misspelt
+key of labels. Test images are held out. In this app's own exports, which have outcomes and event_ids too, the rows that
+a person gave a class are labeled; what the model predicted is no known label.
 
 Shapes: (n, height, width) and (n, height, width, c) with c = 1, 3 or 4, or the channels in front; transparency is laid
 on white. A shape that can be read both ways is asked about (`channels`); one image, (height, width, 3), is refused.
@@ -31,7 +31,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator import images
+from annotator.decode import BACKGROUND, MAX_PIXELS
 from annotator.errors import ConfigError, SourceError
 from annotator.sources.files import locate, printable
 from annotator.sources.listing import natural_order
@@ -47,11 +47,11 @@ KEYS = {
     "class names": "class_names label_names target_names".split(),
 }
 RANGES = {"unit": (0.0, 1.0), "byte": (0.0, 255.0), "symmetric": (-1.0, 1.0)}
-"""Scale -> which values are black and white."""
+"""Scale -> the values of black and white."""
 SCALES = ("auto", *RANGES, "max")
 CHANNELS = ("auto", "first", "last")
 OVERSHOOT = 0.1
-"""Of a scale's range: so far values may lie beyond its ends, as resizing leaves them; they are cut off there."""
+"""Share of a scale's range by which values may exceed it, as resizing leaves them; they are clipped."""
 MAX_CLASSES = 10_000
 OWN = {"outcomes", "event_ids"}
 """Keys by which an export of this app is known."""
@@ -103,7 +103,7 @@ def _check_word(parameter: str, word: str, known: Sequence[str]) -> None:
 
 
 def _parts(file: NpzFile) -> dict[str, StoredArray]:
-    """What each key stands for, by the table above."""
+    """Key -> part of the table above."""
     found = {part: [key for key in file.keys if key.lower() in known] for part, known in KEYS.items()}
     unknown = _unknown(file.keys)
     if unknown and not found["labels"]:
@@ -119,7 +119,7 @@ def _parts(file: NpzFile) -> dict[str, StoredArray]:
 
 
 def _unknown(keys: Sequence[str]) -> tuple[str, ...]:
-    """The keys that stand for nothing here."""
+    """Keys that are in no line of the table."""
     return tuple(key for key in keys if not any(key.lower() in known for known in KEYS.values()))
 
 
@@ -134,7 +134,7 @@ def _keys_error(what: str, file: NpzFile) -> SourceError:
 
 
 def _read_images(stored: StoredArray, scale: str, channels: str) -> ImageArray:
-    """(n, height, width, 1 or 3), 8 bits, from whatever is stored. Everything is judged by the header first."""
+    """(n, height, width, 1 or 3) uint8 from the stored type. The header is checked before anything is allocated."""
     _check_values(stored)
     axis = _channel_axis(stored.shape, channels)
     flat = np.empty(stored.n_values, dtype=np.uint8)
@@ -161,9 +161,9 @@ def _check_values(stored: StoredArray) -> None:
         raise SourceError(f"{told}: not one image. Save at least one.", "NPZ_EMPTY")
     if 0 in shape:
         raise SourceError(f"{told}: images without pixels. Save some with.", "NPZ_SHAPE")
-    if stored.n_values > MAX_VALUES or shape[0] > MAX_IMAGES or stored.n_values // shape[0] > images.MAX_PIXELS:
+    if stored.n_values > MAX_VALUES or shape[0] > MAX_IMAGES or stored.n_values // shape[0] > MAX_PIXELS:
         raise SourceError(
-            f"{told}, more than the limits: {MAX_IMAGES:,} images of {images.MAX_PIXELS:,} values each, "
+            f"{told}, more than the limits: {MAX_IMAGES:,} images of {MAX_PIXELS:,} values each, "
             f"{MAX_VALUES:,} values in all. Scale the images down, or save fewer.",
             "NPZ_TOO_LARGE",
         )
@@ -263,7 +263,7 @@ def _on_background(rgba: ImageArray) -> ImageArray:
     for start in range(0, len(rgba), step):
         part = rgba[start : start + step].astype(np.uint32)
         alpha = part[..., 3:]
-        background = np.array(images.BACKGROUND, dtype=np.uint32) * (255 - alpha)
+        background = np.array(BACKGROUND, dtype=np.uint32) * (255 - alpha)
         flat[start : start + step] = (part[..., :3] * alpha + background + 127) // 255
     return flat
 

@@ -1,4 +1,4 @@
-"""Handwritten digits that come with scikit-learn: 1,797 grey images of 8 x 8 px, no download.
+"""Handwritten digits that come with scikit-learn: 1,797 grey images of 8 x 8 px. Uses no network.
 
 E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998.
 """
@@ -38,7 +38,7 @@ class _Rows:
         return images.png(images.from_array(self.array[row]))
 
     def stamp(self, row: int) -> str:
-        """The same for ever: these images do not change."""
+        """Always the same: these images do not change."""
         return ""
 
 

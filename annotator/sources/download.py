@@ -1,4 +1,4 @@
-"""A known data set's files, fetched from a server and checked. For the command line: the app never asks the network."""
+"""Downloads a known data set's files and checks their hashes. Used by the command line; the app uses no network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_BYTES = 64 * 2**20
 """Of one file; more than twice the largest of them."""
 PIECE = 1 << 18
 SECONDS = 30.0
-"""Without a byte from the server, until it counts as gone."""
+"""Seconds without a byte until the server counts as gone."""
 
 
 def download(base_url: str, checksums: Mapping[str, str], folder: Path, report: Report = silent) -> None:
@@ -64,7 +64,7 @@ def _fetch(url: str, target: Path, checksum: str, report: Report) -> None:
 
 
 def _receive(url: str, file: BinaryIO, report: Report) -> str:
-    """Write what the server sends; its sha256."""
+    """Write what the server sends; returns its sha256."""
     digest, n_received = hashlib.sha256(), 0
     response = _open(url)
     with response:

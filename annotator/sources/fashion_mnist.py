@@ -1,7 +1,7 @@
 """Fashion-MNIST: 28 x 28 grey pictures of clothes in ten classes. A sample comes with the package, the rest from disk.
 
 H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
-2017 (arXiv:1708.07747). Nothing here asks the network: see download.py.
+2017 (arXiv:1708.07747). Uses no network: download.py does.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def fetched_folder() -> Path:
 
 
 def _sample() -> tuple[Part, Part]:
-    """What lies in assets/, written by the script beside it."""
+    """The sample in assets/, made by the script beside it."""
     with np.load(assets() / SAMPLE, allow_pickle=False) as sample:
         pool, test = (
             [sample[f"{part}_{what}"] for what in ("images", "labels", "numbers")] for part in ("train", "test")

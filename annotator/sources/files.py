@@ -1,4 +1,4 @@
-"""One file that a person named: found under the root, opened only if it is a regular file. Knows no format."""
+"""Opens a file that a person named: it must lie under the root and be a regular file. Knows no format."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def locate(path: str, root: str | None = None) -> Path:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """A regular file, open for reading; a pipe or a device is never waited for.
+    """Open a regular file for reading; never blocks on a pipe or a device.
 
     Raises SourceError: SRC_NOT_A_FILE, SRC_PERMISSION, SRC_MISSING or SRC_UNREADABLE.
     """
@@ -66,5 +66,5 @@ def refused(where: str, code: str) -> SourceError:
 
 
 def unreadable(where: str, error: OSError) -> SourceError:
-    """What the system's complaint about this path means to a person."""
+    """SourceError for the system's error about this path."""
     return refused(where, CODES.get(error.errno or 0, "SRC_UNREADABLE"))

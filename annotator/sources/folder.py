@@ -1,4 +1,4 @@
-"""A folder of images with all its sub-folders. It lists and reads; whether the bytes are an image, the decoder says.
+"""A folder of images with all its sub-folders. Lists and reads files; the decoder decides whether they are images.
 
 Listed are files whose suffix is that of an image, or that begin like one and have none, in the order of their paths'
 bytes. Formats that are not decoded (TIFF, HEIC, SVG, ...) are listed too, so that they are reported rather than missed.
@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from annotator import images
+from annotator.decode import HEAD, begins_like_image
 from annotator.errors import SourceError
 from annotator.paths import expanded, inside, name_of
 from annotator.sources import listing as listings
@@ -43,7 +43,7 @@ CODES = {
     errno.EPERM: "SRC_PERMISSION",
     errno.ENAMETOOLONG: "SRC_NAME_TOO_LONG",
 }
-"""What the system says -> what we say; anything else is SRC_UNREADABLE."""
+"""errno -> code of our error; any other is SRC_UNREADABLE."""
 REASONS = {
     "SRC_MISSING": "It is not there, or is a link to nothing. Put it back, or import the folder again.",
     "SRC_PERMISSION": "It may not be read. Give it read permission, then import the folder again.",
@@ -77,7 +77,7 @@ class _Files:
         """
         image_id = self.ids[row]
         try:
-            # Judged anew: since the listing, the file or a folder above it may have become a link to elsewhere.
+            # Checked again: since the listing, the file or a folder above it may have become a link to elsewhere.
             real = Path(os.path.realpath(self._root / self._files[row], strict=True))
             if not real.is_relative_to(self._root):  # both are free of links
                 raise _error(name_of(image_id), "SRC_ESCAPES_ROOT")
@@ -135,7 +135,7 @@ def class_folders(path: str, root: str | None = None) -> Classes:
 
 
 def _some_folders(root: Path, start: str = "") -> Iterator[str]:
-    """Folders with images in or below them, as many as it takes to know every class and every layer."""
+    """Folders with images in or below them; stops once every class and every layer is known."""
     entries = [entry for entry in _entries(root / start) if not listings.is_left_out(entry.name, LISTING)]
     relatives = [f"{start}/{entry.name}" if start else entry.name for entry in entries]
     inner = [relative for relative, entry in zip(relatives, entries, strict=True) if _is_folder(entry)]
@@ -224,7 +224,7 @@ def _begins_like_image(entry: os.DirEntry[str], root: Path) -> bool:
         if (entry.is_symlink() and not inside(root, Path(entry.path))) or _fault(entry.stat()):
             return False
         with os.fdopen(os.open(os.path.realpath(entry.path), READ_FLAGS), "rb") as file:
-            return images.begins_like_image(file.read(images.HEAD))
+            return begins_like_image(file.read(HEAD))
     except OSError:
         return False
 

@@ -1,7 +1,7 @@
 """The files of the MNIST family: images and labels in IDX, gzipped or not. Knows no class by name.
 
-A header is judged by the file's size before anything is allocated, and a gzipped file is inflated to what its header
-declares and one byte, never further.
+A header is compared with the file's size before anything is allocated. A gzipped file is inflated to the size that its
+header declares, and one byte more to see that it ends there.
 
 Format: two zero bytes, the type of value, the number of axes, each axis as 4 bytes (big end first), then the values.
 Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998.

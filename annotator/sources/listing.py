@@ -1,12 +1,12 @@
 """Which entries of a folder or a zip are images by their name, which are left out, and which folders are classes.
 
-Shared by everything that lists files; knows no disk and no archive.
+Used by all sources that list files. Knows no disk and no archive.
 
-Listings have a number, which a project keeps with its config, so that an image that it asked about is listed for ever:
+The rules have a version number, which a project keeps in its config, so that an image that was asked stays listed:
 
     1   files with a suffix of `SUFFIXES`; hidden entries and `__MACOSX` are left out
     2   also those of `MORE_SUFFIXES`, and files without a suffix that begin like an image; also left out is what
-        systems put beside people's files (`is_left_out`); names in a zip that say the same in another way are read
+        systems put beside people's files (`is_left_out`); other spellings of the same name in a zip are read
 
 Layers: where all images lie in folders called train, test, validation and the like, with class folders in train, the
 classes are those. Images outside of train are held out where they have a class, and are unlabeled where they have none.
@@ -27,13 +27,13 @@ from annotator.errors import ConfigError
 from annotator.types import UNLABELED, IntArray
 
 LISTING = 2
-"""The newest."""
+"""The newest version of the rules."""
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .heic .heif .avif .svg .psd".split())
 MORE_SUFFIXES = frozenset(
     ".ppm .pgm .pbm .pnm .pam .pfm .dib .jp2 .j2k .jpx .jxl .ico .icns .tga .pcx .dds .exr .hdr .fits .xcf .eps .apng "
     ".dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .dcm".split()
 )
-"""Of images too; most of these formats are not decoded, and are listed so that they are reported."""
+"""More suffixes of images; most of these formats are not decoded, and are listed so that they are reported."""
 SYSTEM_NAMES = frozenset(
     (
         "__macosx",  # macOS, in zips
@@ -52,7 +52,7 @@ SYSTEM_NAMES = frozenset(
         "temporary items",
     )
 )
-"""In lower case. What begins with a dot (.Trash-1000, .Spotlight-V100, ._a.jpg) is left out anyway."""
+"""Names in lower case. Names that begin with a dot (.Trash-1000, .Spotlight-V100, ._a.jpg) are left out anyway."""
 TRAIN = frozenset("train training".split())
 OTHER_LAYERS = frozenset("test testing val valid validation dev eval evaluation holdout".split())
 
@@ -62,14 +62,14 @@ class Part:
     """Some of the images: the pool, or the test set."""
 
     rows: IntArray
-    """(n_images_of_the_part,) where they are among all."""
+    """(n_images_of_the_part,) their indexes among all images."""
     truth: IntArray | None
     """(n_images_of_the_part,)"""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What the folders of some images say of them."""
+    """The classes and layers that folders give some images."""
 
     names: tuple[str, ...]
     """In natural order: 2 before 10."""
@@ -82,12 +82,12 @@ class Classes:
 
     @property
     def pool(self) -> Part:
-        """What is labeled."""
+        """The images to label."""
         return self._part(~self.held_out)
 
     @property
     def test(self) -> Part | None:
-        """What is held out; None where nothing is."""
+        """The held-out images; None where there are none."""
         return self._part(self.held_out) if self.held_out.any() else None
 
     def _part(self, mask: NDArray[np.bool_]) -> Part:
@@ -95,12 +95,12 @@ class Classes:
 
 
 def no_classes(n_images: int) -> Classes:
-    """Of images whose folders say nothing."""
+    """The value for images whose folders are no classes."""
     return Classes((), None, np.zeros(n_images, dtype=bool))
 
 
 def checked_listing(listing: int) -> int:
-    """Raises ConfigError for one that there is not."""
+    """Returns the number. Raises ConfigError for one that does not exist."""
     if not 1 <= listing <= LISTING:
         raise ConfigError(f"There is no listing {listing}; the newest is {LISTING}. Update annotator, or leave it out.")
     return listing
@@ -117,7 +117,7 @@ def has_image_suffix(name: str, listing: int) -> bool:
 
 
 def may_be_image(name: str, listing: int) -> bool:
-    """Whether only a look at its first bytes can tell."""
+    """Whether its first bytes must be read to decide."""
     return listing > 1 and "." not in name
 
 
@@ -171,7 +171,7 @@ def _layers(folders: Iterable[Sequence[str]]) -> dict[str, bool]:
 
 
 def _without_common(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """An archive often holds one folder that holds everything: it is no class."""
+    """Folders without a first folder that all images share: archives often hold one, and it is no class."""
     paths = parts.values()
     while all(paths) and len({path[0] for path in paths}) == 1 and any(len(path) > 1 for path in paths):
         parts = {folder: path[1:] for folder, path in parts.items()}
@@ -180,7 +180,7 @@ def _without_common(parts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, .
 
 
 def layer(name: str) -> str | None:
-    """The kind of layer that a folder of this name is, "train" or "other"; None for one that is none."""
+    """The kind of layer of a folder with this name: "train", "other", or None."""
     plain = re.sub("[ _-]?set$", "", name.lower())
     return "train" if plain in TRAIN else "other" if plain in OTHER_LAYERS else None
 

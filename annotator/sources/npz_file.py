@@ -1,7 +1,7 @@
-"""An .npz opened with suspicion: its keys, its arrays' headers, their values in pieces. Knows no images.
+"""Reads an untrusted .npz: its keys, its arrays' headers, and values in pieces. Knows no images.
 
-Pickles are never loaded. A header is read and its size judged before anything is allocated, and values come in pieces,
-so that no array is ever in memory as it is stored: 60,000 images in float64 cost what they cost as bytes.
+Pickles are never loaded. A header is read and its size checked before anything is allocated. Values are read in pieces,
+so that no array is in memory in its stored type: 60,000 images in float64 take the memory of 8-bit images.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from annotator.sources.files import open_file
 from annotator.sources.zip_members import METHODS, Member, MemberStream, list_members
 
 MAX_HEADER = 4096
-"""Characters: a plain array's header has about a hundred."""
+"""Most characters of a header; a plain array's has about a hundred."""
 PIECE = 1 << 20
-"""Values a piece."""
+"""Values in a piece."""
 VERSIONS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
-"""Of the header: in how many bytes its length stands, what reads it. Version 3 is for fields with names."""
+"""Header version -> bytes of its length field, and its reader. Version 3 is for named fields."""
 Values = NDArray[Any]  # Any: whatever number type the file holds
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One array of the file by its header; nothing of its values is in memory."""
+    """One array of the file, by its header; its values stay on disk."""
 
     path: Path
     member: Member
@@ -49,7 +49,7 @@ class StoredArray:
         return math.prod(self.shape)
 
     def pieces(self) -> Iterator[tuple[int, Values]]:
-        """Flat pieces in the file's order with the place of their first value; a piece lasts until the next.
+        """Yields (index of the first value, flat piece) in the file's order; a piece is valid until the next.
 
         Raises SourceError NPZ_CORRUPT, at the end for a wrong checksum.
         """
@@ -65,7 +65,7 @@ class StoredArray:
                 raise corrupt(f"the array {self.key!r} is longer than its header says")
 
     def whole(self) -> Values:
-        """All of it, in its shape: for labels and names."""
+        """The whole array in its shape: for labels and names."""
         flat = np.empty(self.n_values, dtype=self.dtype)
         for start, piece in self.pieces():
             flat[start : start + len(piece)] = piece
@@ -73,7 +73,7 @@ class StoredArray:
 
 
 class NpzFile:
-    """The directory of an .npz: which arrays it holds."""
+    """The directory of an .npz: the arrays that it holds."""
 
     def __init__(self, path: Path) -> None:
         """Raises SourceError: SRC_..., NPZ_CORRUPT, NPZ_PICKLE (a bare pickle), NPZ_KEYS (a key that stands twice)."""
@@ -105,7 +105,7 @@ class NpzFile:
 
 
 def corrupt(what: str) -> SourceError:
-    """NPZ_CORRUPT, with what to do."""
+    """The SourceError NPZ_CORRUPT, with what to do."""
     return SourceError(f"The .npz cannot be read: {what}. Copy it, or save it with np.savez, again.", "NPZ_CORRUPT")
 
 
@@ -143,7 +143,7 @@ def _header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype[
 
 @contextmanager
 def _as_npz(key: str) -> Iterator[None]:
-    """A damaged zip is a damaged .npz."""
+    """Turns the errors of a damaged zip into NPZ_CORRUPT."""
     try:
         yield
     except SourceError as error:

@@ -11,7 +11,7 @@ from annotator.ids import NumberedIds
 from annotator.types import UNLABELED, ImageArray, ImageSource, IntArray, SetAside
 
 MAX_IMAGES = 2_000_000
-"""In one array; more would be a million times a few bytes, made to exhaust memory with ids."""
+"""Most images of one array; a file of more tiny images would exhaust memory with ids."""
 MAX_VALUES = 2**30
 """Pixel values of one array at most: 1 GiB as they are kept, 8 bits each."""
 
@@ -21,7 +21,7 @@ class ArrayRows:
 
     set_aside: Sequence[SetAside] = ()
     left_out: Sequence[str] = ()
-    """Parts of the file that stand for nothing here, by name."""
+    """Names of parts of the file that were ignored."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ArrayRows:
         return images.png(images.from_array(self._images[row]))
 
     def stamp(self, row: int) -> str:
-        """The same for ever: the array was read once and does not change."""
+        """Always the same: the array was read once and does not change."""
         return ""
 
 

@@ -1,4 +1,4 @@
-r"""Images in a zip, read where they lie: nothing is unpacked to disk, no name becomes a path.
+r"""Images in a zip, read without unpacking: nothing is written to disk, no name becomes a path.
 
 Listed are members with an image's suffix, or that begin like one and have none, in the order of their ids. What systems
 leave in zips (`__MACOSX`, `.DS_Store`, `Thumbs.db`, see listing.py) and other files are counted and passed over;
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from annotator import images
+from annotator.decode import HEAD, begins_like_image
 from annotator.errors import SourceError
 from annotator.paths import name_of, safe_join
 from annotator.sources.files import locate, open_file, printable
@@ -37,9 +37,9 @@ from annotator.sources.zip_members import METHODS, Member, MemberStream, list_me
 from annotator.types import ImageArray, ImageSource, IntArray, SetAside
 
 MAX_BYTES = 64 * 2**20
-"""Of one member, inflated."""
+"""Most bytes of one member, inflated."""
 MAX_TOTAL = 256 * 2**30
-"""Of all members, as they declare it and are held to it."""
+"""Most bytes of all members together, as declared; no member is inflated beyond that."""
 MAX_NAME = 4096
 """Bytes; no path on a disk is longer."""
 ARCHIVES = frozenset(".zip .rar .7z .tar .gz .tgz .bz2 .xz".split())
@@ -122,17 +122,17 @@ class Zip(_Members):
 
 
 def _some(members: Mapping[str, Member], rows: IntArray) -> dict[str, Member]:
-    """Those in these places, in their order."""
+    """The elements at these indexes."""
     listed = list(members.items())
     return dict(listed[row] for row in rows)
 
 
 Refused = list[tuple[str, str, Member]]
-"""Id, code and member of each that is set aside."""
+"""(id, code, member) of each entry that is set aside."""
 
 
 def _sorted_out(members: Sequence[Member], file: BinaryIO, listing: int) -> tuple[dict[str, Member], Refused, int]:
-    """Each member to the images by their ids, to what is set aside, or to those that are only counted."""
+    """Members as images by id, as entries that are set aside, and as a count of ignored ones."""
     found: dict[str, Member] = {}
     refused: Refused = []
     n_ignored = 0
@@ -150,7 +150,7 @@ def _sorted_out(members: Sequence[Member], file: BinaryIO, listing: int) -> tupl
 
 
 def _told_apart(refused: Refused, taken: set[str]) -> tuple[SetAside, ...]:
-    """What is set aside, each under an id of its own: a taken name gets the entry's place in the zip behind it."""
+    """The entries set aside, each with its own id: a name that is taken is followed by the place in the zip."""
     told = []
     for image_id, code, member in refused:
         own = f"{image_id}%@{member.offset}" if image_id in taken else image_id  # "%@" is in no other id
@@ -160,7 +160,7 @@ def _told_apart(refused: Refused, taken: set[str]) -> tuple[SetAside, ...]:
 
 
 def _decoded(member: Member) -> str:
-    """The name as people should see it, by the bytes of this name alone, so that an id never changes."""
+    """The name as text, from the bytes of this name alone, so that an id never changes."""
     try:
         return member.name.decode("utf-8")
     except UnicodeDecodeError:
@@ -173,7 +173,7 @@ def _decoded(member: Member) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """Some programs write backslashes between folders, and "./" or one "/" in front."""
+    """The name with "/" between folders, without "./" or one "/" in front, which some programs write."""
     name = name.replace("\\", "/")
     name = name if name.startswith("//") else name.removeprefix("/")
     while name.startswith("./") and name != "./":
@@ -202,7 +202,7 @@ def _fault(member: Member, name: str, file: BinaryIO, listing: int) -> str | Non
 
 def _begins_like_image(member: Member, file: BinaryIO) -> bool:
     try:
-        return images.begins_like_image(MemberStream(file, member).read(images.HEAD))
+        return begins_like_image(MemberStream(file, member).read(HEAD))
     except SourceError:
         return False
 
@@ -239,7 +239,7 @@ def _check_total(members: Sequence[Member]) -> None:
 
 
 def _nothing(path: str, members: Sequence[Member], set_aside: Sequence[SetAside], n_ignored: int) -> SourceError:
-    """Why there is no image: a reason that all entries share is the reason for the whole."""
+    """The error for a zip without an image: the reason that all entries share, or SRC_EMPTY."""
     told = f"No image in {path!r} can be used: {len(set_aside):,} entries set aside, {n_ignored:,} are other files."
     if set_aside:
         told += f" The first: {name_of(set_aside[0].image_id)!r}: {set_aside[0].reason}"

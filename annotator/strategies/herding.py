@@ -1,4 +1,4 @@
-"""Ask for images that stand for many others: a batch built greedily, each image the one that covers most anew.
+"""Ask for images that stand for many others: a greedy batch, each image the one that adds most coverage.
 
 With k(x, y) = exp(-|x - y|^2 / sigma^2), image x is covered by the most similar one that was chosen,
 c(x) = max over chosen y of k(x, y), and y gains
@@ -10,14 +10,14 @@ for More Robust Low-Budget Active Learning", arXiv 2407.12212); w = the model's 
 et al., "Uncertainty Herding: One Active Learning Method for All Label Budgets", arXiv 2412.20644). Both x and y are
 samples of the pool, drawn anew for each batch.
 
-x and y are features as seen from the pool's mean, of length 1, so that one rule serves every encoder: on pixels, whose
-lengths differ, and on HOG this taught 1 to 2 points more at 50 and 100 labels than distances as they are. sigma is 0.7
-times the spread, the root of the sum of variances, which is nearly 1 then. Herding narrows it as labels come in: by
-(10 / (labels + batch size)) to the 1/4.
+x and y are features minus the pool's mean, scaled to length 1, so that one rule serves every encoder: on pixels, whose
+lengths differ, and on HOG, accuracy was 1 to 2 points higher at 50 and 100 labels than with unscaled distances. sigma
+is 0.7 times the spread, the root of the sum of variances, which is nearly 1 then. Herding narrows sigma as labels come
+in, by the factor (10 / (labels + batch size))^(1/4).
 
-The score of an image is how many others it stands for: images of the pool that were not asked themselves, to which it
-is nearer, by features as they are, than anything else in the batch or asked before. Counted on every image up to
-`N_COUNTED`, above on as many spread over the pool, and scaled up.
+The score of an image is how many others it stands for: the images of the pool that were not asked, and that are nearer
+to it, by unscaled features, than to anything else in the batch or asked before. In pools above `N_COUNTED` images it
+is counted on that many, spread over the pool, and scaled up.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from annotator.errors import ConfigError
 from annotator.strategies.uncertainty import ask_highest, entropy, least_confidence, margin
+from annotator.threads import at_most
 from annotator.types import UNLABELED, Choice, FeatureArray, FloatArray, IntArray, Pool
 
 WIDTH = 0.7
@@ -41,7 +41,7 @@ N_COUNTED = 100_000
 ROWS_PER_CHUNK = 4_096
 LEAST_SPREAD = 1e-30
 LEAST_WEIGHT = 1e-9
-"""Where the model doubts nothing, coverage alone decides."""
+"""Smallest weight of an image: where the model is certain of all, coverage alone decides."""
 
 WEIGHTS: dict[str, Callable[[FloatArray], FloatArray]] = {
     "margin": margin,
@@ -54,7 +54,7 @@ Rows = TypeVar("Rows", SinglePrecision, IntArray)
 
 
 def reason(score: float) -> str:
-    """What a score of this module says, for the card."""
+    """The reason on a card, from a score of this module."""
     n_others = round(score)
     if not n_others:
         return "stands for itself alone"
@@ -67,7 +67,7 @@ class Typical:
     reason = staticmethod(reason)
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
-        """The prediction is not looked at; each image scores how many others it stands for."""
+        """The prediction is not used; an image's score is how many others it stands for."""
         candidates = _drawn(_distinct(pool), max(TYPICAL_CANDIDATES, batch_size), rng)
         points = _drawn(np.flatnonzero(pool.labels == UNLABELED), TYPICAL_POINTS, rng)
         return _herded(pool, candidates, points, np.ones(len(points)), WIDTH, batch_size)
@@ -77,7 +77,7 @@ class Herding:
     """Doubtful images that stand for many other doubtful ones, none like another in the batch; later plain margin.
 
     `weight` is the measure of doubt: margin, entropy or least-confidence. From `margin_from` labels on the smallest
-    margins are asked as they are: by then classes overlap where the borders run, and variety costs more than it gives.
+    margins are asked without herding: by then classes overlap along the borders, and variety costs more than it gains.
     """
 
     reason = staticmethod(reason)
@@ -91,7 +91,7 @@ class Herding:
         self.margin_from = margin_from
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
-        """Each image scores how many others it stands for, or its margin where that chose it."""
+        """An image's score is how many others it stands for, or its margin where the margin chose it."""
         if np.count_nonzero(pool.labels != UNLABELED) >= self.margin_from:
             asked = ask_highest(pool, margin, batch_size)
             return Choice(asked.rows, asked.scores, "margin")
@@ -106,7 +106,7 @@ class Recommended(Herding):
     """What we recommend: `herding`, which asks what teaches most at every number of labels measured."""
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
-        """What herding asks, and named so on each question."""
+        """The choice of `herding`, under that name on each question."""
         choice = super().query(pool, batch_size, rng)
         return Choice(choice.rows, choice.scores, choice.strategy or "herding")
 
@@ -114,7 +114,7 @@ class Recommended(Herding):
 def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SinglePrecision, size: int) -> IntArray:
     """(n, n_points), (n_points,), (n_points,) -> at most `size` of the n, greedily by their gain, the first of equals.
 
-    A gain only falls as more is covered, so of the old ones only those that lead are computed again (Minoux, 1978).
+    Gains only fall as coverage grows, so only the largest old gains are computed again (lazy greedy; Minoux, 1978).
     """
     gains = np.concatenate([np.maximum(part - covered, 0) @ weights for part in _parts(similarity)])
     picked: list[int] = []
@@ -133,13 +133,16 @@ def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SingleP
 def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> IntArray:
     """(len(picked),) how many other rows of (n, n_features) are nearest to each, of all picked and chosen before."""
     step = -(-len(features) // N_COUNTED)
-    rows = np.setdiff1d(np.arange(0, len(features), step), np.concatenate([picked, chosen]))
+    is_other = np.ones(len(features), dtype=bool)
+    is_other[picked] = is_other[chosen] = False
+    rows = step * np.flatnonzero(is_other[::step])
     counts = np.zeros(len(picked), dtype=np.int64)
     for part in _parts(rows):
-        near = _squared_distances(features[part], features[picked])
+        here = features[part]
+        near = _squared_distances(here, features[picked])
         first = near.argmin(axis=1)
         if len(chosen):
-            known = _squared_distances(features[part], features[chosen]).min(axis=1)
+            known = _squared_distances(here, features[chosen]).min(axis=1)
             first = first[near.min(axis=1) < known]
         counts += np.bincount(first, minlength=len(picked))
     return counts * step
@@ -148,12 +151,12 @@ def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> In
 def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatArray, width: float, size: int) -> Choice:
     """The greedy batch; those that stand for most others come first.
 
-    In one thread: the same bits on however many cores, and on a busy machine two would wait for each other.
+    Runs in one thread: the result is the same bit for bit on any number of cores.
     """
     features, chosen = pool.dataset.features, _chosen(pool)
     if not len(candidates):
         return Choice(candidates, np.zeros(0))
-    with threadpool_limits(1):
+    with at_most(1):
         at = features[points if len(points) else candidates].astype(np.float32)
         centre = at.mean(axis=0)
         at = _directions(at, centre)
@@ -178,6 +181,8 @@ def _chosen(pool: Pool) -> IntArray:
 
 def _distinct(pool: Pool) -> IntArray:
     """One candidate of each group of identical images."""
+    if pool.dataset.is_first[pool.candidates].all():
+        return pool.candidates
     _, first = np.unique(pool.dataset.group[pool.candidates], return_index=True)
     return pool.candidates[np.sort(first)]
 
@@ -194,14 +199,18 @@ def _drawn(rows: IntArray, size: int, rng: np.random.Generator, weights: FloatAr
 
 
 def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecision:
-    """(n, n_features) as seen from the centre, each row of length 1; one that lies there stays there."""
+    """(n, n_features) minus the centre, each row scaled to length 1; a row at the centre stays 0."""
     away = np.asarray(features, dtype=np.float32) - centre
     lengths = np.sqrt(np.einsum("ij,ij->i", away, away))[:, None]
     return np.asarray(away / np.where(lengths > 0, lengths, 1))
 
 
 def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePrecision:
-    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0."""
+    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0.
+
+    models/kernel_ridge.py has its own, uncentred in double precision: either in place of the other would change bits,
+    and with them batches.
+    """
     centre = others.mean(axis=0)  # differences stay exact where all features lie far from 0
     queries, others = (np.asarray(each, dtype=np.float32) - centre for each in (queries, others))
     squared = queries @ (-2 * others.T)
@@ -211,5 +220,5 @@ def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePre
 
 
 def _parts(rows: Rows) -> list[Rows]:
-    """In pieces, so that what is computed on the way stays small."""
+    """The rows in pieces of ROWS_PER_CHUNK, to bound intermediate arrays."""
     return [rows[start : start + ROWS_PER_CHUNK] for start in range(0, len(rows), ROWS_PER_CHUNK)]

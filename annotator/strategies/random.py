@@ -1,4 +1,4 @@
-"""Ask anything: the yardstick that every other strategy has to beat."""
+"""Random choice: the baseline for every other strategy."""
 
 from __future__ import annotations
 

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from annotator import reports
 from annotator.pages import reason_for
 from annotator.project import Project
-from annotator.session import COLD_START, Answered, Card, Session
+from annotator.reports import Answered, Card, Moment
+from annotator.session import Session
 from annotator.store import Event
-from annotator.ui import parts, pictures, state
+from annotator.ui import parts, pictures, tab
 from annotator.ui.words import count, plain, visible
 
 ACCEPT = "accept"
@@ -26,52 +28,53 @@ CARD_WIDTH = 190
 
 def render(project: Project, session: Session) -> None:
     """The open batch, and beside it the curve and what changed."""
-    if not parts.has_batch(session):
+    moment = parts.with_batch(project, session)
+    if moment is None:
         return
-    _facts(session)
+    _facts(session, moment)
     grid, side = st.columns([2.6, 1], gap="medium")
-    cards = session.remaining
+    cards = reports.remaining(moment)
     with grid:
         if cards:
-            _form(project, session, cards)
+            _form(project, session, moment)
         else:
-            parts.finished(session)
+            parts.finished(moment)
     with side:
-        parts.beside(project, session)
-        if session.n_answered:
-            _recent(project, session)
+        parts.beside(session, moment)
+        if reports.n_answered(moment):
+            _recent(project, session, moment)
     session.shown()
 
 
-def _facts(session: Session) -> None:
+def _facts(session: Session, moment: Moment) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="facts"):
-        st.markdown(parts.facts(session), width="stretch")
+        st.markdown(parts.facts(moment), width="stretch")
         st.button(
             "Undo",
             icon=":material/undo:",
             key="undo",
-            on_click=state.guarded(_undo),
+            on_click=tab.guarded(_undo),
             args=(session,),
-            disabled=not session.n_answered,
+            disabled=not reports.n_answered(moment),
             help="Take back your newest answer, in earlier rounds too.",
         )
 
 
-def _recent(project: Project, session: Session) -> None:
+def _recent(project: Project, session: Session, moment: Moment) -> None:
     """The newest answers, to look at and to change."""
     with st.expander("Your latest answers"):
-        for answered in session.recent[:8]:
+        for answered in reports.recent(moment, most=8):
             picture, change = st.columns([1, 3], vertical_alignment="center")
             with picture:
-                pictures.show(project.learner.dataset, answered.row, 48)
+                pictures.show(project.dataset, answered.row, 48)
             with change:
-                _change_box(session, answered)
+                _change_box(session, moment, answered)
 
 
-def _change_box(session: Session, answered: Answered) -> None:
+def _change_box(session: Session, moment: Moment, answered: Answered) -> None:
     if answered.event is None:
         return
-    options = _options(session, None)
+    options = _options(moment, None)
     now = f"class:{answered.answer}" if answered.answer is not None else str(answered.outcome)
     st.selectbox(
         "Answer",
@@ -80,23 +83,24 @@ def _change_box(session: Session, answered: Answered) -> None:
         format_func=_shown,
         label_visibility="collapsed",
         key=f"change:{answered.event.event_id}",
-        on_change=state.guarded(_change),
+        on_change=tab.guarded(_change),
         args=(session, answered.event),
     )
 
 
-def _form(project: Project, session: Session, cards: Sequence[Card]) -> None:
-    _picked_by(session, cards)
+def _form(project: Project, session: Session, moment: Moment) -> None:
+    cards = reports.remaining(moment)
+    _picked_by(cards[0])
     with st.form("batch", border=False):
         with st.container(horizontal=True, gap="xsmall", key="grid"):
             for card in cards:
-                _card(project, session, card)
+                _card(project, moment, card)
         with st.container(horizontal=True, key="answers"):
             st.form_submit_button(
                 "Save answers",
                 type="primary",
                 icon=":material/save:",
-                on_click=state.guarded(_save),
+                on_click=tab.guarded(_save),
                 args=(session, cards, None),
                 help="Untouched images are not labels; they stay.",
             )
@@ -104,40 +108,32 @@ def _form(project: Project, session: Session, cards: Sequence[Card]) -> None:
                 st.form_submit_button(
                     "Accept the rest",
                     icon=":material/done_all:",
-                    on_click=state.guarded(_save),
+                    on_click=tab.guarded(_save),
                     args=(session, cards, ACCEPT),
                     help="Save, and take the model's guess for every untouched image that shows one.",
                 )
             st.form_submit_button(
                 "Skip the rest",
                 icon=":material/skip_next:",
-                on_click=state.guarded(_save),
+                on_click=tab.guarded(_save),
                 args=(session, cards, "skip"),
                 help="Save, and skip every untouched image.",
             )
 
 
-def _picked_by(session: Session, cards: Sequence[Card]) -> None:
-    card = cards[0]
-    if card.strategy == COLD_START:
-        ends = ", until the model knows two classes" if card.model_version is None else ""
-        st.markdown(f"**What are these?** Typical of all images{ends}.")
-        return
-    if card.model_version is None or card.strategy == "random" != session.settings.strategy:
-        st.markdown("**What are these?** They are drawn at random until the model knows two classes.")
-        return
-    ago = f", {count(card.labels_ago, 'label')} ago" if card.labels_ago else ""
-    st.markdown(f"**What are these?** Picked by model {card.model_version} with {plain(card.strategy)}{ago}.")
+def _picked_by(card: Card) -> None:
+    ago = f", {count(card.labels_ago, 'label')} ago" if card.model_version is not None and card.labels_ago else ""
+    st.markdown(f"**What are these?** {plain(reports.picked_by(card.strategy, card.model_version))}{ago}.")
 
 
-def _card(project: Project, session: Session, card: Card) -> None:
+def _card(project: Project, moment: Moment, card: Card) -> None:
     with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
-        pictures.show(project.learner.dataset, card.row)
+        pictures.show(project.dataset, card.row)
         st.markdown(parts.chip(card))
         if reason := reason_for(card.strategy, card.score):
             st.caption(plain(reason))
-        options = _options(session, card)
-        if len(session.class_names) < MANY_CLASSES:
+        options = _options(moment, card)
+        if len(reports.class_names(moment)) < MANY_CLASSES:
             st.pills(
                 "Your answer", options, format_func=_shown_escaped, key=_answer_key(card), label_visibility="collapsed"
             )
@@ -153,10 +149,10 @@ def _card(project: Project, session: Session, card: Card) -> None:
             )
 
 
-def _options(session: Session, card: Card | None) -> list[str]:
+def _options(moment: Moment, card: Card | None) -> list[str]:
     """What can be answered, as keys that `_save` understands."""
     accept = [f"{ACCEPT}:{card.guess}"] if card is not None and card.guess is not None else []
-    return [*accept, *(f"class:{name}" for name in session.class_names), *OUTCOMES]
+    return [*accept, *(f"class:{name}" for name in reports.class_names(moment)), *OUTCOMES]
 
 
 def _shown(option: str) -> str:
@@ -188,9 +184,9 @@ def _save(session: Session, cards: Sequence[Card], rest: str | None) -> None:
                 n_saved += 1
     finally:
         if n_saved:
-            state.tell(f"{n_saved} saved; {session.n_answered:,} in all")
+            tab.notify(f"{n_saved} saved; {reports.n_answered(session.moment()):,} in all")
     if not n_saved:
-        state.tell("Nothing was answered yet: choose a class, accept the guess, or skip.", "error")
+        tab.notify("Nothing was answered yet: choose a class, accept the guess, or skip.", "error")
 
 
 def _rest_option(card: Card, rest: str | None) -> str | None:
@@ -211,9 +207,9 @@ def _change(session: Session, seen: Event) -> None:
     option = st.session_state[f"change:{seen.event_id}"]
     _, colon, name = option.partition(":")
     session.change(seen.event_id, name if colon else None, "label" if colon else option)
-    state.tell("Changed; the next round learns from it.")
+    tab.notify("Changed; the next round learns from it.")
 
 
 def _undo(session: Session) -> None:
     session.undo()
-    state.tell("Undone: the image is asked again.")
+    tab.notify("Undone: the image is asked again.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from annotator import registry
+from annotator import registry, reports
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
+from annotator.reports import Moment
 from annotator.session import Session
 from annotator.ui import form, parts, play, surface, tab
 from annotator.ui.fields import starts_from
@@ -21,24 +22,25 @@ ANSWERS_BY = {"keys": "by keys", "form": "by a form"}
 def render(project: Project) -> None:
     """The open batch of this tab's session."""
     session = tab.session(project)
-    _head(project, session)
+    moment = session.moment()
+    _head(project, session, moment)
     if tab.is_playing():
         play.render(project, session)
     elif tab.answers_by() == "form":
         form.render(project, session)
     else:
         st.button("Run again", key="wake")  # out of sight: the surface presses it where a new server does not know it
-        surface.render(project)
+        surface.render(project, [moment])
 
 
-def _head(project: Project, session: Session) -> None:
+def _head(project: Project, session: Session, moment: Moment) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="head"):
-        st.markdown(f"##### {plain(project.store.name)}", width="stretch")
-        _class_popover(project, session)
+        st.markdown(f"##### {plain(project.name)}", width="stretch")
+        _class_popover(project, session, reports.class_names(moment))
         _settings_popover(project, session)
         _play_button(project)
     with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
-        parts.set_aside(project)
+        parts.set_aside(project, moment)
         _swap_panel(project)
 
 
@@ -80,14 +82,13 @@ def _until_taken_up(project: Project) -> None:
         st.rerun()
 
 
-def _class_popover(project: Project, session: Session) -> None:
+def _class_popover(project: Project, session: Session, names: list[str]) -> None:
     with st.popover(
         "Add a class", icon=":material/add:", help="Classes and their keys. A new one can be used at once."
     ):
         with st.form("add-class", clear_on_submit=True, border=False):
             st.text_input("Name of the new class", key="new-class", max_chars=300)
             st.form_submit_button("Add", on_click=tab.guarded(_add_class), args=(session,))
-        names = session.class_names
         if len(names) <= MOST_CLASSES:
             _key_form(project, names)
 
@@ -96,7 +97,7 @@ def _key_form(project: Project, names: list[str]) -> None:
     keys = class_keys(names, project.config.class_keys)
     with st.form("class-keys", border=False):
         for place, name in enumerate(names):
-            key = starts_from(f"class-key-{place}", keys[name], (project.store.project_id, name, keys[name]))
+            key = starts_from(f"class-key-{place}", keys[name], (project.project_id, name, keys[name]))
             st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
         st.form_submit_button("Set the keys", on_click=tab.guarded(_set_keys), args=(project, names))
 
@@ -116,26 +117,31 @@ def _settings_popover(project: Project, session: Session) -> None:
         )
         _guesses(config.hidden_share, basis)
         st.caption("They hold from the next batch on.")
-        st.text_input(
-            "Your name",
-            key=starts_from("set-name", session.annotator.name, basis),
-            max_chars=tab.LONGEST_NAME,
-            help="It stands with every answer.",
-        )
-        st.selectbox(
-            "Answer",
-            tuple(ANSWERS_BY),
-            format_func=lambda way: ANSWERS_BY[way],
-            key=starts_from("set-surface", tab.answers_by(), basis),
-            help="The form is made of plain widgets: slower, for where the keys do not work.",
-        )
+        _your_answers(session, basis)
         st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
+
+
+def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
+    """Who answers in this tab, and how."""
+    st.text_input(
+        "Your name",
+        key=starts_from("set-name", session.annotator.name, basis),
+        max_chars=tab.LONGEST_NAME,
+        help="It stands with every answer.",
+    )
+    st.selectbox(
+        "Answer",
+        tuple(ANSWERS_BY),
+        format_func=lambda way: ANSWERS_BY[way],
+        key=starts_from("set-surface", tab.answers_by(), basis),
+        help="The form is made of plain widgets: slower, for where the keys do not work.",
+    )
 
 
 def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
     """What the settings' fields come from: when it has changed, whoever changed it, all of them are set again."""
     swapping = workspace().swaps.running(project) is not None  # the end of a swap, cancelled or not
-    return project.store.project_id, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
+    return project.project_id, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
 
 
 def _guesses(share: float, basis: tuple[object, ...]) -> None:
@@ -159,7 +165,7 @@ def _plug_in(kind: str, current: str, basis: tuple[object, ...]) -> None:
 
 
 def _play_button(project: Project) -> None:
-    if project.learner.truth is None:
+    if project.dataset.truth is None:
         return
     if tab.is_playing():
         st.button("Pause", icon=":material/pause:", key="pause", on_click=tab.guarded(tab.pause), args=(project,))

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
+from annotator import reports
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
 from annotator.jobs import Job
 from annotator.project import Project
-from annotator.session import Answered, Card, Session
+from annotator.reports import Answered, Card, Moment
+from annotator.session import Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT
 from annotator.ui import pictures
+from annotator.ui.shared import workspace
 from annotator.ui.words import count, duration, image_name, plain
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
 
-def has_batch(session: Session) -> bool:
-    """Learn and ask where no question is open."""
-    if session.remaining:
-        return True
+def with_batch(project: Project, session: Session) -> Moment | None:
+    """What is drawn: a moment at which a question is open, asked now where none was; None where that failed."""
+    moment = session.moment()
+    if reports.n_open(moment):
+        return moment
     try:
         with st.spinner("Learning from your labels and choosing the next images …"):
-            session.advance(wait=False)
+            workspace().look_ahead(project).advance(session, wait=False)
     except AnnotatorError as error:
         st.error(plain(str(error)))
         st.button("Try again", key="retry")
-        return False
-    return True
+        return None
+    return session.moment()
 
 
 def damage(found: Sequence[str]) -> None:
@@ -39,48 +43,48 @@ def damage(found: Sequence[str]) -> None:
         st.error(f"**{NOT_AS_LEFT}.**\n\n{said}\n\n{plain(ADVICE)}", icon=":material/error:")
 
 
-def facts(session: Session) -> str:
+def facts(moment: Moment) -> str:
     """How far this annotator is, in a line."""
-    pace = session.seconds_per_label
+    pace = reports.seconds_per_label(moment)
     said = [
-        f"**{session.n_answered:,} saved**",
-        f"round {session.round:,}",
-        f"{session.n_left + len(session.remaining):,} left in the pool",
+        f"**{reports.n_answered(moment):,} saved**",
+        f"round {reports.current_round(moment):,}",
+        f"{reports.n_left(moment) + reports.n_open(moment):,} left in the pool",
     ]
     return " · ".join(said if pace is None else [*said, f"{pace:.1f} s per label"])
 
 
-def finished(session: Session) -> None:
+def finished(moment: Moment) -> None:
     """Nothing is left to ask about."""
     st.success(
-        f"Finished: every image has been asked about. {count(len(session.labels), 'label')} stand.",
+        f"Finished: every image has been asked about. {count(len(reports.labels(moment)), 'label')} stand.",
         icon=":material/check_circle:",
     )
     st.page_link(st.session_state["pages"]["Export"], label="Export what you labeled", icon=":material/download:")
 
 
-def beside(project: Project, session: Session) -> None:
+def beside(session: Session, moment: Moment) -> None:
     """What the newest model changed, and the curve."""
-    _background(project)
-    if session.news:
-        st.markdown(f"**{plain(session.news)}**")
-    curve(session, project.changes)
+    _background(session, moment)
+    if news := reports.news(moment):
+        st.markdown(f"**{plain(news)}**")
+    curve(session, moment)
 
 
-def _background(project: Project) -> None:
+def _background(session: Session, moment: Moment) -> None:
     """A word on a slow model at work, until its fit is there or has failed."""
-    learner = project.learner
-    if learner.failure is not None:
-        st.warning(plain(str(learner.failure)))
-        st.button("Try again", key="learn-again", on_click=learner.learn, args=(False,))
-    if learner.is_learning:
-        _until_learned(project)
+    learning = reports.learning(moment)
+    if learning.failure is not None:
+        st.warning(plain(str(learning.failure)))
+        st.button("Try again", key="learn-again", on_click=session.learn_again)
+    if learning.is_running:
+        _until_learned(moment)
 
 
 @st.fragment(run_every=0.5)
-def _until_learned(project: Project) -> None:
+def _until_learned(moment: Moment) -> None:
     st.caption("The model is learning in the background. Keep labeling.")
-    if not project.learner.is_learning:
+    if not reports.learning(moment).is_running:
         st.rerun()
 
 
@@ -93,15 +97,17 @@ def chip(card: Card) -> str:
     return f":blue-badge[{plain(card.guess)}? {100 * card.probability:.0f} %] :small[entropy {card.entropy:.2f}]"
 
 
-def curve(session: Session, changes: Mapping[int, str], height: int = 220) -> None:
-    """The learning curve, and on what it was measured; `changes` are marked where they took effect."""
-    newest = session.history[-1] if session.history else None
+def curve(session: Session, moment: Moment, height: int = 220) -> None:
+    """The learning curve, on what it was measured, and where another model, encoder or strategy took effect."""
+    history = reports.history(moment)
+    newest = history[-1] if history else None
     if newest is None or newest.headline is None:
         st.caption("The learning curve starts with the first round." if newest is None else _not_measured(session))
         return
     from annotator.ui import charts  # Altair and pandas, which a first page without a curve need not wait for
 
-    st.altair_chart(charts.learning_curve(session.history, newest.headline, changes, height), key=f"curve{height}")
+    drawn = charts.learning_curve(history, newest.headline, reports.changes(moment), height)
+    st.altair_chart(drawn, key=f"curve{height}")
     measured = newest.measures[newest.headline]
     low, high = measured["interval"]
     st.caption(
@@ -122,15 +128,13 @@ def _not_measured(session: Session) -> str:
     )
 
 
-def rounds_panel(project: Project, session: Session, most: int) -> None:
+def rounds_panel(project: Project, moment: Moment, most: int) -> None:
     """A row per round of the images asked, each under "guess → answer", mistakes marked; the newest first."""
-    rounds = [asked for asked in session.rounds if any(image.outcome for image in asked)]
-    for asked in reversed(rounds[-most:]):
-        answered = [image for image in asked if image.outcome]
+    for number, answered in reports.answered_rounds(moment, most):
         right = sum(image.guess == image.answer for image in answered if image.guess)
         guessed = sum(image.guess is not None for image in answered)
         summary = f"{right} of {guessed} guesses right" if guessed else "no guesses yet"
-        st.markdown(f"**Round {asked[0].round}** · {summary}")
+        st.markdown(f"**Round {number}** · {summary}")
         with st.container(horizontal=True, gap="small"):
             for image in answered:
                 _asked_image(project, image)
@@ -139,7 +143,7 @@ def rounds_panel(project: Project, session: Session, most: int) -> None:
 def _asked_image(project: Project, image: Answered) -> None:
     with st.container(width=92, gap=None):
         st.caption(_guess_and_answer(image))
-        pictures.show(project.learner.dataset, image.row, 84)
+        pictures.show(project.dataset, image.row, 84)
 
 
 def _guess_and_answer(image: Answered) -> str:
@@ -149,9 +153,9 @@ def _guess_and_answer(image: Answered) -> str:
     return f":red[**{guess} → {answer} ✗**]" if wrong else f"{guess} → {answer}"
 
 
-def set_aside(project: Project) -> None:
+def set_aside(project: Project, moment: Moment) -> None:
     """What the import could not use, and why; before it, a word on the features where they are not those asked for."""
-    for said in filter(None, (project.notice, project.dropped_labels)):
+    for said in filter(None, (project.notice, reports.dropped_labels(moment, project.prepared.class_names))):
         st.info(plain(said), icon=":material/info:")
     aside = project.prepared.set_aside
     n_images, n_duplicates = len(project.prepared.dataset), project.prepared.n_duplicates

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from annotator import reports
 from annotator.project import Project
-from annotator.session import Card, Session
+from annotator.reports import Card, Moment
+from annotator.session import Session
 from annotator.simulate import oracle_of
 from annotator.ui import parts, pictures, tab
 from annotator.ui.form import CARD_WIDTH
@@ -19,28 +21,29 @@ PACE_SECONDS = 1.2
 
 def render(project: Project, session: Session) -> None:
     """The batch, and beside it the curve and the rounds so far."""
-    if not parts.has_batch(session):
+    moment = parts.with_batch(project, session)
+    if moment is None:
         return
-    st.markdown(parts.facts(session))
+    st.markdown(parts.facts(moment))
     grid, side = st.columns([2.6, 1], gap="medium")
-    cards = session.remaining
+    cards = reports.remaining(moment)
     with grid:
         if cards:
-            _batch(project, session, cards)
+            _batch(project, moment, cards)
         else:
-            parts.finished(session)
+            parts.finished(moment)
     with side:
-        parts.beside(project, session)
-        parts.rounds_panel(project, session, most=5)
+        parts.beside(session, moment)
+        parts.rounds_panel(project, moment, most=5)
 
 
-def _batch(project: Project, session: Session, cards: Sequence[Card]) -> None:
+def _batch(project: Project, moment: Moment, cards: Sequence[Card]) -> None:
     oracle = oracle_of(project)
-    st.markdown(f"**The oracle answers** round {session.round} of {project.config.rounds}.")
+    st.markdown(f"**The oracle answers** round {reports.current_round(moment)} of {project.config.rounds}.")
     with st.container(horizontal=True, gap="xsmall", key="oracle-grid"):
         for card in cards:
             with st.container(border=True, width=CARD_WIDTH, key=f"oracle-card-{card.row}"):
-                pictures.show(project.learner.dataset, card.row)
+                pictures.show(project.dataset, card.row)
                 answer = oracle.answer(card.image_id)
                 sign = "" if card.guess in (None, answer) else " ✗"
                 st.markdown(f"{parts.chip(card)} → **{plain(answer or 'skip')}**{sign}")

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from annotator import reports
 from annotator.evaluation import MEASURED_ON
 from annotator.metrics import Scores, most_mistaken
 from annotator.project import Project
-from annotator.session import Session
-from annotator.ui import parts, state
+from annotator.reports import Agreement, Moment
+from annotator.store import LabelClass
+from annotator.ui import parts, tab
 from annotator.ui.words import count, percent, plain, visible
 
 MOST_IN_MATRIX = 40
@@ -19,9 +21,11 @@ MOST_IN_MATRIX = 40
 
 def render(project: Project) -> None:
     """Every figure with its caption."""
-    session = state.session(project)
-    _totals(session)
-    if not session.history:
+    session = tab.session(project)
+    moment = session.moment()
+    _totals(moment)
+    history = reports.history(moment)
+    if not history:
         st.info(
             "No model yet: answer a first batch with two classes, and the figures appear here.",
             icon=":material/monitoring:",
@@ -30,38 +34,39 @@ def render(project: Project) -> None:
     from annotator.ui import charts  # Altair and pandas: not before there is something to draw
 
     left, right = st.columns(2, gap="medium")
-    newest = session.history[-1]
+    newest = history[-1]
     with left:
         st.markdown("#### Learning curve")
-        parts.curve(session, project.changes, height=280)
+        parts.curve(session, moment, height=280)
     with right:
         st.markdown("#### Labels by class")
-        counts = {visible(name): number for name, number in session.class_counts.items()}
+        counts = {visible(name): number for name, number in reports.class_counts(moment).items()}
         st.altair_chart(charts.class_balance(counts), key="balance")
         st.caption("Standing labels of everyone, those known from the start included.")
         st.markdown("#### Doubt left in the pool")
-        st.altair_chart(charts.pool_entropy(session.history), key="entropy")
+        st.altair_chart(charts.pool_entropy(history), key="entropy")
         st.caption("Mean entropy of the guesses for all unlabeled images.")
     if newest.headline is not None:
-        _report(project, newest.scores(newest.headline), newest.headline)
-    _agreement(session)
+        _report(reports.classes(moment), newest.scores(newest.headline), newest.headline)
+    _agreement(reports.agreement(moment))
     st.markdown("#### What was asked")
-    _rounds(project, session)
+    _rounds(project, moment)
     st.caption(
-        f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(project.store.head_seq, 'event')}. "
-        f"The graph: {plain(project.learner.dataset.graph.note)}."
+        f"{plain(project.folder.name)}: {plain(project.store_note)}; {count(reports.n_events(moment), 'event')}. "
+        f"The graph: {plain(project.dataset.graph.note)}."
     )
 
 
-def _totals(session: Session) -> None:
-    newest = session.history[-1] if session.history else None
+def _totals(moment: Moment) -> None:
+    history = reports.history(moment)
+    newest = history[-1] if history else None
     measured = newest.measures[newest.headline] if newest and newest.headline else None
     with st.container(horizontal=True, key="totals"):
-        st.metric("labels", f"{sum(session.class_counts.values()):,}")
-        st.metric("rounds", f"{len(session.rounds):,}")
-        st.metric("left in the pool", f"{session.n_left + len(session.remaining):,}")
+        st.metric("labels", f"{reports.n_labels(moment):,}")
+        st.metric("rounds", f"{reports.n_rounds(moment):,}")
+        st.metric("left in the pool", f"{reports.n_left(moment) + reports.n_open(moment):,}")
         st.metric("accuracy", percent(measured["accuracy"] if measured else None))
-        pace = session.seconds_per_label
+        pace = reports.seconds_per_label(moment)
         st.metric("seconds per label", "–" if pace is None else f"{pace:.1f}")
 
 
@@ -77,8 +82,8 @@ def _matrix(measured: Scores, name: str, class_names: Sequence[str]) -> None:
     st.caption(f"{on} {measured.n:,} {MEASURED_ON[name]}.")
 
 
-def _report(project: Project, measured: Scores, name: str) -> None:
-    names = [visible(class_name) for class_name in project.class_names]
+def _report(classes: Sequence[LabelClass], measured: Scores, name: str) -> None:
+    names = [visible(known.name) for known in classes]
     left, right = st.columns(2, gap="medium")
     with left:
         _matrix(measured, name, names)
@@ -102,9 +107,8 @@ def _report(project: Project, measured: Scores, name: str) -> None:
         )
 
 
-def _agreement(session: Session) -> None:
+def _agreement(found: Agreement) -> None:
     """Whether a guess on the screen sways the answers; only where some were hidden."""
-    found = session.agreement
     if found.gap is None:
         return
     shown, hidden = found.n_shown_agreed / found.n_shown, found.n_hidden_agreed / found.n_hidden
@@ -116,10 +120,10 @@ def _agreement(session: Session) -> None:
     st.caption("A gap far above zero means that guesses sway the answers: hide more of them in the settings.")
 
 
-def _rounds(project: Project, session: Session) -> None:
-    n_rounds = len(session.rounds)
+def _rounds(project: Project, moment: Moment) -> None:
+    n_rounds = reports.n_rounds(moment)
     most = 10
     if n_rounds > most and st.toggle(f"Show all {n_rounds} rounds", key="all-rounds"):
         most = n_rounds
     st.caption("Guess → answer for every image asked, the newest round first; mistakes of the model are marked ✗.")
-    parts.rounds_panel(project, session, most)
+    parts.rounds_panel(project, moment, most)

@@ -7,18 +7,21 @@ has come, says which events are stored, and hands over the next batch. Nothing h
 from __future__ import annotations
 
 import base64
-from functools import lru_cache, partial
+import threading
+from collections.abc import Sequence
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import streamlit as st
 
-from annotator import images
+from annotator import images, reports
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
 from annotator.pages import Page, PageCard
 from annotator.project import Project
-from annotator.session import COLD_START, Session
+from annotator.reports import Moment
+from annotator.session import Session
 from annotator.store import LabelClass
 from annotator.types import Dataset
 from annotator.ui import image_route, tab
@@ -28,20 +31,23 @@ from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
 from annotator.ui.words import image_name, plain, visible
 from annotator.wire import inbox
-from annotator.wire.outgoing import SurfaceData
 from annotator.workspace import LookAhead
 
 CURVE_POINTS = 400
+PAINTED_SECONDS = 2.0
 LEAST_SIDE = 96
 """A small image is enlarged by a whole factor to at least this many px."""
 
 
 @st.fragment
-def render(project: Project) -> None:
-    """The surface; where the store fails for a while, it stays as it is, and what is pressed waits in the browser."""
-    key = f"grid-{project.store.project_id}-{tab.annotator()}"
+def render(project: Project, first: list[Moment]) -> None:
+    """The surface; where the store fails for a while, it stays as it is, and what is pressed waits in the browser.
+
+    `first` holds the moment that the page around it was drawn from, for the first run; later runs take their own.
+    """
+    key = f"grid-{project.project_id}-{tab.annotator()}"
     try:
-        drawn = _drawn(project, key)
+        drawn = _drawn(project, key, first.pop() if first else None)
     except AnnotatorError as error:
         if f"{key}-drawn" not in st.session_state:
             st.error(plain(str(error)), icon=":material/error:")
@@ -49,18 +55,30 @@ def render(project: Project) -> None:
             return
         drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
+    _prepare_inbox()
     # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
     component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
 
 
-def _drawn(project: Project, key: str) -> dict[str, Any]:  # Any: JSON
+@cache
+def _prepare_inbox() -> None:
+    """Before the first message comes, and after the first page was drawn."""
+    timer = threading.Timer(PAINTED_SECONDS, inbox.prepare)
+    timer.daemon = True
+    timer.start()
+
+
+def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:  # Any: JSON
     session = tab.session(project)
     planner = workspace().look_ahead(project)
-    if not session.pages:
+    moment = moment or session.moment()
+    if not reports.pages(moment):
         with st.spinner("Choosing the first images …"):
             planner.run(session)
-    _choose_ahead(project, session, planner)
-    return SurfaceData.model_validate(payload(project, session, planner, _results(key))).as_json()
+        moment = session.moment()
+    if reports.is_due(moment) and not planner.is_running:
+        planner.start(session, partial(_warm, project, session))
+    return payload(project, moment, planner, _results(key))
 
 
 def _receive(project: Project, key: str) -> None:
@@ -82,15 +100,10 @@ def _results(key: str) -> dict[str, inbox.Result]:
     return found
 
 
-def _choose_ahead(project: Project, session: Session, planner: LookAhead) -> None:
-    if session.is_due and not planner.is_running:
-        planner.start(session, partial(_warm, project, session))
-
-
 def _warm(project: Project, session: Session) -> None:
     """Thumbnails of the cards to come are encoded before the browser asks for them."""
-    rows = [card.row for page in session.pages[-1:] for card in page.cards]
-    dataset = project.learner.dataset
+    rows = [card.row for page in reports.pages(session.moment())[-1:] for card in page.cards]
+    dataset = project.dataset
     if rows and not _is_small(dataset, rows[0]):
         image_route.warm(project, rows, 2 * PHOTO_SIDE)
 
@@ -99,32 +112,32 @@ def _warm(project: Project, session: Session) -> None:
 
 
 def payload(
-    project: Project, session: Session, planner: LookAhead, results: dict[str, inbox.Result]
+    project: Project, moment: Moment, planner: LookAhead, results: dict[str, inbox.Result]
 ) -> dict[str, Any]:  # Any: JSON
     """Everything that is drawn, in the words of the component's contract."""
-    pages, classes = session.pages, session.classes
+    pages, classes = reports.pages(moment), reports.classes(moment)
     offered = [label_class for label_class in classes if not label_class.retired]
-    n_left = session.n_left
+    n_left = reports.n_left(moment)
     is_open = any(_is_open(card) for page in pages for card in page.cards)
     return {
-        "project": project.store.project_id,
-        "annotator": session.annotator.annotator_id,
+        "project": project.project_id,
+        "annotator": moment.me,
         "title": "What are these?",
         "results": results,
         "pages": [_page(project, page) for page in pages],
-        "pending": planner.is_running or session.is_due,
+        "pending": planner.is_running or reports.is_due(moment),
         "finished": not is_open and n_left == 0,
         "status": {
-            "saved": session.n_answered,
-            "labels": session.n_labels,
-            "round": session.round,
+            "saved": reports.n_answered(moment),
+            "labels": reports.n_labels(moment),
+            "round": reports.current_round(moment),
             "left": n_left,
-            "pool": len(project.learner.dataset),
-            "pace": session.pace,
+            "pool": len(project.dataset),
+            "pace": reports.pace(moment),
         },
-        "news": session.news,
-        "note": _note(project, planner),
-        "curve": _curve(project, session),
+        "news": reports.news(moment),
+        "note": _note(moment, planner),
+        "curve": _curve(moment),
         "classes": _classes(project, offered),
         "names": {str(known.class_id): visible(known.name) for known in classes if known.retired},
         "many": len(offered) > MOST_CLASSES,
@@ -135,14 +148,15 @@ def _is_open(card: PageCard) -> bool:
     return card.head is None or card.head.outcome is None
 
 
-def _note(project: Project, planner: LookAhead) -> str:
-    failure = planner.failure or project.learner.failure
+def _note(moment: Moment, planner: LookAhead) -> str:
+    learning = reports.learning(moment)
+    failure = planner.failure or learning.failure
     if failure is not None:
         return str(failure)
-    return "The model is learning in the background. Keep labeling." if project.learner.is_learning else ""
+    return "The model is learning in the background. Keep labeling." if learning.is_running else ""
 
 
-def _classes(project: Project, offered: list[LabelClass]) -> list[dict[str, Any]]:  # Any: JSON
+def _classes(project: Project, offered: Sequence[LabelClass]) -> list[dict[str, Any]]:  # Any: JSON
     keys = class_keys([known.name for known in offered], project.config.class_keys)
     return [
         {
@@ -155,9 +169,9 @@ def _classes(project: Project, offered: list[LabelClass]) -> list[dict[str, Any]
     ]
 
 
-def _curve(project: Project, session: Session) -> dict[str, Any]:  # Any: JSON
+def _curve(moment: Moment) -> dict[str, Any]:  # Any: JSON
     """Accuracy with its interval by labels, and where model, encoder or strategy changed."""
-    history = session.history
+    history = reports.history(moment)
     name = history[-1].headline if history else None
     if name is None:
         return {"points": [], "caption": "", "marks": []}
@@ -167,7 +181,7 @@ def _curve(project: Project, session: Session) -> dict[str, Any]:  # Any: JSON
     return {
         "points": [[n, found["accuracy"], *found["interval"]] for n, found in measured[-CURVE_POINTS:]],
         "caption": f"{newest['n']:,} {MEASURED_ON[name]}",
-        "marks": [[first[version], said] for version, said in project.changes.items() if version in first],
+        "marks": [[first[version], said] for version, said in reports.changes(moment).items() if version in first],
     }
 
 
@@ -175,18 +189,10 @@ def _page(project: Project, page: Page) -> dict[str, Any]:  # Any: JSON
     has_reasons = any(card.reason for card in page.cards)
     return {
         "round": page.round,
-        "why": _why(page),
+        "why": reports.picked_by(page.strategy, page.model_version),
         "labels_at": None if page.model_version is None else page.labels_at,
         "cards": [_card(project, card, has_reasons) for card in page.cards],
     }
-
-
-def _why(page: Page) -> str:
-    if page.strategy == COLD_START:
-        return "Typical of all images" + (", until the model knows two classes" if page.model_version is None else "")
-    if page.model_version is None:
-        return "Drawn at random until the model knows two classes"
-    return f"Picked by model {page.model_version} with {page.strategy}"
 
 
 def _card(project: Project, card: PageCard, has_reasons: bool) -> dict[str, Any]:  # Any: JSON
@@ -213,7 +219,7 @@ def _card(project: Project, card: PageCard, has_reasons: bool) -> dict[str, Any]
 
 def _picture(project: Project, row: int) -> dict[str, Any]:  # Any: JSON
     """Where the browser finds the image, and at which size in px it is drawn."""
-    dataset = project.learner.dataset
+    dataset = project.dataset
     full = image_route.signed_url(project, row, 0)
     if _is_small(dataset, row):
         source, width, height = _inline(dataset.open_image, dataset.version, row)

@@ -16,6 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.jobs import Job
 from annotator.project import IMPORTER, Config, Project
+from annotator.reports import current_round
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.ui.shared import workspace
@@ -117,8 +118,8 @@ def play_round(project: Project) -> None:
     """The oracle answers its open batch and asks for the next, until its rounds are done."""
     oracle_session = project.session(ORACLE)
     answer_batch(oracle_session, oracle_of(project))
-    oracle_session.advance()
-    if oracle_session.round > project.config.rounds or not oracle_session.remaining:
+    workspace().look_ahead(project).advance(oracle_session)
+    if current_round(oracle_session.moment()) > project.config.rounds or not oracle_session.remaining:
         pause(project)
         notify(f"The oracle has answered its {project.config.rounds} rounds. Now it is your turn.")
 

@@ -38,6 +38,7 @@ from annotator.project import (
     presets,
     project_folder,
 )
+from annotator.session import Session
 from annotator.types import reads_files
 from annotator.workspace.jobs import Jobs
 from annotator.workspace.listing import Listing
@@ -134,7 +135,8 @@ class Workspace:
 
     def look_ahead(self, project: Project) -> LookAhead:
         """The one of this project, for every thread."""
-        return self._look_aheads.setdefault(project.store.project_id, LookAhead())
+        renewed = partial(_renewed, project)
+        return self._look_aheads.setdefault(project.store.project_id, LookAhead(renewed))
 
     def _between_batches(self, project: Project) -> AbstractContextManager[None]:
         return self.look_ahead(project).paused()
@@ -188,6 +190,10 @@ _made = cache(Workspace)
 def quick(config: Config) -> Config:
     """The config to begin with: features that are there at once in place of those that take minutes."""
     return replace(config, encoder=QUICK_ENCODER, encoder_parameters={}) if is_slow(config.encoder) else config
+
+
+def _renewed(project: Project, session: Session) -> Session:
+    return project.session(session.annotator.name)
 
 
 def _is_same(one: Path, other: Path) -> bool:

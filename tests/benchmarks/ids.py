@@ -30,7 +30,7 @@ def write(folder: Path) -> None:
 
     from annotator.ids import StoredIds
 
-    StoredIds.of(map(id_of, range(N_IMAGES))).save(folder / "ids")
+    StoredIds.from_ids(map(id_of, range(N_IMAGES))).save(folder / "ids")
     table = pa.table({"id": pa.array((id_of(row).encode() for row in range(N_IMAGES)), type=pa.binary())})
     with pa.OSFile(str(folder / "ids.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as stream:
         stream.write_table(table)

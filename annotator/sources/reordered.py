@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from annotator.errors import ConfigError
-from annotator.ids import ArrangedIds
+from annotator.ids import ReorderedIds
 from annotator.types import ImageSource, IntArray, left_out, n_ignored
 
 MAX_SEED = 2**32 - 1
 """The largest seed that `numpy.random.RandomState` takes."""
 
 
-class Arranged:
+class Reordered:
     """Rows of another source, in the order given; its test set and what it set aside stay as they are."""
 
     def __init__(self, source: ImageSource, rows: IntArray) -> None:
         self._source = source
         self._rows = rows
-        self.ids = ArrangedIds(source.ids, rows)
+        self.ids = ReorderedIds(source.ids, rows)
         self.array = None if source.array is None else source.array[rows]
         self.class_names = source.class_names
         self.truth = None if source.truth is None else source.truth[rows]
@@ -36,7 +36,7 @@ class Arranged:
         return self._source.stamp(int(self._rows[row]))
 
 
-def arrange(source: ImageSource, limit: int | None = None, order_seed: int | None = None) -> ImageSource:
+def reorder(source: ImageSource, limit: int | None = None, order_seed: int | None = None) -> ImageSource:
     """The source shuffled by `order_seed`, then cut to its first `limit` images; the source itself with neither.
 
     The shuffle is the one of scikit-learn's examples, `numpy.random.RandomState(order_seed).shuffle` of the row
@@ -51,4 +51,4 @@ def arrange(source: ImageSource, limit: int | None = None, order_seed: int | Non
     rows = np.arange(len(source.ids))
     if order_seed is not None:
         np.random.RandomState(order_seed).shuffle(rows)  # its own state, nothing global
-    return Arranged(source, rows[:limit])
+    return Reordered(source, rows[:limit])

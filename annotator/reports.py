@@ -1,0 +1,400 @@
+"""What views, exports and programs show: functions of a project at one moment. Reads no file and changes nothing.
+
+    session.moment() -> Moment        one transaction
+    reports.rounds(moment), ...       values, as often as one likes
+
+Speaks image ids and class names; rows stand beside the ids for whoever draws the image. The work is that of what is
+shown, or is done once for a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+
+from annotator import due, evaluation
+from annotator.asking import COLD_START
+from annotator.errors import AnnotatorError
+from annotator.evaluation import Measured
+from annotator.learner import Learner
+from annotator.pages import Page, read_pages
+from annotator.purposes import SEED, TRAIN
+from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
+from annotator.store import snapshot as snapshots
+from annotator.store.snapshot import once
+from annotator.types import UNLABELED
+
+N_PACE = 50
+"""Answers, the newest, that `pace` looks at."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A project at one moment, for one annotator: what its store says, and the learner that belongs to it."""
+
+    snapshot: Snapshot
+    learner: Learner
+    annotator: Annotator
+
+    @property
+    def me(self) -> str:
+        """The annotator's id."""
+        return self.annotator.annotator_id
+
+
+@dataclass(frozen=True)
+class Card:
+    """An asked image as a view shows it."""
+
+    image_id: str
+    row: int
+    round: int
+    purpose: str
+    strategy: str
+    score: float | None
+    guess: str | None
+    """The model's class; None before there is a model, and where the guess is hidden."""
+    probability: float | None
+    entropy: float | None
+    model_version: int | None
+    labels_ago: int
+    """How many labels came after the model that picked this image."""
+    event_id: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question and what stands as its answer, with the names of the classes. One of the two may be missing."""
+
+    image_id: str
+    row: int
+    question: Question | None
+    """None where a damaged store has lost it."""
+    event: Event | None
+    """None where nothing stands."""
+    guess: str | None
+    answer: str | None
+
+    @property
+    def outcome(self) -> str | None:
+        """What stands: "label", "skip", "unsure" or "none-of-these"; None where nothing does."""
+        return None if self.event is None else self.event.outcome
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often answers were what the model had guessed, where people saw the guess and where they did not."""
+
+    n_shown: int
+    n_shown_agreed: int
+    n_hidden: int
+    n_hidden_agreed: int
+
+    @property
+    def gap(self) -> float | None:
+        """Share agreed where shown, minus where hidden: how much a guess on the screen sways people."""
+        if not self.n_shown or not self.n_hidden:
+            return None
+        return self.n_shown_agreed / self.n_shown - self.n_hidden_agreed / self.n_hidden
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Whether a model is being fitted in the background, and why the last such fit failed."""
+
+    is_running: bool
+    failure: AnnotatorError | None
+
+
+# ---- classes
+
+
+def classes(moment: Moment) -> tuple[LabelClass, ...]:
+    """Every class, retired ones too, in order of creation."""
+    return moment.snapshot.classes
+
+
+def class_names(moment: Moment) -> list[str]:
+    """The classes to choose from, in order of creation."""
+    return [known.name for known in moment.snapshot.classes if not known.retired]
+
+
+def dropped_labels(moment: Moment, source_names: Sequence[str]) -> str:
+    """A sentence on the source's labels that match no class of the project; empty where there are none.
+
+    `source_names` are the classes that the truth of the dataset counts in.
+    """
+    truth = moment.learner.dataset.truth
+    names = [known.name for known in moment.snapshot.classes]
+    return "" if truth is None else evaluation.dropped_labels(truth, source_names, names)
+
+
+def class_counts(moment: Moment) -> dict[str, int]:
+    """class name -> standing labels of all annotators and of the import together."""
+    given = moment.snapshot.labels
+    return {known.name: given.get(known.class_id, 0) for known in moment.snapshot.classes}
+
+
+# ---- how far
+
+
+def n_labels(moment: Moment) -> int:
+    """How many labels stand, of all annotators and of the import."""
+    return snapshots.n_labels(moment.snapshot)
+
+
+def n_answered(moment: Moment) -> int:
+    """How many answers of this annotator stand, skips included."""
+    return moment.snapshot.answers.get(moment.me, 0)
+
+
+def n_left(moment: Moment) -> int:
+    """How many images could still be asked about."""
+    return due.n_left(moment.snapshot, moment.learner)
+
+
+def n_open(moment: Moment) -> int:
+    """How many cards of this annotator wait for an answer."""
+    return len(snapshots.open_of(moment.snapshot, moment.me))
+
+
+def n_events(moment: Moment) -> int:
+    """How many events the log has."""
+    return moment.snapshot.head_seq
+
+
+def is_due(moment: Moment) -> bool:
+    """Whether `Session.look_ahead` has something to do."""
+    return due.is_due(moment.snapshot, moment.learner, moment.me)
+
+
+def current_round(moment: Moment) -> int:
+    """The round whose cards are open, not counting single ones reopened; the last one asked where none are."""
+    open_now = snapshots.open_of(moment.snapshot, moment.me)
+    fresh = [question.round for question in open_now if not question.n_events]
+    reopened = max((question.round for question in open_now), default=snapshots.last_round(moment.snapshot))
+    return min(fresh, default=reopened)
+
+
+def pace(moment: Moment) -> float | None:
+    """Median seconds that the newest answers took, as the browser measured them; None where it did not yet."""
+    newest = islice(snapshots.newest_standing(moment.snapshot, moment.me), N_PACE)
+    took = [event.client_ms for event in newest if event.client_ms is not None]
+    return float(np.median(took)) / 1000 if took else None
+
+
+def seconds_per_label(moment: Moment) -> float | None:
+    """Median over rounds of the time from shown to answered, per image; None before the first round was done."""
+    return _seconds_per_label(moment.snapshot, moment.me)
+
+
+@once
+def _seconds_per_label(snapshot: Snapshot, me: str) -> float | None:
+    rounds = (_spans(snapshot, me, ids) for ids in snapshot.asked.rounds.get(me, {}).values())
+    each = [_seconds_each(spans) for spans in rounds if spans]
+    return float(np.median(each)) if each else None
+
+
+def _spans(snapshot: Snapshot, me: str, ids: Sequence[str]) -> list[tuple[str, str]]:
+    """(shown, answered) of the questions of a round whose answers stand."""
+    spans = []
+    for asked in map(snapshot.questions.__getitem__, ids):
+        event = snapshot.heads.get((asked.image_id, me)) if asked.shown_at else None
+        if event is not None and event.outcome is not None and event.question_id == asked.question_id:
+            spans.append((str(asked.shown_at), event.created_at))
+    return spans
+
+
+def _seconds_each(spans: Sequence[tuple[str, str]]) -> float:
+    """Seconds an image took, from the (shown, answered) times of one round."""
+    first, last = min(shown for shown, _ in spans), max(answered for _, answered in spans)
+    return (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds() / len(spans)
+
+
+# ---- what is asked
+
+
+def pages(moment: Moment) -> list[Page]:
+    """The open batches with all of their cards, and the batch before them: what can be answered and taken back."""
+    return read_pages(moment.snapshot, moment.learner, moment.me)
+
+
+def remaining(moment: Moment) -> list[Card]:
+    """The cards that wait for an answer, reopened ones first."""
+    names, open_now = _names(moment.snapshot), snapshots.open_of(moment.snapshot, moment.me)
+    ago = {seq: snapshots.n_labels_since(moment.snapshot, seq) for seq in {asked.chosen_at_seq for asked in open_now}}
+    return [_card(asked, moment.learner.row(asked.image_id), names, ago[asked.chosen_at_seq]) for asked in open_now]
+
+
+def _card(question: Question, row: int, names: Mapping[int, str], labels_ago: int) -> Card:
+    visible = question.guess_visible and question.guess is not None
+    return Card(
+        image_id=question.image_id,
+        row=row,
+        round=question.round,
+        purpose=question.purpose,
+        strategy=question.strategy,
+        score=question.score,
+        guess=names.get(question.guess) if visible and question.guess is not None else None,
+        probability=question.guess_probability if visible else None,
+        entropy=question.guess_entropy if visible else None,
+        model_version=question.model_version,
+        labels_ago=labels_ago,
+        event_id=question.event_id,
+    )
+
+
+def picked_by(strategy: str, model_version: int | None) -> str:
+    """How a batch came about."""
+    if strategy == COLD_START:
+        return "Typical of all images" + (", until the model knows two classes" if model_version is None else "")
+    if model_version is None:
+        return "Drawn at random until the model knows two classes"
+    return f"Picked by model {model_version} with {strategy}"
+
+
+# ---- what was answered
+
+
+def labels(moment: Moment) -> dict[str, str]:
+    """image id -> class name, as this annotator's standing labels have it."""
+    names = _names(moment.snapshot)
+    mine = (event for event in snapshots.standing(moment.snapshot) if event.annotator_id == moment.me)
+    return {
+        str(event.image_id): names[event.class_id]
+        for event in mine
+        if event.outcome == "label" and event.class_id is not None
+    }
+
+
+def answers(snapshot: Snapshot, learner: Learner) -> Iterator[Answered]:
+    """Every standing answer of everyone, by seq."""
+    names = _names(snapshot)
+    for event in snapshots.standing(snapshot):
+        yield _answered(learner, names, snapshot.questions.get(str(event.question_id)), event)
+
+
+def recent(moment: Moment, most: int | None = None) -> list[Answered]:
+    """This annotator's standing answers, newest first; the first `most` of them."""
+    names, questions = _names(moment.snapshot), moment.snapshot.questions
+    mine = snapshots.newest_standing(moment.snapshot, moment.me)
+    asked = ((questions.get(str(event.question_id)), event) for event in mine)
+    found = (pair for pair in asked if pair[0] is not None)
+    return [_answered(moment.learner, names, question, event) for question, event in islice(found, most)]
+
+
+def n_rounds(moment: Moment) -> int:
+    """How many rounds were asked, of all annotators."""
+    return len(_round_numbers(moment.snapshot))
+
+
+def rounds(moment: Moment) -> list[list[Answered]]:
+    """Every round asked so far, images in the order they were asked."""
+    return [_round(moment, number) for number in _round_numbers(moment.snapshot)]
+
+
+def answered_rounds(moment: Moment, most: int) -> list[tuple[int, list[Answered]]]:
+    """The newest rounds in which anything was answered, newest first: number, and the images with an answer."""
+    newest_first = ((number, _round(moment, number)) for number in reversed(_round_numbers(moment.snapshot)))
+    answered = ((number, [image for image in asked if image.outcome]) for number, asked in newest_first)
+    return list(islice((found for found in answered if found[1]), most))
+
+
+@once
+def _round_numbers(snapshot: Snapshot) -> list[int]:
+    return sorted({number for rounds in snapshot.asked.rounds.values() for number in rounds if number})
+
+
+def _round(moment: Moment, number: int) -> list[Answered]:
+    """Images of one round of everyone, by rank, with the newest answer to each, whoever gave it."""
+    snapshot, names = moment.snapshot, _names(moment.snapshot)
+    ids = [one for rounds in snapshot.asked.rounds.values() for one in rounds.get(number, ())]
+    asked = sorted((snapshot.questions[one] for one in ids), key=lambda question: question.rank)
+    return [
+        _answered(moment.learner, names, question, _newest(snapshot, question.image_id))
+        for question in asked
+        if question.purpose != SEED.name
+    ]
+
+
+def _newest(snapshot: Snapshot, image_id: str) -> Event | None:
+    heads = (snapshot.heads.get((image_id, who)) for who in snapshot.answers)
+    stand = (event for event in heads if event is not None and event.outcome is not None)
+    return max(stand, key=lambda event: event.seq, default=None)
+
+
+def _answered(learner: Learner, names: Mapping[int, str], question: Question | None, event: Event | None) -> Answered:
+    image_id = str(event.image_id if event is not None else question.image_id if question is not None else "")
+    guess = None if question is None or question.guess is None else names.get(question.guess)
+    answer = None if event is None or event.class_id is None else names.get(event.class_id)
+    return Answered(image_id, learner.row(image_id), question, event, guess, answer)
+
+
+def agreement(moment: Moment) -> Agreement:
+    """Agreement of this annotator's labels with the model's guess, for visible and for hidden guesses; without audit
+    images.
+    """
+    return _agreement(moment.snapshot, moment.me)
+
+
+@once
+def _agreement(snapshot: Snapshot, me: str) -> Agreement:
+    n_of = {True: [0, 0], False: [0, 0]}
+    for event in snapshots.newest_standing(snapshot, me):
+        asked = snapshot.questions.get(str(event.question_id)) if event.outcome == "label" else None
+        if asked is not None and asked.guess is not None and asked.purpose == TRAIN.name:
+            n_of[asked.guess_visible][0] += 1
+            n_of[asked.guess_visible][1] += event.class_id == asked.guess
+    return Agreement(*n_of[True], *n_of[False])
+
+
+# ---- what the model says
+
+
+def history(moment: Moment) -> tuple[Measured, ...]:
+    """The learning curve."""
+    return moment.learner.history
+
+
+def news(moment: Moment) -> str:
+    """What the newest model changed, in one sentence; empty before the first."""
+    return evaluation.describe(moment.learner.history)
+
+
+def learning(moment: Moment) -> Learning:
+    """What the model does in the background."""
+    return Learning(moment.learner.is_learning, moment.learner.failure)
+
+
+def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:
+    """image id -> (class name, probability) by the newest model, for every image without a label."""
+    names, ids = _names(moment.snapshot), moment.learner.dataset.ids
+    unlabeled = np.flatnonzero(moment.learner.labels == UNLABELED)
+    probabilities = moment.learner.prediction.probabilities[unlabeled]
+    codes, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+    best = zip(unlabeled.tolist(), codes, highest, strict=True)
+    return {ids[row]: (names[code], probability) for row, code, probability in best}
+
+
+def changes(moment: Moment) -> dict[int, str]:
+    """config version -> what it changed of model, encoder and strategy; versions that changed none are left out."""
+    return changed_plugins(moment.snapshot.configs)
+
+
+def changed_plugins(configs: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:  # Any: JSON
+    """As `changes`, of configurations by version."""
+    said = {}
+    for (_, before), (version, after) in pairwise(configs.items()):
+        parts = [f"{key}: {after[key]}" for key in ("model", "encoder", "strategy") if before[key] != after[key]]
+        if parts:
+            said[version] = ", ".join(parts)
+    return said
+
+
+def _names(snapshot: Snapshot) -> dict[int, str]:
+    return {known.class_id: known.name for known in snapshot.classes}
