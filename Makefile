@@ -12,8 +12,7 @@ run: app-packages  ## install what the app needs into .venv, and open the app in
 	@$(PYTHON) -m annotator run
 
 test: test-packages chromium check  ## every check and every test, those in a browser included
-	@$(PYTHON) -m pytest --ignore tests/e2e --numprocesses 2 --dist loadfile
-	@$(PYTHON) -m pytest tests/e2e --numprocesses 2 --dist loadfile
+	@$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: test-packages  ## lint, format, types and import layers; runs nothing
 	@$(PYTHON) -m ruff check .

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,3 +79,9 @@ def use_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> 
     path.write_text(script.format(python=sys.executable))
     path.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(path))
+
+
+def run_to_its_end(coroutine: Coroutine[Any, Any, None]) -> None:  # Any: nothing is sent or yielded
+    """In a thread of its own: this one has a loop already once Playwright has been started in it."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, coroutine).result()

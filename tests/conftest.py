@@ -13,6 +13,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 SHAPES = ("circle", "square", "triangle")
+LONGEST = (
+    "e2e/test_backend.py", "e2e/test_plugins.py", "e2e/test_surface.py", "test_contracts.py", "e2e/test_loop.py",
+    "test_keras.py", "e2e/test_hostile.py", "e2e/test_recommended.py", "e2e/test_bring.py", "test_label_spreading.py",
+    "test_session.py", "e2e/test_launch.py", "e2e/test_accessibility.py",
+)  # fmt: skip
+"""The files that take longest begin: both cores are then done at about the same time."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAC_BROWSER = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 
@@ -31,6 +37,12 @@ def _fetched() -> str | None:
 
     with sync_playwright() as playwright:
         return shutil.which(playwright.chromium.executable_path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in the order of LONGEST, the others after them as they were found."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

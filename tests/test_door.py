@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from annotator.ui.door import Door
+from tests.builders import run_to_its_end
 
 HEADERS = list[tuple[str, str]]
 OURS: list[HEADERS] = [
@@ -59,7 +59,7 @@ def answered(kind: str, headers: HEADERS) -> tuple[int, list[dict[str, Any]]]:  
 
     raw = [(name.encode(), value.encode()) for name, value in headers]
     scope = {"type": kind, "path": "/", "method": "GET", "headers": raw}
-    asyncio.run(Door(app)(scope, receive, send))
+    run_to_its_end(Door(app)(scope, receive, send))
     return app.n_times, sent
 
 

@@ -30,8 +30,7 @@ from annotator.workspace.look_ahead import LookAhead
 
 project = Project(Path(sys.argv[1]))
 session = project.session("you")
-drawn = surface.payload(project, session, LookAhead(), {})
-assert surface.SurfaceData.model_validate(drawn)
+drawn = surface.payload(project, session.moment(), LookAhead(), {})
 assert len(drawn["pages"][0]["cards"]) == 12
 for kind in ("strategy", "model", "encoder"):
     for name in registry.names(kind):

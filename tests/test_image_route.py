@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
 import stat
@@ -27,6 +26,7 @@ from annotator.project import Config, Project
 from annotator.ui.image_route import PLACEHOLDER, Asked, signed_url, warm
 from annotator.ui.server import PROJECTS, routes
 from annotator.ui.shared import workspace
+from tests.builders import run_to_its_end
 
 FOLDER = "Käfer & Co"
 MARK = b"<script>taken at 48.2 N, 16.4 E</script>"
@@ -74,7 +74,7 @@ def get(url: str, method: str = "GET") -> Answer:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(Starlette(routes=routes())(scope, receive, send))
+    run_to_its_end(Starlette(routes=routes())(scope, receive, send))
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Answer(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
 

@@ -111,7 +111,9 @@ class Classifier(ABC):
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """At most `max_threads` threads; turns any error of the estimator into a ModelError (MODEL_FIT)."""
+        import scipy.linalg  # noqa: F401  # its BLAS is there before threads are limited
         from sklearn.exceptions import ConvergenceWarning
+        from sklearn.utils import parallel  # noqa: F401  # as is its OpenMP
 
         with at_most(self.max_threads), warnings.catch_warnings():
             # A solver that stops at its limit still predicts; its accuracy is measured on held-out images.

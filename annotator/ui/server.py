@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from annotator.errors import ConfigError
-from annotator.paths import assets
+from annotator.paths import assets, default_projects
 from annotator.ui.door import Door
 from annotator.ui.preload import Preload
 
@@ -36,6 +36,7 @@ PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
 IMAGES = "/annotator/image"
 """Where images are answered; see image_route.py."""
 _FIRST_PAGE = ("annotator.ui.views", "annotator.ui.image_route")
+_FIRST_DEMO = ("alembic.command", "annotator.strategies.herding")
 _LISTENING_SECONDS = 0.05
 _SWITCH_SECONDS = 0.0005
 """How long an import may hold up the thread that answers the browser."""
@@ -71,7 +72,9 @@ def middleware() -> list[Middleware]:
 @asynccontextmanager
 async def importing_ahead(app: st.App) -> AsyncIterator[None]:
     """Import what the first page needs as soon as the port answers, while the browser fetches Streamlit's own files."""
-    thread = threading.Thread(target=_import_ahead, name="imports", daemon=True)
+    is_first = not any(Path(os.environ.get(PROJECTS) or default_projects()).glob("*/project.sqlite"))
+    modules = (*_FIRST_PAGE, *(_FIRST_DEMO if is_first else ()))
+    thread = threading.Thread(target=_import_ahead, args=(modules,), name="imports", daemon=True)
     asyncio.get_running_loop().call_later(_LISTENING_SECONDS, thread.start)
     yield
 
@@ -82,13 +85,13 @@ def _image(request: Request) -> Response:
     return respond(request)
 
 
-def _import_ahead() -> None:
+def _import_ahead(modules: tuple[str, ...]) -> None:
     """Nothing that is imported goes away again: the garbage collector need not look for it."""
     usual = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
     gc.disable()
     try:
-        for module in _FIRST_PAGE:
+        for module in modules:
             import_module(module)
     finally:
         gc.freeze()
