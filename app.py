@@ -2,6 +2,6 @@
 
 import streamlit as st
 
-from annotator.ui.server import SCRIPT, middleware, routes
+from annotator.ui.server import SCRIPT, importing_ahead, middleware, routes
 
-app = st.App(SCRIPT, routes=routes(), middleware=middleware())
+app = st.App(SCRIPT, routes=routes(), middleware=middleware(), lifespan=importing_ahead)

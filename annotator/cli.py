@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from annotator import __version__
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.paths import name_of
-from annotator.types import Report
+from annotator.paths import default_projects, name_of
+
+if TYPE_CHECKING:
+    from annotator.types import Report  # NumPy, for which the app's start need not wait
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,7 +57,6 @@ def run(
     browser: Annotated[bool, Option(help="Open the browser.")] = True,
 ) -> None:
     """Open the app in the browser."""
-    from annotator.project import default_projects
     from annotator.ui.server import serve  # streamlit: only where the app is wanted
 
     serve(projects=projects or default_projects(), root=root, port=port, browser=browser)
@@ -132,7 +133,7 @@ def export(
     """Write what was labeled to a file, with a manifest that counts it."""
     from annotator import registry
     from annotator.exporters.gather import write_export
-    from annotator.project import Project, default_projects, find_project
+    from annotator.project import Project, find_project
 
     exporter = registry.create("exporter", format or _format_of(to))
     opened = Project(find_project(projects or default_projects(), project))
@@ -155,7 +156,7 @@ def verify(
 ) -> None:
     """Check that a project still says what was stored in it; exit code 1 where it does not."""
     from annotator.exporters.manifests import read_provenance
-    from annotator.project import default_projects, find_project
+    from annotator.project import find_project
 
     kept = {str(path): read_provenance(path) for path in export}
     folder = find_project(projects or default_projects(), project)
@@ -196,7 +197,7 @@ def info(
     projects: Projects = None,
 ) -> None:
     """Say which projects, presets and plug-ins there are, or how one project stands."""
-    from annotator.project import default_projects, find_project
+    from annotator.project import find_project
 
     if project is None:
         _print_overview(projects or default_projects())

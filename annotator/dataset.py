@@ -27,8 +27,9 @@ from annotator.config import Recipe
 from annotator.errors import FeatureError
 from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
 from annotator.ids import StoredIds
-from annotator.ingest import Ingested, ingest, open_ingested
+from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
 from annotator.pictures import Pictures
+from annotator.shipped import unpack
 from annotator.sources.reordered import reorder
 from annotator.types import (
     Dataset,
@@ -86,6 +87,19 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: b
     With `own_classes` the source's classes are to be those of a new project: where they cannot be, ConfigError is
     raised before the first image is decoded.
     """
+    shipped = unpack(made_from(recipe), cache)
+    return open_prepared(shipped or prepare_here(recipe, cache, report, own_classes), recipe)
+
+
+def made_from(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
+    """Everything but the images that a dataset comes from: its recipe, and the revisions of what makes it."""
+    encoder_class = registry.load("encoder", recipe.encoder)
+    revisions = {"images": LAYOUT, "graph": REVISION, "encoder": revision(encoder_class)}
+    return asdict(recipe) | {"revisions": revisions}
+
+
+def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Path:
+    """`prepare` from the source, whatever comes with the package; the dataset's folder."""
     report("Listing images", 0, 0)
     source = open_source(recipe)
     if own_classes:
@@ -97,7 +111,7 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: b
     if not (folder / "dataset.json").exists():
         with durable.building(folder) as partial_folder:
             _compute(recipe, source, pool, held_out, version, partial_folder, report)
-    return open_prepared(folder, recipe)
+    return folder
 
 
 def prepare_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON

@@ -1,9 +1,8 @@
-"""Which images may be asked now, and whether it is time to choose a batch: functions of a snapshot.
+"""Which images may be asked about now. Speaks rows; knows no store.
 
-    snapshot + dataset + audit slice -> rows
-
-Nobody is asked what somebody was asked already, nor about a second image of the same content; the audit slice is left
-to its own share of each batch.
+An image may be asked for a purpose while fewer questions are about it than that purpose wants answers: a question that
+is open counts as one that is answered, a withdrawn one does not. Identical images are one: the first of a group stands
+for all. The audit slice is asked for the audit alone.
 """
 
 from __future__ import annotations
@@ -12,75 +11,41 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annotator.learner import Learner
-from annotator.store import Snapshot
-from annotator.store import snapshot as snapshots
-from annotator.store.snapshot import Asked, once
-from annotator.types import IntArray
+from annotator.purposes import AUDIT, Purpose
+from annotator.types import Dataset, IntArray
 
 
 @dataclass(frozen=True)
-class Eligible:
-    """Rows by what they may be asked for."""
+class Asked:
+    """What was asked so far and not withdrawn."""
 
-    asked: frozenset[int]
-    """Rows that were asked about, labels known from the start included."""
+    rows: IntArray
+    """(n_asked,) ascending, each row once."""
+    n_times: IntArray
+    """(n_asked,) how many questions are about each."""
     n_drawn: int
-    """How many images were asked about in a batch."""
-    candidates: IntArray
-    """Rows for a strategy, ascending."""
-    audit_left: tuple[int, ...]
-    """Rows of the audit slice that nobody was asked about, in the order in which they will be."""
-
-    @property
-    def n_left(self) -> int:
-        """How many images could still be asked about."""
-        return len(self.candidates) + len(self.audit_left)
+    """How many questions were part of a batch; labels known from the start were not."""
 
 
-def eligible(snapshot: Snapshot, learner: Learner) -> Eligible:
-    """Of the pool that this learner learns; worked out again only when questions come or go, not with each answer."""
-    return _eligible(snapshot.asked, learner)
+def asked_rows(rows: list[int], n_drawn: int) -> Asked:
+    """Of one row for each question."""
+    distinct, n_times = np.unique(np.asarray(rows, dtype=np.int64), return_counts=True)
+    return Asked(distinct, n_times, n_drawn)
 
 
-@once
-def _eligible(questions: Asked, learner: Learner) -> Eligible:
-    asked = frozenset(learner.row(image_id) for image_id, _ in questions.images)
-    free = learner.dataset.is_first.copy()
-    free[learner.dataset.group[list(asked)]] = False
-    free[learner.audit_rows] = False
-    return Eligible(
-        asked=asked,
-        n_drawn=sum(purpose != "seed" for _, purpose in questions.images),
-        candidates=np.flatnonzero(free),
-        audit_left=tuple(row for row in learner.audit_rows.tolist() if row not in asked),
-    )
+def eligible(dataset: Dataset, audit_rows: IntArray, asked: Asked, purpose: Purpose) -> IntArray:
+    """Rows that may be asked now for this purpose: of the audit slice in its order, of others ascending."""
+    done = asked.rows[asked.n_times >= purpose.n_wanted]
+    if purpose == AUDIT:
+        return audit_rows[~np.isin(audit_rows, done)]
+    free = dataset.is_first.copy()
+    free[dataset.group[done]] = False
+    free[audit_rows] = False
+    return np.flatnonzero(free)
 
 
-def learn_through(snapshot: Snapshot, annotator_id: str) -> int | None:
-    """The seq to learn through before this annotator's next batch is chosen; None where it is not yet time."""
-    mine = snapshots.rounds_of(snapshot, annotator_id)
-    if not mine:
-        return snapshot.head_seq
-    answered = snapshots.first_answers(snapshot, annotator_id, mine[-1])
-    enough = enough_to_look_ahead(len(snapshots.questions_in(snapshot, annotator_id, mine[-1])))
-    return answered[enough - 1] if len(answered) >= enough else None
-
-
-def is_due(snapshot: Snapshot, learner: Learner, annotator_id: str) -> bool:
-    """Whether looking ahead has something to do: a batch to choose, or the last answers to learn from."""
-    if learn_through(snapshot, annotator_id) is None:
-        return False
-    if eligible(snapshot, learner).n_left:
-        return True
-    has_all_learned = learner.trained_through == snapshot.head_seq
-    is_open = bool(snapshots.open_of(snapshot, annotator_id))
-    return not (is_open or has_all_learned or not snapshots.n_labels(snapshot))
-
-
-def enough_to_look_ahead(batch_size: int) -> int:
-    """After how many answers the next batch is chosen: when half of the cards, at least three, are left.
-
-    Later, and people who label fast would wait; sooner, and the model would know less than it could.
-    """
-    return max(1, batch_size - max(3, batch_size // 2))
+def audit_due(audit_rows: IntArray, asked: Asked, share: float, batch_size: int) -> int:
+    """How many audit images the next batch takes, so that the share holds over all batches."""
+    n_audit = int(np.isin(audit_rows, asked.rows).sum())
+    due = round(share * (asked.n_drawn + batch_size)) - n_audit
+    return int(np.clip(due, 0, batch_size))

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from annotator import npy
@@ -82,6 +81,8 @@ class NeighborGraph:
 
         Raises FeatureError as `checked` does.
         """
+        import scipy.sparse  # slow to import, and a graph that is only opened does without
+
         if not len(features):
             return scipy.sparse.csr_array((0, len(self.features)))
         checked(features, self.frame, self.features.shape[1])
@@ -96,6 +97,8 @@ class NeighborGraph:
         Costs what is new. Images that were there keep their neighbours and scales among each other, so after many
         more images than there were a graph built anew is the better one. Raises FeatureError as `checked` does.
         """
+        import scipy.sparse  # slow to import
+
         if not len(features):
             return self
         checked(features, self.frame, self.features.shape[1])
@@ -135,20 +138,17 @@ class NeighborGraph:
     @classmethod
     def load(cls, folder: Path, features: FeatureArray) -> NeighborGraph:
         """What `save` wrote, memory-mapped, over the same features."""
-        weights, neighbors, starts, scales = (
-            np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
-            for part in ("weights", "neighbors", "starts", "scales")
-        )
-        shape = (len(features), len(features))
-        affinity = scipy.sparse.csr_array((weights, neighbors, starts), shape=shape, copy=False)
         n_neighbors = int(np.load(folder / "n_neighbors.npy", allow_pickle=False))
         # Graphs of earlier versions were exact throughout and had none of these files.
         recall, frame = (_kept(folder / f"{part}.npy") for part in ("recall", "frame"))
         index_file = folder / INDEX_NAME
-        return cls(
-            features, affinity, scales, n_neighbors, 1.0 if recall is None else float(recall),
+        graph = _Stored(
+            features, None, _mapped(folder, "scales"), n_neighbors, 1.0 if recall is None else float(recall),
             index_file if index_file.exists() else None, None if frame is None else Frame(frame[:-1], float(frame[-1])),
+            folder,
         )  # fmt: skip
+        del graph.__dict__["affinity"]  # read on first use
+        return graph
 
     @cached_property
     def _finder(self) -> _Finder:
@@ -174,6 +174,23 @@ class NeighborGraph:
         """(n,) each new image's own scale; that of its copy in the pool where all its neighbours are copies."""
         last = np.sqrt(squared[:, -1])
         return np.where(last > 0, last, self.scales[neighbors[:, 0]])
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored(NeighborGraph):
+    """A graph on the disk. Its affinities are read on first use: scipy.sparse is slow to import, and not needed to ask
+    the first images.
+    """
+
+    folder: Path = Path()
+
+    @cached_property  # type: ignore[misc]  # put in the place of the field, which `load` empties
+    def affinity(self) -> SparseMatrix:
+        """As in any graph, memory-mapped."""
+        import scipy.sparse  # slow to import
+
+        parts = tuple(_mapped(self.folder, part) for part in ("weights", "neighbors", "starts"))
+        return scipy.sparse.csr_array(parts, shape=(len(self.features), len(self.features)), copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,6 +263,8 @@ def build_graph(features: FeatureArray, n_neighbors: int = 10, report: Report = 
     A pool of up to `n_neighbors` images is joined completely. Memory at its peak: about 4 KB an image beside the
     features, 10 neighbours each. Raises FeatureError as `checked` does.
     """
+    import scipy.sparse  # slow to import
+
     n_images = len(features)
     frame = frame_of(features)
     checked(features, frame)
@@ -371,6 +390,8 @@ def _squared_distances(queries: FeatureArray, pool: FeatureArray, found: IntArra
 
 def _symmetric(directed: SparseMatrix) -> SparseMatrix:
     """The union of both directions."""
+    import scipy.sparse  # slow to import
+
     affinity = scipy.sparse.csr_array(directed.maximum(directed.T))
     affinity.sort_indices()
     return affinity
@@ -387,12 +408,19 @@ def _weights(squared: FloatArray, scales: FloatArray, neighbor_scales: FloatArra
 
 
 def _matrix(weights: FloatArray, neighbors: IntArray, n_columns: int) -> SparseMatrix:
+    import scipy.sparse  # slow to import
+
     n_rows, count = neighbors.shape
     starts = np.arange(0, n_rows * count + 1, count, dtype=np.int32)
     columns = neighbors.ravel().astype(np.int32)
     matrix = scipy.sparse.csr_array((weights.ravel(), columns, starts), shape=(n_rows, n_columns))
     matrix.sort_indices()
     return matrix
+
+
+def _mapped(folder: Path, part: str) -> NDArray[Any]:  # Any: whatever `save` kept
+    mapped: NDArray[Any] = np.load(folder / f"{part}.npy", mmap_mode="r", allow_pickle=False)
+    return mapped
 
 
 def _kept(path: Path) -> NDArray[Any] | None:  # Any: whatever `save` kept

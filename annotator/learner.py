@@ -275,26 +275,27 @@ class Learner:
     def _learn(self, through: int | None) -> None:
         with self._fitting:
             through = self._store.head_seq if through is None else through
-            n_classes = self._store.n_classes(through)
-            labels = self._training_labels(through)
-            has_labels = bool((labels != UNLABELED).any())
-            if not (has_labels or self._measured):
-                return
             if self._measured and through <= self.trained_through:
                 self._now()  # after a restart it is read from its file, or fitted again
+                return
+            labels, audit = self._answers(through)
+            if not (self._measured or (labels != UNLABELED).any()):
                 return
             before = self.prediction if self._measured else None
             self._catch_up()
             started = time.perf_counter()
-            fitted = _Fitted(labels, self._fit(labels, n_classes))
+            fitted = _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
             seconds = time.perf_counter() - started
-            measured = self._measure(fitted, through, n_changed(before, fitted.prediction), seconds)
-            record = to_record(measured, self.dataset.version)
-            self._store.record_model(record)
-            self._fitted = fitted
-            self._measured.append(measured)
-            if self._files is not None:
-                self._files.keep(record, fitted.prediction)
+            self._take(fitted, self._measure(fitted, audit, through, n_changed(before, fitted.prediction), seconds))
+
+    def _take(self, fitted: _Fitted, measured: Measured) -> None:
+        """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
+        record = to_record(measured, self.dataset.version)
+        self._store.record_model(record)
+        self._fitted = fitted
+        self._measured.append(measured)
+        if self._files is not None:
+            self._files.keep(record, fitted.prediction)
 
     def _learn_quietly(self, through: int | None) -> None:
         try:
@@ -314,20 +315,26 @@ class Learner:
             raise ModelError(message) from error
 
     def _training_labels(self, through: int) -> IntArray:
-        """(n_images,) the consensus of all annotators as codes, audit images left out."""
+        return self._answers(through)[0]
+
+    def _answers(self, through: int) -> tuple[IntArray, IntArray]:
+        """(n_images,) the consensus of all annotators as codes, audit images left out; (n_audit,) that of these."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
         answers = consensus(self._store.current(through))
         rows = np.fromiter(map(self.row, answers), dtype=np.int64, count=len(answers))
         labels[rows] = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
+        audit = labels[self.audit_rows]
         labels[self.audit_rows] = UNLABELED
         labels.flags.writeable = False
-        return labels
+        return labels, audit
 
     # ---- measuring
 
-    def _measure(self, fitted: _Fitted, through: int, n_changed: int | None, seconds: float) -> Measured:
+    def _measure(
+        self, fitted: _Fitted, audit: IntArray, through: int, n_changed: int | None, seconds: float
+    ) -> Measured:
         unlabeled = fitted.labels == UNLABELED
-        scores = {} if unlabeled.all() else self._scores(fitted, through)
+        scores = {} if unlabeled.all() else self._scores(fitted, audit)
         return Measured(
             version=len(self._measured) + 1,
             trained_through=through,
@@ -343,12 +350,12 @@ class Learner:
             measures={name: found.to_record() for name, found in scores.items()},
         )
 
-    def _scores(self, fitted: _Fitted, through: int) -> dict[str, Scores]:
+    def _scores(self, fitted: _Fitted, audit: IntArray) -> dict[str, Scores]:
         """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
         codes = fitted.prediction.guesses
         found = {
             "test": self._on_test(),
-            "audit": self._on_audit(codes, through),
+            "audit": self._on_audit(codes, audit),
             "rest": self._on_rest(codes, fitted.labels == UNLABELED),
         }
         return {name: scores for name, scores in found.items() if scores is not None}
@@ -359,12 +366,8 @@ class Learner:
             return None
         return self._score(self._translated(held_out.truth), self._model.predict(held_out.features).argmax(axis=1))
 
-    def _on_audit(self, codes: IntArray, through: int) -> Scores | None:
-        if not len(self.audit_rows):
-            return None
-        answers = consensus(self._store.current(through))
-        truth = np.array([answers.get(self.dataset.ids[row], UNLABELED) for row in self.audit_rows], dtype=np.int64)
-        return self._score(truth, codes[self.audit_rows])
+    def _on_audit(self, codes: IntArray, audit: IntArray) -> Scores | None:
+        return self._score(audit, codes[self.audit_rows]) if len(audit) else None
 
     def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
         truth = self.truth

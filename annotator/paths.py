@@ -3,7 +3,8 @@
 `safe_join` judges the text alone, before the disk is asked anything; `inside` judges where a path leads once every
 symbolic link is followed. A reader uses both: the first for the name, the second for what lies there. `expanded` is
 the one reading of "~", `name_of` how an image is called on a screen. `slug` and `readable` make a file name of any
-text, the one in plain ASCII, the other in its own script. `assets` is the package's own folder.
+text, the one in plain ASCII, the other in its own script. `assets` is the package's own folder, `default_projects`
+where a person's projects lie.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import re
 import unicodedata
 from pathlib import Path
+
+from platformdirs import user_data_path
 
 from annotator.errors import SourceError
 
@@ -107,6 +110,11 @@ def assets() -> Path:
     """What comes with the package: inside it in a wheel, beside it in a checkout."""
     inside_package = Path(__file__).with_name("assets")
     return inside_package if inside_package.is_dir() else Path(__file__).parent.with_name("assets")
+
+
+def default_projects() -> Path:
+    """Where projects live without --projects: the platform's data folder."""
+    return user_data_path("annotator", appauthor=False) / "projects"
 
 
 def _plain(components: list[str]) -> bool:

@@ -20,7 +20,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from annotator import images
+from annotator import decode, images
 from annotator.errors import AnnotatorError, SourceError
 from annotator.ingest import THUMBNAIL_SIDE, Ingested
 from annotator.jobs.decoders import ResidentDecoders
@@ -173,7 +173,7 @@ def kind_of(encoded: bytes) -> str:
 
 def _suffices(stored: bytes, side: int) -> bool:
     """Whether the thumbnail is what was asked for: it fits, and a larger one would show hardly more."""
-    longest = max(images.DECODERS[kind_of(stored)](BytesIO(stored)).size)
+    longest = max(decode.DECODERS[kind_of(stored)](BytesIO(stored)).size)
     is_whole = longest < THUMBNAIL_SIDE
     return is_whole if side == 0 else longest <= side and (is_whole or side <= NEARLY * THUMBNAIL_SIDE)
 

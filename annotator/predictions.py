@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from annotator import durable
 from annotator.errors import AnnotatorError
-from annotator.store import ModelRecord, Store, record_prediction
+from annotator.store import ModelRecord, Store
+from annotator.store.artefacts import record_prediction
 from annotator.types import IntArray, Prediction
 
 SUFFIX = ".prediction"
@@ -110,7 +111,7 @@ class PredictionFiles:
         # Not forced to the disk, for which answers would have to wait: after a loss of power the hash tells.
         with durable.drafts(self._path(record.version, sha256), synced=False) as (draft,), draft.open("wb") as file:
             file.writelines(pieces)
-        record_prediction(self._store, record, sha256, self._pruned())
+        self._store.write(record_prediction, record, sha256, self._pruned())
         self._since = record.version
 
     def _pruned(self) -> list[int]:

@@ -7,9 +7,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_data_path
-
 from annotator.errors import AnnotatorError, ConfigError
+from annotator.paths import default_projects as default_projects  # may be imported from here too
 from annotator.paths import slug
 from annotator.store import Store
 
@@ -76,11 +75,6 @@ def free_folder(projects: Path, name: str) -> Path:
     base = slug(name, "project")
     tries = [base, *(f"{base}-{number}" for number in range(2, 10_000))]
     return next(projects / candidate for candidate in tries if not (projects / candidate).exists())
-
-
-def default_projects() -> Path:
-    """Where projects live without --projects: the platform's data folder."""
-    return user_data_path("annotator", appauthor=False) / "projects"
 
 
 def summarize(folder: Path) -> Summary:

@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from annotator import eligible, evaluation
+from annotator import due, evaluation
+from annotator.asking import COLD_START
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
 from annotator.learner import Learner
 from annotator.pages import Page, read_pages
+from annotator.purposes import SEED, TRAIN
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
 from annotator.types import UNLABELED
 
-COLD_START = "typical"
-"""Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
 N_PACE = 50
 """Answers, the newest, that `pace` looks at."""
 
@@ -155,7 +155,7 @@ def n_answered(moment: Moment) -> int:
 
 def n_left(moment: Moment) -> int:
     """How many images could still be asked about."""
-    return eligible.eligible(moment.snapshot, moment.learner).n_left
+    return due.n_left(moment.snapshot, moment.learner)
 
 
 def n_open(moment: Moment) -> int:
@@ -170,7 +170,7 @@ def n_events(moment: Moment) -> int:
 
 def is_due(moment: Moment) -> bool:
     """Whether `Session.look_ahead` has something to do."""
-    return eligible.is_due(moment.snapshot, moment.learner, moment.me)
+    return due.is_due(moment.snapshot, moment.learner, moment.me)
 
 
 def current_round(moment: Moment) -> int:
@@ -318,7 +318,7 @@ def _round(moment: Moment, number: int) -> list[Answered]:
     return [
         _answered(moment.learner, names, question, _newest(snapshot, question.image_id))
         for question in asked
-        if question.purpose != "seed"
+        if question.purpose != SEED.name
     ]
 
 
@@ -347,7 +347,7 @@ def _agreement(snapshot: Snapshot, me: str) -> Agreement:
     n_of = {True: [0, 0], False: [0, 0]}
     for event in snapshots.newest_standing(snapshot, me):
         asked = snapshot.questions.get(str(event.question_id)) if event.outcome == "label" else None
-        if asked is not None and asked.guess is not None and asked.purpose == "train":
+        if asked is not None and asked.guess is not None and asked.purpose == TRAIN.name:
             n_of[asked.guess_visible][0] += 1
             n_of[asked.guess_visible][1] += event.class_id == asked.guess
     return Agreement(*n_of[True], *n_of[False])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from annotator.eligible import enough_to_look_ahead
+from annotator.due import enough_to_look_ahead
 from annotator.errors import ConfigError
 from annotator.evaluation import Measured
 from annotator.project import Config, Project

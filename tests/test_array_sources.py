@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from annotator import images, registry
+from annotator import decode, registry
 from annotator.cli import app
 from annotator.dataset import Recipe, prepare
 from annotator.errors import ConfigError, SourceError
@@ -112,7 +112,7 @@ def test_an_npz_is_images_labels_names_and_a_test_set(tmp_path: Path) -> None:
     assert source.held_out.truth is not None
     assert source.held_out.truth.tolist() == [1, 1, 0]
     assert source.held_out.class_names == source.class_names
-    shown = np.asarray(images.decode(source.read(2)).image)
+    shown = np.asarray(decode.decode(source.read(2)).image)
     assert np.array_equal(shown, np.repeat(train[2][..., np.newaxis], 3, axis=2))
 
 
@@ -259,7 +259,7 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
     source = Arrays(saved(tmp_path, x=rgba))
     assert source.array is not None
     for shown, stored in zip(source.array, rgba, strict=True):
-        flat = Image.new("RGB", (7, 6), images.BACKGROUND)
+        flat = Image.new("RGB", (7, 6), decode.BACKGROUND)
         flat.paste(Image.fromarray(stored[..., :3]), mask=Image.fromarray(stored[..., 3]))
         assert np.array_equal(shown, np.asarray(flat))
 

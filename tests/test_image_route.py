@@ -24,9 +24,9 @@ from starlette.types import Message
 from annotator.errors import ConfigError
 from annotator.pictures import FULL_SIDE, Kept
 from annotator.project import Config, Project
-from annotator.ui import state
 from annotator.ui.image_route import PLACEHOLDER, Asked, signed_url, warm
 from annotator.ui.server import PROJECTS, routes
+from annotator.ui.shared import workspace
 
 FOLDER = "Käfer & Co"
 MARK = b"<script>taken at 48.2 N, 16.4 E</script>"
@@ -111,10 +111,8 @@ def project(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PROJECTS, str(projects))
         yield created
-    created.close()
-    opened = state.opened().projects.pop(FOLDER, None)
-    if opened is not None:
-        opened.close()
+        created.close()
+        workspace().close()
 
 
 def url_of(project: Project, name: str, side: int) -> str:
@@ -363,7 +361,7 @@ def test_arrays_are_sent_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         picture = get(signed_url(created, 7, side)).picture
         np.testing.assert_array_equal(np.asarray(picture)[:, :, 0], created.prepared.dataset.images[7][:, :, 0])
     created.close()
-    state.opened().projects.pop("Arrays").close()
+    workspace().close()
 
 
 # ---- what is kept

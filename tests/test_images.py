@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from annotator import images
+from annotator import decode, images
 from annotator.errors import ImageError
 
 RED, GREEN, BLUE, YELLOW = (220, 30, 40), (20, 160, 60), (30, 60, 200), (230, 210, 20)
@@ -52,13 +52,13 @@ def raw_png(size: tuple[int, int], depth: int, colour: int, rows: Iterable[bytes
 
 
 def pixels(content: bytes, side: int = 0) -> NDArray[np.uint8]:
-    return np.asarray(images.decode(content, side).image)
+    return np.asarray(decode.decode(content, side).image)
 
 
 def code(content: bytes, side: int = 0) -> str:
     """What the decoder says: "ok" or the code of its refusal."""
     try:
-        images.decode(content, side)
+        decode.decode(content, side)
     except ImageError as error:
         return error.code
     return "ok"
@@ -70,7 +70,7 @@ def near(colour: Iterable[int], truth: Iterable[int], tolerance: int) -> bool:
 
 def corners(content: bytes) -> list[tuple[int, ...]]:
     """The colours in the middle of the four quarters, row by row."""
-    picture = images.decode(content).image
+    picture = decode.decode(content).image
     width, height = picture.size
     return [
         tuple(picture.getpixel((x, y))) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)
@@ -157,9 +157,9 @@ def test_a_bomb_is_refused_by_its_header() -> None:
 
 def test_the_pixel_limit_is_exact() -> None:
     """A7: at the limit the file is decoded (this one then lacks pixels), one pixel above it is not."""
-    at_limit, above = (5, images.MAX_PIXELS // 5), (2, (images.MAX_PIXELS + 1) // 2)
-    assert at_limit[0] * at_limit[1] == images.MAX_PIXELS
-    assert above[0] * above[1] == images.MAX_PIXELS + 1
+    at_limit, above = (5, decode.MAX_PIXELS // 5), (2, (decode.MAX_PIXELS + 1) // 2)
+    assert at_limit[0] * at_limit[1] == decode.MAX_PIXELS
+    assert above[0] * above[1] == decode.MAX_PIXELS + 1
     assert code(declared(*at_limit)) == "IMG_TRUNCATED"
     assert code(declared(*above)) == "IMG_TOO_LARGE"
 
@@ -183,7 +183,7 @@ def test_every_format_is_measured_before_it_is_decoded(kind: str) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 20_000), (20_000, 1)])
 def test_the_thinnest_image_has_a_thumbnail(size: tuple[int, int]) -> None:
     """A8: no side of a thumbnail is ever 0 px, and it fits its square."""
-    decoded = images.decode(saved(Image.new("RGB", size, RED), "PNG"))
+    decoded = decode.decode(saved(Image.new("RGB", size, RED), "PNG"))
     thumbnail = images.thumbnail(decoded.image, 96)
     assert decoded.image.size == size
     assert 1 <= min(thumbnail.size) <= max(thumbnail.size) <= 96
@@ -212,18 +212,18 @@ def test_scans_are_counted_where_a_decoder_finds_them() -> None:
     picture = saved(noise(), "JPEG", quality=30)
     scan = picture.index(b"\xff\xda")
     comment = b"\xff\xff\xff\xfe" + struct.pack(">H", 402) + 100 * b"\xff\xda\xff\xd9"
-    assert images._n_scans(picture) == 1
-    assert images._n_scans(picture[:scan] + comment + picture[scan:]) == 1
-    assert images._n_scans(picture + picture) == 1
-    assert images._n_scans(many_scans(3, 64)) == 3 + images._n_scans(many_scans(0, 64))
-    assert images._n_scans(picture[:scan] + b"\xff\xd3\xff\x01\0" + picture[scan:]) == 1
+    assert decode._n_scans(picture) == 1
+    assert decode._n_scans(picture[:scan] + comment + picture[scan:]) == 1
+    assert decode._n_scans(picture + picture) == 1
+    assert decode._n_scans(many_scans(3, 64)) == 3 + decode._n_scans(many_scans(0, 64))
+    assert decode._n_scans(picture[:scan] + b"\xff\xd3\xff\x01\0" + picture[scan:]) == 1
 
 
 def test_a_png_of_endless_parts_is_refused() -> None:
     """S9: each chunk costs time, so their number is bounded as the pixels are."""
     usual = raw_png((1, 1), 8, 0, [b"\x80"], chunk(b"tEXt", b"a\0b") * 1000)
     assert code(usual) == "ok"
-    assert code(raw_png((1, 1), 8, 0, [b"\x80"], chunk(b"IDAT", b"") * (images.MAX_CHUNKS + 1))) == "IMG_META"
+    assert code(raw_png((1, 1), 8, 0, [b"\x80"], chunk(b"IDAT", b"") * (decode.MAX_CHUNKS + 1))) == "IMG_META"
 
 
 # --- several frames
@@ -235,7 +235,7 @@ def test_of_an_animation_the_first_frame_is_used(kind: str) -> None:
     frames = [Image.new("RGB", (40, 30), colour) for colour in (RED, GREEN, BLUE)]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
-    decoded = images.decode(content)
+    decoded = decode.decode(content)
     assert decoded.flags == ("multi_frame",)
     assert near(decoded.image.getpixel((20, 15)), RED, 2)
 
@@ -246,16 +246,16 @@ def test_ten_thousand_frames_are_not_read() -> None:
     start = first.rindex(b",", 0, len(first) - 20)
     frame = first[start:-1]
     content = first[:-1] + frame * 10_000 + b"damage"
-    decoded = images.decode(content)
+    decoded = decode.decode(content)
     assert decoded.flags == ("multi_frame",)
-    assert decoded.image.tobytes() == images.decode(first).image.tobytes()
-    assert images.decode(first).flags == ()
+    assert decoded.image.tobytes() == decode.decode(first).image.tobytes()
+    assert decode.decode(first).flags == ()
 
 
 def test_the_second_picture_of_a_phone_photo_is_no_frame() -> None:
     """A10: a JPEG with another one behind it (depth, other eye) is a plain JPEG of its first picture."""
     content = saved(quarters(), "MPO", save_all=True, append_images=[noise(64, 48)], quality=95)
-    decoded = images.decode(content)
+    decoded = decode.decode(content)
     assert (decoded.format, decoded.flags) == ("JPEG", ())
     assert near(corners(content)[0], RED, 8)
 
@@ -342,7 +342,7 @@ def test_one_transparent_colour_is_found_at_every_depth(
 
 def test_an_invisible_image_is_white_with_a_flag() -> None:
     """A19: nothing to see is accepted as white, with a flag that says so."""
-    decoded = images.decode(saved(Image.new("RGBA", (5, 4), (*RED, 0)), "PNG"))
+    decoded = decode.decode(saved(Image.new("RGBA", (5, 4), (*RED, 0)), "PNG"))
     assert decoded.flags == ("transparent",)
     assert decoded.image.getcolors() == [(20, (255, 255, 255))]
 
@@ -358,10 +358,10 @@ def bmp32(alpha: Sequence[int]) -> bytes:
 
 def test_a_bmp_without_any_alpha_shows_its_colours() -> None:
     """P15: where the fourth byte is 0 everywhere nobody meant it: the colours are shown."""
-    shown = images.decode(bmp32([0, 0]))
+    shown = decode.decode(bmp32([0, 0]))
     assert (shown.image.getpixel((0, 0)), shown.flags) == ((30, 60, 200), ())
-    assert images.decode(bmp32([0, 255])).image.getpixel((0, 0)) == images.BACKGROUND
-    assert images.decode(bmp32([0, 255])).image.getpixel((1, 0)) == (30, 60, 200)
+    assert decode.decode(bmp32([0, 255])).image.getpixel((0, 0)) == decode.BACKGROUND
+    assert decode.decode(bmp32([0, 255])).image.getpixel((1, 0)) == (30, 60, 200)
 
 
 # --- orientation
@@ -381,8 +381,8 @@ def test_every_orientation_comes_out_upright(kind: str, orientation: int) -> Non
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     content = saved(picture, kind, exif=exif, quality=95)
-    assert images.decode(content).image.size == (64, 48)
-    for view in (content, images.png(images.decode(content).image), images.jpeg(images.decode(content).image, 95)):
+    assert decode.decode(content).image.size == (64, 48)
+    for view in (content, images.png(decode.decode(content).image), images.jpeg(decode.decode(content).image, 95)):
         assert all(near(shown, truth, 12) for shown, truth in zip(corners(view), upright, strict=True))
 
 
@@ -405,7 +405,7 @@ SHORT, ASCII = 3, 2
 )
 def test_an_invalid_orientation_counts_as_upright(directory: bytes) -> None:
     """A22: 0, 9, text, several values or EXIF that ends too early is treated as 1; the picture is not lost."""
-    assert images.decode(with_exif(orientation(SHORT, 1, b"\0\6"))).image.size == (48, 64)
+    assert decode.decode(with_exif(orientation(SHORT, 1, b"\0\6"))).image.size == (48, 64)
     shown = corners(with_exif(directory))
     assert all(near(colour, truth, 12) for colour, truth in zip(shown, (RED, GREEN, BLUE, YELLOW), strict=True))
 
@@ -421,7 +421,7 @@ def test_nothing_of_the_metadata_survives_re_encoding() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     content = saved(quarters(), "JPEG", exif=exif, comment=b"SECRET", icc_profile=profile)
     assert b"SERIAL-4711" in content
-    decoded = images.decode(content).image
+    decoded = decode.decode(content).image
     assert not decoded.info
     for encoded in (images.png(decoded), images.jpeg(decoded), images.png(images.thumbnail(decoded, 16))):
         assert not any(word in encoded for word in (b"SERIAL-4711", b"SECRET", b"Exif", b"ICC_PROFILE", b"iCCP"))
@@ -446,9 +446,9 @@ def test_a_profile_is_applied() -> None:
     red, green = profile.index(b"rXYZ", 128), profile.index(b"gXYZ", 128)
     profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
     picture = Image.new("RGB", (4, 4), (200, 40, 90))
-    shown = images.decode(saved(picture, "PNG", icc_profile=bytes(profile))).image
+    shown = decode.decode(saved(picture, "PNG", icc_profile=bytes(profile))).image
     assert near(shown.getpixel((1, 1)), (40, 200, 90), 3)
-    assert near(images.decode(saved(picture, "PNG")).image.getpixel((1, 1)), (200, 40, 90), 0)
+    assert near(decode.decode(saved(picture, "PNG")).image.getpixel((1, 1)), (200, 40, 90), 0)
 
 
 @pytest.mark.parametrize("place", ["before the pixels", "behind the pixels"])
@@ -494,7 +494,7 @@ def test_a_text_bomb_in_a_png_is_refused(place: str) -> None:
 def test_other_formats_are_named_and_never_opened(content: bytes, named: str) -> None:
     """A26 to A29: the first bytes decide, whatever the name says; the message names what was found."""
     with pytest.raises(ImageError, match=named) as caught:
-        images.decode(content)
+        decode.decode(content)
     assert caught.value.code == "IMG_FORMAT"
 
 
@@ -508,7 +508,7 @@ def test_formats_that_pillow_could_open_are_refused(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
 def test_the_content_decides_on_the_format(kind: str) -> None:
     """A32: the format is what the bytes are; no name is even asked for."""
-    assert images.decode(saved(quarters(), kind)).format == kind
+    assert decode.decode(saved(quarters(), kind)).format == kind
 
 
 # --- one view for everybody
@@ -517,10 +517,10 @@ def test_the_content_decides_on_the_format(kind: str) -> None:
 def test_a_reduced_jpeg_keeps_what_was_asked_for() -> None:
     """With `side` a JPEG may come out smaller, but no side below `side`, and it is the same picture."""
     content = saved(noise(), "JPEG", quality=95, subsampling=0)
-    whole, reduced = images.decode(content), images.decode(content, side=60)
+    whole, reduced = decode.decode(content), decode.decode(content, side=60)
     assert whole.image.size == (320, 240)
     assert reduced.image.size == (80, 60)
-    assert images.decode(content, side=300).image.size == (320, 240)
+    assert decode.decode(content, side=300).image.size == (320, 240)
     blocks = np.asarray(whole.image.resize((80, 60), Image.Resampling.BOX)).astype(int)
     assert np.abs(np.asarray(reduced.image).astype(int) - blocks).mean() < 2
 

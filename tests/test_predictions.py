@@ -17,7 +17,7 @@ from annotator.models.sparse_graph import _GraphModel
 from annotator.predictions import N_KEPT, PredictionFiles
 from annotator.project import PREDICTIONS, Config, Project
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import ModelRecord
+from annotator.store import ModelRecord, Store
 from annotator.types import Prediction
 
 CONFIG = Config(
@@ -219,15 +219,16 @@ def schema_models() -> Any:  # Any: SQLAlchemy's table
     return schema.models
 
 
-def test_changed_rows_stand_in_the_file(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_rows_stand_in_the_file(projects: Path) -> None:
     """Against the file before it: where nothing is named any row may differ."""
-    monkeypatch.setattr(predictions, "record_prediction", lambda *_: None)
     folder = projects / "f"
     folder.mkdir(parents=True)
-    files = PredictionFiles(folder, None)  # type: ignore[arg-type]  # no store is written
+    store = Store.create(projects / "s" / "project.sqlite", "s", 0)
+    files = PredictionFiles(folder, store)
     for version, changed in enumerate((None, np.array([1, 3])), start=1):
         files.keep(ModelRecord(version, version, "d", 1, {}), Prediction(np.full((5, 2), 0.5), changed=changed))
         wait_for_files(files)
     headers = [predictions._read(path.read_bytes()) for path in sorted(folder.iterdir())]
     assert [header["since"] for header, _ in headers] == [None, 1]
     np.testing.assert_array_equal(headers[1][1]["changed"], [1, 3])
+    store.close()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotator.errors import StoreError
-from annotator.store import Event, ModelRecord, Question, Snapshot, Store
+from annotator.store import Event, ModelRecord, Question, Snapshot, Store, questions
 from annotator.store import snapshot as snapshots
 from tests.test_store import question
 
@@ -72,7 +72,7 @@ def move(two: Two, store: Store, what: str, me: str, pick: int, number: int) -> 
     elif what == "late" and two.seen:
         store.answer(two.seen[pick % len(two.seen)], me, "label", pick % 2)
     elif what == "shown":
-        store.mark_shown([asked.question_id for asked in two.seen[pick % 5 :: 2]])
+        store.write(questions.mark_shown, [asked.question_id for asked in two.seen[pick % 5 :: 2]])
     elif what == "class":
         store.add_classes([f"class {number}"])
     elif what == "flag" and two.seen:
@@ -226,7 +226,7 @@ def test_where_nothing_changed_it_is_the_same(tmp_path: Path) -> None:
     second = store.snapshot()
     assert second is not first
     assert second.asked is first.asked
-    other.mark_shown([asked.question_id for asked in batch])
+    other.write(questions.mark_shown, [asked.question_id for asked in batch])
     third = store.snapshot()
     assert [asked.shown_at is not None for asked in third.open] == [True]
     assert (third.heads, third.asked) == (second.heads, second.asked)

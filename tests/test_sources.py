@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from annotator import images, registry
+from annotator import decode, registry
 from annotator.errors import ConfigError, SourceError
 from annotator.ingest import ingest
 from annotator.paths import inside, safe_join, slug
@@ -198,7 +198,7 @@ def test_held_out_digits_are_drawn_by_seed() -> None:
 def test_a_digit_can_be_read_as_a_file() -> None:
     """`read` gives the same pixels as `array`, as a PNG."""
     digits = Digits()
-    shown = np.asarray(images.decode(digits.read(7)).image)
+    shown = np.asarray(decode.decode(digits.read(7)).image)
     assert np.array_equal(shown, np.repeat(digits.array[7], 3, axis=2))
 
 

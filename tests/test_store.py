@@ -75,7 +75,7 @@ def test_the_migrations_make_the_schema_that_the_code_names(tmp_path: Path) -> N
     """The tables in schema.py are those of the newest migration, column by column and index by index."""
     database = Database(tmp_path / "project.sqlite")
     database.upgrade()
-    with database.reading() as connection:
+    with database.read() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), schema.metadata)
     assert differences == []
 
@@ -219,11 +219,11 @@ def test_the_log_is_gap_free_and_a_changed_byte_is_found(store: Store) -> None:
     for asked in offered(store, ada):
         store.answer(asked, ada, "label", 1)
     assert [event.seq for event in store.events()] == list(range(1, store.head_seq + 1))
-    assert store.damaged() == []
+    assert store.verify() == []
     seq = store.current()[0].seq
     with closing(sqlite3.connect(store.path)) as raw, raw:
         raw.execute("UPDATE events SET class_id = 0 WHERE seq = ?", (seq,))
-    assert store.damaged() == [seq]
+    assert [said.split(":")[0] for said in store.verify()] == [f"Event {seq} is not what was stored"]
 
 
 def test_looking_back_shows_what_stood_then(store: Store) -> None:
@@ -245,6 +245,7 @@ def test_any_sequence_of_moves_equals_a_plain_history(
     """Answers, changes and undos in any order leave what a list with push, replace and pop would hold."""
     store = Store.create(tmp_path_factory.mktemp("any") / "p" / "project.sqlite", "any", 0)
     store.add_classes(["a", "b"])
+    store.add_images(ImageRecord(f"{row}.png", row) for row in range(10))
     ada = store.annotator("ada").annotator_id
     offered(store, ada, "0123456789")
     history: list[tuple[str | None, str, int | None]] = []
@@ -253,7 +254,7 @@ def test_any_sequence_of_moves_equals_a_plain_history(
         latest = {image: (outcome, code) for image, outcome, code in history}
         assert standing(store) == latest
         assert store.n_labels() == sum(outcome == "label" for outcome, _ in latest.values())
-    assert store.damaged() == []
+    assert store.verify() == []
 
 
 def _apply(store: Store, ada: str, move: str, history: list[tuple[str | None, str, int | None]]) -> None:
@@ -293,7 +294,7 @@ def test_too_many_classes_are_refused(store: Store) -> None:
 
 def test_labels_that_are_known_are_written_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """R9: the number of statements grows with what is written at a time, not with the labels; the chain holds."""
-    monkeypatch.setattr("annotator.store.store.CHUNK", 4)
+    monkeypatch.setattr("annotator.store.log.CHUNK", 4)
     me = store.annotator("import", "importer").annotator_id
     known = [(replace(question(f"{row}.png", 0, row + 1), purpose="seed"), row % 2) for row in range(10)]
     statements: list[str] = []
@@ -424,7 +425,7 @@ def test_a_full_disk_loses_nothing_and_labeling_resumes(store: Store) -> None:
         assert len(store.current()) == acknowledged, (len(store.current()), acknowledged)
         for question in asked[acknowledged:]:
             store.answer(question, ada, "label", 1)
-        print(code, len(store.current()), store.damaged())
+        print(code, len(store.current()), store.verify())
     """
     ada = store.annotator("ada").annotator_id
     store.add_images(ImageRecord(f"more{row}.png", 100 + row) for row in range(200))
@@ -463,7 +464,7 @@ def test_kill_9_at_any_moment_keeps_every_acknowledged_answer(store: Store) -> N
         assert acknowledged <= stored
         assert len(stored - acknowledged) <= 1
         acknowledged = stored
-    assert store.damaged() == []
+    assert store.verify() == []
 
 
 def test_every_store_error_is_typed(store: Store) -> None:
@@ -527,7 +528,7 @@ def test_a_file_that_is_gone_takes_no_answers(store: Store) -> None:
 
 def test_images_are_counted_and_named_in_row_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the pool alone, whatever the order they were added in, and across the ends of what is read at a time."""
-    monkeypatch.setattr("annotator.store.store.CHUNK", 4)
+    monkeypatch.setattr("annotator.store.log.CHUNK", 4)
     more = [ImageRecord("z.png", 11), ImageRecord("a.png", 10), ImageRecord("bad.png", None, "", "set aside", "torn")]
     store.add_images(iter(more))
     assert store.n_images() == 12

@@ -81,8 +81,8 @@ DAMAGES: dict[str, tuple[bool, str, tuple[str, ...]]] = {
     "class gone": (True, "'9', and is gone", ("DELETE FROM classes WHERE class_id = 9",)),
     "class in the middle gone": (True, "'4', and is gone", ("DELETE FROM classes WHERE class_id = 4",)),
     "class from nowhere": (True, "added by no event", (
-        "INSERT INTO classes SELECT project_id, 10, 'ten', created_at, NULL, NULL FROM classes WHERE class_id = 1",)),
-    "class retired": (True, "retired or merged by no event", (
+        "INSERT INTO classes SELECT project_id, 10, 'ten', created_at, NULL FROM classes WHERE class_id = 1",)),
+    "class retired": (True, "retired by no event", (
         "UPDATE classes SET retired_at = 'now' WHERE class_id = 3",)),
     "config": (True, "Configuration 1 is not the one", (
         """UPDATE configs SET config = replace(config, '"seed":0', '"seed":1')""",)),

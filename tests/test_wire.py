@@ -19,6 +19,7 @@ from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
+from annotator.store import log
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
 from annotator.ui.surface import payload
@@ -231,10 +232,9 @@ def test_a_flag_of_an_earlier_version_blocks_nothing(
     """S8: it stands in the log with an id that another event would have; that one is stored all the same, once."""
     card = cards(session)[0]
     first = f"{card.question_id}.0"
-    with project.store._database.writing() as connection:
-        for taken in (first, f"~{first}>label5", f"~{first}>label5<", "class.10.add", "config.2"):
-            payload = {"image_id": card.image_id, "comment": taken}
-            project.store._append(connection, taken, "flag", session.annotator.annotator_id, payload=payload)
+    for taken in (first, f"~{first}>label5", f"~{first}>label5<", "class.10.add", "config.2"):
+        payload = {"image_id": card.image_id, "comment": taken}
+        project.store.append(log.append, "flag", session.annotator.annotator_id, taken, payload)
     assert send(session, press(card, 3), press(card, 3)) == ["stored"] * 2
     assert send(session, change(f"~{first}", 5), change(f"~{first}", 5)) == ["stored"] * 2
     assert session.labels == {card.image_id: "5"}

@@ -86,6 +86,16 @@ def test_no_batch_is_chosen_while_an_encoder_is_swapped_in(workspace: Workspace,
     assert project.config.encoder == "hog"
 
 
+def test_a_batch_that_waited_for_a_swap_is_asked_with_it(workspace: Workspace, project: Project) -> None:
+    """Its session was made before: the batch is of the configuration that holds when it is chosen."""
+    before, offered = project.session("you"), threading.Event()
+    with workspace.look_ahead(project).paused():
+        workspace.look_ahead(project).start(before, offered.set)
+        project.change(**HOG)
+    assert offered.wait(SECONDS)
+    assert {question.config_version for question in project.store.questions()} == {2}
+
+
 def test_a_setting_changed_meanwhile_stays_changed(workspace: Workspace, project: Project) -> None:
     """A swap changes the encoder alone."""
     workspace.swaps.start(project, HOG)

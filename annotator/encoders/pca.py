@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from annotator.types import FeatureArray, FloatArray, IntArray
@@ -82,6 +81,8 @@ def _leading_directions(centred: FloatArray, max_directions: int) -> FloatArray:
 
 
 def _leading_eigenvectors(symmetric: FloatArray, count: int) -> FloatArray:
+    import scipy.linalg  # slow to import, and features from the cache need no directions
+
     size = len(symmetric)
     _, vectors = scipy.linalg.eigh(symmetric, subset_by_index=[size - count, size - 1])
     return np.asarray(vectors[:, ::-1]).copy()

@@ -38,6 +38,7 @@ import numpy as np
 from PIL import Image
 
 from annotator import images
+from annotator.decode import decode as to_rgb
 from annotator.errors import ImageError, JobError
 from annotator.jobs.child import answers_apart, receive
 from annotator.types import ImageArray
@@ -167,7 +168,7 @@ class ResidentDecoders:
         atexit.register(self.end)
 
     def picture(self, content: bytes, side: int) -> Image.Image:
-        """Upright RGB as `images.decode` gives it, at most `side` px on the longer side; 0 = full size.
+        """Upright RGB as `decode.decode` gives it, at most `side` px on the longer side; 0 = full size.
 
         Raises ImageError for what cannot be decoded, or not within the limits; JobError (JOB_START) where no child can
         be started.
@@ -306,7 +307,7 @@ def decode(content: bytes, sides: Sides) -> Decoded:
     """One image with its views; whatever is wrong with it is its refusal."""
     digest = hashlib.sha256(content).hexdigest()
     try:
-        decoded = images.decode(content, side=sides.thumbnail)
+        decoded = to_rgb(content, side=sides.thumbnail)
         if not sides.view:
             picture = images.thumbnail(decoded.image, sides.thumbnail) if sides.thumbnail else decoded.image
             return Decoded(digest, np.asarray(picture), flags=decoded.flags)

@@ -4,7 +4,8 @@ They are fitted on the labeled images; only self-training uses the others. Proba
 column of zeros for each class without a label. Where one class has labels, every image is predicted to be of it.
 
 Each is a function of features and labels, bit for bit: random numbers come from a fixed seed, and no sum depends on
-which of two threads is done first.
+which of two threads is done first. scikit-learn and SciPy are imported where they are used: a project that opens makes
+its model, and need not wait a second for what the first fit needs.
 """
 
 from __future__ import annotations
@@ -23,17 +24,6 @@ from textwrap import shorten
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
-from joblib import parallel_config
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
-from sklearn.model_selection import cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.semi_supervised import SelfTrainingClassifier
-from sklearn.svm import SVC
-from sklearn.utils import all_estimators
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.priors import label_shares, normalised
@@ -121,6 +111,8 @@ class Classifier(ABC):
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         """At most `max_threads` threads; turns any error of the estimator into a ModelError (MODEL_FIT)."""
+        from sklearn.exceptions import ConvergenceWarning
+
         with at_most(self.max_threads), warnings.catch_warnings():
             # A solver that stops at its limit still predicts; its accuracy is measured on held-out images.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -133,12 +125,18 @@ class Classifier(ABC):
                 ) from error
 
 
-class _Forest(RandomForestClassifier):  # type: ignore[misc]  # scikit-learn ships no types
-    """Fitted in two threads, predicts in one: two would sum the votes in a varying order."""
+@cache
+def _forest_class() -> Any:  # scikit-learn ships no types
+    """A random forest fitted in two threads, predicts in one: two would sum the votes in a varying order."""
+    from joblib import parallel_config
+    from sklearn.ensemble import RandomForestClassifier
 
-    def fit(self, X: FloatArray, y: IntArray, sample_weight: FloatArray | None = None) -> Any:  # noqa: N803  # sklearn's
-        with parallel_config(backend="threading", n_jobs=MAX_THREADS):
-            return super().fit(X, y, sample_weight)
+    class Forest(RandomForestClassifier):  # type: ignore[misc]  # scikit-learn ships no types
+        def fit(self, X: FloatArray, y: IntArray, sample_weight: FloatArray | None = None) -> Any:  # noqa: N803  # sklearn's
+            with parallel_config(backend="threading", n_jobs=MAX_THREADS):
+                return super().fit(X, y, sample_weight)
+
+    return Forest
 
 
 class RandomForest(Classifier):
@@ -155,8 +153,8 @@ class RandomForest(Classifier):
         fitted: Fitted = self._forest().fit(features, codes)
         return fitted
 
-    def _forest(self) -> _Forest:
-        return _Forest(self.n_trees, random_state=self.seed)
+    def _forest(self) -> Any:  # scikit-learn ships no types
+        return _forest_class()(self.n_trees, random_state=self.seed)
 
 
 class SelfTraining(RandomForest):
@@ -177,6 +175,8 @@ class SelfTraining(RandomForest):
     def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
         if (codes != UNLABELED).all():  # no unlabeled image: the forest alone, without scikit-learn's warning
             return self._fit(features.astype(np.float64), codes)
+        from sklearn.semi_supervised import SelfTrainingClassifier
+
         trainer = SelfTrainingClassifier(self._forest(), threshold=self.threshold)
         fitted: Fitted = trainer.fit(features, codes)
         return fitted
@@ -192,6 +192,8 @@ class NearestNeighbors(Classifier):
         self.n_neighbors = self._positive("n_neighbors", n_neighbors)
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        from sklearn.neighbors import KNeighborsClassifier
+
         neighbors = KNeighborsClassifier(min(self.n_neighbors, len(codes)), weights="distance")
         fitted: Fitted = neighbors.fit(features, codes)
         return fitted
@@ -213,8 +215,12 @@ class LogisticRegression(Classifier):
         self.c = self._positive("c", c)
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        from sklearn import linear_model
+
         spread = features.var(axis=0).sum()
-        regression = SklearnLogisticRegression(C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS)
+        regression = linear_model.LogisticRegression(
+            C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS
+        )
         fitted: Fitted = regression.fit(features, codes)
         return fitted
 
@@ -227,6 +233,8 @@ class _SoftmaxMachine:
     sharpness: float
 
     def predict_proba(self, features: FloatArray) -> FloatArray:
+        from scipy.special import softmax
+
         return np.asarray(softmax(self.sharpness * _by_class(self.machine.decision_function(features)), axis=1))
 
 
@@ -246,6 +254,9 @@ class SupportVectors(Classifier):
         self.c = self._positive("c", c)
 
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
+        from sklearn.model_selection import cross_val_predict
+        from sklearn.svm import SVC
+
         sharpness, n_folds = 1.0, min(MAX_FOLDS, int(np.bincount(codes).min()))
         if n_folds > 1:
             decisions = cross_val_predict(SVC(C=self.c), features, codes, cv=n_folds, method="decision_function")
@@ -303,6 +314,8 @@ def named(name: str) -> type[Classifier]:
 
 @cache
 def _with_probabilities() -> dict[str, Any]:  # scikit-learn ships no types
+    from sklearn.utils import all_estimators
+
     return {name: found for name, found in all_estimators("classifier") if hasattr(found, "predict_proba")}
 
 
@@ -335,6 +348,9 @@ def _read(value: Any) -> Any:  # Any: a parameter of any estimator
 
 def _sharpness(decisions: FloatArray, codes: IntArray) -> float:
     """The factor that gives (n, n_classes) decision values the smallest log-loss; 1 where it would be infinite."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     if (decisions.argmax(axis=1) == codes).all():  # without a mistake, sharper is always better
         return 1.0
     rows = np.arange(len(codes))

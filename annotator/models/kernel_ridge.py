@@ -27,9 +27,9 @@ before.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
-import scipy.linalg
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import scaling_of, softmax
@@ -120,6 +120,7 @@ class KernelRidge:
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities; `evidence` is None."""
+        import_module("scipy.linalg")  # slow, so not at start; before the limit, which holds for what is loaded by then
         with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             self._fit = fit = self._solved(space, labels, n_classes)
@@ -130,7 +131,7 @@ class KernelRidge:
         with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             labeled = np.flatnonzero(labels != UNLABELED)
-            if len(np.unique(labels[labeled])) > 1:  # with less to tell apart, a fit computes no column
+            if len(np.unique(labels[labeled])) > 1:  # with fewer classes a fit computes no column
                 rows = _landmarks(space, labeled)
                 space.columns.ready(rows, _exactly(dataset, rows))
 
@@ -162,6 +163,8 @@ class KernelRidge:
         return self._space
 
     def _solved(self, space: _Space, labels: IntArray, n_classes: int) -> _Fit:
+        import scipy.linalg
+
         labeled = np.flatnonzero(labels != UNLABELED)
         shares, seen = label_shares(labels, n_classes), np.unique(labels[labeled])
         if len(seen) < 2:  # nothing to tell apart

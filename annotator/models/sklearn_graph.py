@@ -7,12 +7,10 @@ Returns their answer bit for bit. With the default settings it is *not* converge
 from __future__ import annotations
 
 import warnings
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 
 from annotator.errors import ModelError
 from annotator.models.priors import class_prior
@@ -20,14 +18,17 @@ from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArr
 
 MAX_IMAGES = 10_000
 
-Estimator: TypeAlias = LabelSpreading | LabelPropagation
+Estimator = Any  # scikit-learn ships no types: its LabelSpreading or LabelPropagation
 
 
 class _DenseModel:
     """Adapter of a scikit-learn estimator: adds columns for classes without a label."""
 
-    def __init__(self, estimator: Estimator) -> None:
-        self._unfitted = estimator
+    estimator_name = ""
+    """Of the class in sklearn.semi_supervised, which is imported for the first fit: that takes a second."""
+
+    def __init__(self, **parameters: float) -> None:
+        self._parameters = parameters
         self._fitted: Estimator | None = None
         self._prior = np.zeros(0)
 
@@ -57,10 +58,13 @@ class _DenseModel:
         return self._all_classes(masses)[0]
 
     def _fit(self, features: FeatureArray, labels: IntArray) -> Estimator:
+        from sklearn import semi_supervised  # slow to import
+        from sklearn.exceptions import ConvergenceWarning
+
+        estimator = getattr(semi_supervised, self.estimator_name)(kernel="rbf", **self._parameters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the reference stops before it converges, on purpose
-            self._unfitted.fit(features.astype(np.float64), labels)
-        return self._unfitted
+            return estimator.fit(features.astype(np.float64), labels)
 
     def _all_classes(self, masses: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         """(n, classes seen) -> (n, n_classes), bit for bit, and (n,) whether any label reaches the row."""
@@ -74,15 +78,19 @@ class _DenseModel:
 class DenseLabelSpreading(_DenseModel):
     """scikit-learn's LabelSpreading, every image joined to every other: up to 10,000 images."""
 
+    estimator_name = "LabelSpreading"
+
     def __init__(self, gamma: float = 20.0, alpha: float = 0.2, max_iter: int = 30, tol: float = 1e-3) -> None:
-        super().__init__(LabelSpreading(kernel="rbf", gamma=gamma, alpha=alpha, max_iter=max_iter, tol=tol))
+        super().__init__(gamma=gamma, alpha=alpha, max_iter=max_iter, tol=tol)
 
 
 class DenseLabelPropagation(_DenseModel):
     """scikit-learn's LabelPropagation, every image joined to every other: up to 10,000 images."""
 
+    estimator_name = "LabelPropagation"
+
     def __init__(self, gamma: float = 20.0, max_iter: int = 1000, tol: float = 1e-3) -> None:
-        super().__init__(LabelPropagation(kernel="rbf", gamma=gamma, max_iter=max_iter, tol=tol))
+        super().__init__(gamma=gamma, max_iter=max_iter, tol=tol)
 
 
 def _check_size(n_images: int) -> None:

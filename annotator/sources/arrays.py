@@ -31,7 +31,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator import images
+from annotator.decode import BACKGROUND, MAX_PIXELS
 from annotator.errors import ConfigError, SourceError
 from annotator.sources.files import locate, printable
 from annotator.sources.listing import natural_order
@@ -161,9 +161,9 @@ def _check_values(stored: StoredArray) -> None:
         raise SourceError(f"{told}: not one image. Save at least one.", "NPZ_EMPTY")
     if 0 in shape:
         raise SourceError(f"{told}: images without pixels. Save some with.", "NPZ_SHAPE")
-    if stored.n_values > MAX_VALUES or shape[0] > MAX_IMAGES or stored.n_values // shape[0] > images.MAX_PIXELS:
+    if stored.n_values > MAX_VALUES or shape[0] > MAX_IMAGES or stored.n_values // shape[0] > MAX_PIXELS:
         raise SourceError(
-            f"{told}, more than the limits: {MAX_IMAGES:,} images of {images.MAX_PIXELS:,} values each, "
+            f"{told}, more than the limits: {MAX_IMAGES:,} images of {MAX_PIXELS:,} values each, "
             f"{MAX_VALUES:,} values in all. Scale the images down, or save fewer.",
             "NPZ_TOO_LARGE",
         )
@@ -263,7 +263,7 @@ def _on_background(rgba: ImageArray) -> ImageArray:
     for start in range(0, len(rgba), step):
         part = rgba[start : start + step].astype(np.uint32)
         alpha = part[..., 3:]
-        background = np.array(images.BACKGROUND, dtype=np.uint32) * (255 - alpha)
+        background = np.array(BACKGROUND, dtype=np.uint32) * (255 - alpha)
         flat[start : start + step] = (part[..., :3] * alpha + background + 127) // 255
     return flat
 

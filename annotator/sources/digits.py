@@ -6,12 +6,15 @@ E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Mach
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
 from annotator import images
 from annotator.errors import ConfigError
-from annotator.types import ImageArray, ImageSource, IntArray, SetAside
+from annotator.types import FloatArray, ImageArray, ImageSource, IntArray, SetAside
 
 N_IMAGES = 1797
 GREY_STEP = 15
@@ -22,12 +25,10 @@ class _Rows:
     """Some of the digits, by their original row."""
 
     def __init__(self, rows: IntArray, held_out: ImageSource | None = None) -> None:
-        from sklearn.datasets import load_digits  # slow to import, and not needed once the images are in the cache
-
-        bunch = load_digits()
+        greys, digits = _table()
         self.ids: Sequence[str] = tuple(f"digits/{row:05d}" for row in rows)
-        self.array: ImageArray = (bunch.images[rows] * GREY_STEP).astype(np.uint8)[..., np.newaxis]
-        self.truth: IntArray = bunch.target[rows].astype(np.int64)
+        self.array: ImageArray = (greys[rows] * GREY_STEP).astype(np.uint8)[..., np.newaxis]
+        self.truth: IntArray = digits[rows]
         self.class_names = tuple(str(digit) for digit in range(10))
         self.held_out = held_out
         self.set_aside: Sequence[SetAside] = ()
@@ -39,6 +40,23 @@ class _Rows:
     def stamp(self, row: int) -> str:
         """Always the same: these images do not change."""
         return ""
+
+
+@cache
+def _table() -> tuple[FloatArray, IntArray]:
+    """(1797, 8, 8) greys, 0 to 16, and (1797,) digits: what `sklearn.datasets.load_digits` reads, from the same file.
+
+    Importing scikit-learn for that would take longer than everything else that a first start does.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if package else Path()
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits  # where another version keeps them elsewhere
+
+    bunch = load_digits()
+    return bunch.images, bunch.target.astype(np.int64)
 
 
 class Digits(_Rows):

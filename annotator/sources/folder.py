@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from annotator import images
+from annotator.decode import HEAD, begins_like_image
 from annotator.errors import SourceError
 from annotator.paths import expanded, inside, name_of
 from annotator.sources import listing as listings
@@ -224,7 +224,7 @@ def _begins_like_image(entry: os.DirEntry[str], root: Path) -> bool:
         if (entry.is_symlink() and not inside(root, Path(entry.path))) or _fault(entry.stat()):
             return False
         with os.fdopen(os.open(os.path.realpath(entry.path), READ_FLAGS), "rb") as file:
-            return images.begins_like_image(file.read(images.HEAD))
+            return begins_like_image(file.read(HEAD))
     except OSError:
         return False
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from annotator import images
+from annotator.decode import HEAD, begins_like_image
 from annotator.errors import SourceError
 from annotator.paths import name_of, safe_join
 from annotator.sources.files import locate, open_file, printable
@@ -202,7 +202,7 @@ def _fault(member: Member, name: str, file: BinaryIO, listing: int) -> str | Non
 
 def _begins_like_image(member: Member, file: BinaryIO) -> bool:
     try:
-        return images.begins_like_image(MemberStream(file, member).read(images.HEAD))
+        return begins_like_image(MemberStream(file, member).read(HEAD))
     except SourceError:
         return False
 

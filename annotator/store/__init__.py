@@ -1,10 +1,11 @@
 """What was asked and what was answered, on disk. Its public names; what each is stands in the files."""
 
 from annotator.store.snapshot import Snapshot
-from annotator.store.store import Store, record_prediction
+from annotator.store.store import Store
 from annotator.store.values import (
     OUTCOMES,
     Annotator,
+    Answer,
     Deciding,
     Event,
     ImageRecord,
@@ -16,6 +17,7 @@ from annotator.store.values import (
 __all__ = [
     "OUTCOMES",
     "Annotator",
+    "Answer",
     "Deciding",
     "Event",
     "ImageRecord",
@@ -24,5 +26,4 @@ __all__ = [
     "Question",
     "Snapshot",
     "Store",
-    "record_prediction",
 ]

@@ -1,5 +1,8 @@
 """An SQLite file opened so that what it acknowledges is on the disk; faults become typed errors. Knows no tables.
 
+Four verbs are all that the rest of the store uses: `read`, `write`, `is_conflict`, `explain`. Another database can
+stand behind the same four.
+
 SQLite's WAL mode can lose committed writes in versions before 3.51.3 (fixed also in 3.44.6 and 3.50.7), so it is used
 only with a fixed version; otherwise a rollback journal with `synchronous=EXTRA`. Every write begins IMMEDIATE: a
 deferred transaction that upgrades to a write fails at once, whatever the busy timeout.
@@ -16,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
 from annotator.errors import StoreError
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
+OLDEST_SQLITE = (3, 35, 0)
+"""The first that can take a column away, as migration 0002 does."""
 BUSY_TIMEOUT_MS = 5_000
 _FIXED_BRANCHES = {(3, 44): 6, (3, 50): 7}
 _FAULTS = (
@@ -43,7 +48,7 @@ def wal_is_safe(version: tuple[int, ...]) -> bool:
 
 
 class Database:
-    """One SQLite file; `reading` and `writing` give connections, `note` says how it is kept."""
+    """One SQLite file; `read` and `write` give connections, `note` says how it is kept."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,13 +64,13 @@ class Database:
         return f"SQLite {sqlite3.sqlite_version}, {mode}"
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection for queries; fetch all inside, an open cursor would block a commit."""
+    def read(self) -> Iterator[Connection]:
+        """A connection whose queries all see the same moment; fetch all inside, an open cursor would block a commit."""
         with self._faults(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its first statement; leaving it commits.
 
         Raises StoreError (STORE_MISSING, STORE_REPLACED) where the file is not the one that was opened: an open
@@ -80,7 +85,7 @@ class Database:
 
     def upgrade(self) -> None:
         """Bring the schema to this version's. Raises StoreError for a store made by a newer version."""
-        with self.reading() as connection:
+        with self.read() as connection:
             found = _revision(connection)
         if found == HEAD_REVISION:
             return
@@ -89,10 +94,14 @@ class Database:
                 f"{self.path} was written by a newer version (schema {found}, this one knows {HEAD_REVISION}). Update.",
                 "STORE_VERSION",
             )
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            oldest = ".".join(map(str, OLDEST_SQLITE))
+            message = f"SQLite {sqlite3.sqlite_version} is too old for {self.path}; use one from {oldest} on."
+            raise StoreError(message, "STORE_VERSION")
         from alembic import command  # slow to import, and seldom needed
         from alembic.config import Config as AlembicConfig
 
-        with self.writing() as connection:
+        with self.write() as connection:
             config = AlembicConfig()
             config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
             config.attributes["connection"] = connection
@@ -115,20 +124,32 @@ class Database:
             raise StoreError(replaced(self.path), "STORE_REPLACED")
         self._inode = found
 
+    reading, writing = read, write  # as callers of before call them
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether the database refused a row because of one that was stored meanwhile."""
+        return isinstance(error, IntegrityError)
+
+    def explain(self, error: SQLAlchemyError) -> StoreError:
+        """The database's error as ours: what happened, whether anything was stored, and what to do."""
+        if self.is_conflict(error):
+            message = "Somebody else stored the same at this moment; nothing was stored here. Reload, then retry."
+            return StoreError(message, "STORE_CONFLICT")
+        cause = getattr(error, "orig", None) or error
+        for words, code, message in _FAULTS:
+            if words in str(cause).lower():
+                return StoreError(message.format(path=self.path), code)
+        return StoreError(f"The label store {self.path} failed: {cause}. Nothing was stored; retry.")
+
     @contextmanager
     def _faults(self) -> Iterator[None]:
-        """The database driver's errors as ours; after an I/O error no connection is trusted again."""
+        """No error of the driver leaves untyped; after any but a conflict no connection is trusted again."""
         try:
             yield
-        except DBAPIError as error:
-            said = str(error.orig).lower()
-            if "constraint" in said:
-                raise
-            self._engine.dispose()
-            for words, code, message in _FAULTS:
-                if words in said:
-                    raise StoreError(message.format(path=self.path), code) from error
-            raise StoreError(f"The label store {self.path} failed: {error.orig}. Nothing was stored; retry.") from error
+        except SQLAlchemyError as error:
+            if not self.is_conflict(error):
+                self._engine.dispose()
+            raise self.explain(error) from error
 
 
 def replaced(path: Path) -> str:

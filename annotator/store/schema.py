@@ -39,7 +39,7 @@ projects = Table(
     Column("head_seq", BigInteger, nullable=False),
     Column("head_hash", Text, nullable=False),
     Column("created_at", Text, nullable=False),
-    Column("archived_at", Text),
+    Column("asked_version", BigInteger, nullable=False, server_default="0"),
 )
 annotators = _owned(
     "annotators",
@@ -48,7 +48,6 @@ annotators = _owned(
     Column("name", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("created_at", Text, nullable=False),
-    Column("disabled_at", Text),
     UniqueConstraint("project_id", "number", name="one_number_an_annotator"),
     UniqueConstraint("project_id", "name", name="one_name_an_annotator"),
 )
@@ -58,7 +57,6 @@ classes = _owned(
     Column("name", Text, nullable=False),
     Column("created_at", Text, nullable=False),
     Column("retired_at", Text),
-    Column("merged_into", Integer),
     UniqueConstraint("project_id", "name", name="one_class_a_name"),
 )
 images = _owned(
@@ -95,7 +93,14 @@ questions = _owned(
     Column("shown_at", Text),
     Column("closed_at", Text),
     Column("closed_by", Text),
-    _partial("one_question_a_place", "closed_by IS NULL OR closed_by <> 'withdrawn'", "project_id", "round", "rank"),
+    _partial(
+        "one_question_a_place",
+        "closed_by IS NULL OR closed_by <> 'withdrawn'",
+        "project_id",
+        "annotator_id",
+        "round",
+        "rank",
+    ),
     _partial("one_live_lease", "closed_at IS NULL", "project_id", "image_id", "lease_slot"),
     Index("questions_by_annotator", "project_id", "annotator_id", "closed_at"),
 )
@@ -145,13 +150,4 @@ models = _owned(
     Column("sha256", Text),
     Column("metrics", Text, nullable=False),
     Column("created_at", Text, nullable=False),
-)
-jobs = _owned(
-    "jobs",
-    Column("job_id", Text, primary_key=True),
-    Column("target", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("message", Text, nullable=False),
-    Column("created_at", Text, nullable=False),
-    Column("closed_at", Text),
 )

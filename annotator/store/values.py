@@ -1,11 +1,19 @@
-"""The store's values: people, classes, images, questions, events, model records. Frozen; know no database."""
+"""What the store takes and gives: frozen values of one row each. Knows no database."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
-OUTCOMES = ("label", "skip", "unsure", "none-of-these")
+from annotator.errors import ConfigError
+from annotator.store import event_ids
+
+OUTCOMES = event_ids.OUTCOMES
+KINDS = ("answer", "change", "undo", "flag")
+"""Of what a person does with a card."""
+Json = Any  # what JSON can hold
+Row = Any  # column values by name: SQLAlchemy's RowMapping, or a dict
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Question:
     @property
     def event_id(self) -> str:
         """The id of the next answer to this question: the same however often it is sent."""
-        return f"{self.question_id}.{self.n_events}"
+        return event_ids.answer(self.question_id, self.n_events)
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,37 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a person did with one card, in ids alone: an answer, a change of one, an undo, or a flag."""
+
+    kind: str
+    """One of KINDS."""
+    event_id: str = ""
+    """Minted where the card was shown (see event_ids.py); of a change or an undo it follows from `seen_id`."""
+    question_id: str = ""
+    """Of an answer or a flag."""
+    seen_id: str = ""
+    """Of a change or an undo: the newest event of the image that the person saw."""
+    outcome: str = "label"
+    class_id: int | None = None
+    milliseconds: int | None = None
+    """From when the person could decide until they did, as the browser measured it."""
+    guess_shown: bool | None = None
+    """Whether the model's guess was on the screen."""
+    comment: str = ""
+    """Of a flag; an empty one takes the flag back."""
+    image_id: str = ""
+    """The image that was on the screen, where the caller knows it: it must be the one that was asked about."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a kind or an outcome that there is not."""
+        if self.kind not in KINDS:
+            raise ConfigError(f"No kind of answer {self.kind!r}. Choose from: {', '.join(KINDS)}.")
+        if self.outcome not in OUTCOMES or (self.outcome != "label" and self.class_id is not None):
+            raise ConfigError(f"No answer {self.outcome!r} with class {self.class_id}. Only a label has a class.")
+
+
+@dataclass(frozen=True)
 class Deciding:
     """How an answer came about, as the browser measured it."""
 
@@ -106,6 +145,11 @@ class ModelRecord:
     trained_through: int
     dataset_version: str
     config_version: int
-    metrics: dict[str, Any]  # Any: JSON
+    metrics: dict[str, Json]
     sha256: str | None = None
     """Of the file with its prediction; None where there is none yet."""
+
+
+def made(kind: type[Value], row: Row) -> Value:
+    """One of the dataclasses above, from the columns that it has a field for."""
+    return kind(**{part.name: row[part.name] for part in fields(kind) if part.name in row})  # type: ignore[arg-type]  # a dataclass

@@ -19,7 +19,6 @@ and head together with all that refers to them. Against the last an export helps
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -28,14 +27,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, func, select
 
 from annotator.paths import name_of
-from annotator.store import schema
+from annotator.store import event_ids, schema
+from annotator.store.log import CHUNK, GENESIS, MOST_AT_ONCE, event_hash
+from annotator.store.questions import asked_digest
 
-GENESIS = "0" * 64
-"""Stands for the hash before the first event."""
-CHUNK = 10_000
-"""Events that are read at a time."""
-MOST_AT_ONCE = 500
-"""Ids named in one query."""
 MOST_SAID = 5
 """Findings of one kind that are told one by one."""
 NOT_AS_LEFT = "This project is not as it was left"
@@ -44,30 +39,7 @@ ADVICE = (
     "Restore the project's folder from a backup of before. Until then nothing new is stored in it; what was answered "
     "can be looked at and exported, and the export's manifest says what is wrong."
 )
-_HASHED = (
-    "seq event_id kind annotator_id image_id class_id outcome question_id supersedes undoes client_ms payload"
-    " payload_version created_at"
-).split()
-_ASKED = (
-    "image_id round purpose strategy strategy_version score propensity guess guess_probability guess_entropy"
-    " guess_visible model_version config_version chosen_at_seq"
-).split()
-
 Row = Any  # column values by name: SQLAlchemy's RowMapping, or a dict
-
-
-canonical_json = json.JSONEncoder(sort_keys=True, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
-"""The one spelling of a value that is hashed."""
-
-
-def event_hash(previous: str, row: Row) -> str:
-    """Of an event's stored values, chained to the hash of the event before it."""
-    return _sha256(previous + canonical_json([row[key] for key in _HASHED]))
-
-
-def asked_digest(question: Row) -> str:
-    """Of what was asked and why, as its first answer keeps it. Ids, rank and times are left out."""
-    return _sha256(canonical_json([question[key] for key in _ASKED]))
 
 
 def quick(connection: Connection, project_id: str) -> list[str]:
@@ -181,9 +153,9 @@ def _classes(connection: Connection, project_id: str) -> Iterator[str]:
     query = select(table).where(table.c.project_id == project_id)
     rows = {int(row["class_id"]): row for row in connection.execute(query).mappings().fetchall()}
     codes = sorted({*rows, *range(len(rows) + 1)})
-    added = _by_event_id(connection, project_id, [f"class.{code}.add" for code in codes], "class")
+    added = _by_event_id(connection, project_id, map(event_ids.class_added, codes), "class")
     for code in codes:
-        row, event = rows.get(code), added.get(f"class.{code}.add")
+        row, event = rows.get(code), added.get(event_ids.class_added(code))
         name = None if event is None else _payload(event).get("name")
         if row is None and event is not None:
             yield f"Class {code} was added as {name!r}, and is gone from the table of classes."
@@ -191,8 +163,8 @@ def _classes(connection: Connection, project_id: str) -> Iterator[str]:
             yield f"Class {code}, {row['name']!r}, was added by no event."
         elif row is not None and row["name"] != name:
             yield f"Class {code} was added as {name!r}, and is called {row['name']!r} now."
-        elif row is not None and (row["retired_at"] is not None or row["merged_into"] is not None):
-            yield f"Class {code}, {name!r}, was retired or merged by no event."
+        elif row is not None and (row["retired_at"] is not None):
+            yield f"Class {code}, {name!r}, was retired by no event."
 
 
 def _configs(connection: Connection, project_id: str) -> Iterator[str]:
@@ -200,9 +172,9 @@ def _configs(connection: Connection, project_id: str) -> Iterator[str]:
     query = select(table).where(table.c.project_id == project_id)
     rows = {int(row["version"]): row for row in connection.execute(query).mappings().fetchall()}
     versions = sorted({*rows, *range(1, len(rows) + 2)})
-    stored = _by_event_id(connection, project_id, [f"config.{version}" for version in versions], "config")
+    stored = _by_event_id(connection, project_id, map(event_ids.config_stored, versions), "config")
     for version in versions:
-        row, event = rows.get(version), stored.get(f"config.{version}")
+        row, event = rows.get(version), stored.get(event_ids.config_stored(version))
         if row is None and event is not None:
             yield f"Configuration {version} is in the log, and gone from the table."
         elif row is not None and event is None:
@@ -303,10 +275,11 @@ def _batched(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _by_event_id(connection: Connection, project_id: str, event_ids: Sequence[str], kind: str) -> dict[str, Row]:
-    """Events of this kind by the ids they should have; one whose id a flag has taken has "~" before it."""
-    found = _by_id(connection, schema.events.c.event_id, project_id, [*event_ids, *(f"~{one}" for one in event_ids)])
-    return {event_id.removeprefix("~"): row for event_id, row in found.items() if row["kind"] == kind}
+def _by_event_id(connection: Connection, project_id: str, wanted: Iterable[str], kind: str) -> dict[str, Row]:
+    """Events of this kind by the ids they should have; one whose id a flag has taken has it escaped."""
+    ids = [variant for one in wanted for variant in event_ids.variants(one)]
+    found = _by_id(connection, schema.events.c.event_id, project_id, ids)
+    return {event_ids.unescaped(event_id): row for event_id, row in found.items() if row["kind"] == kind}
 
 
 def _by_id(
@@ -361,7 +334,3 @@ def _few(sentences: Iterable[str]) -> list[str]:
     left = iter(sentences)
     told, more = list(islice(left, MOST_SAID)), sum(1 for _ in left)
     return [*told, f"... and {more:,} more of this kind."] if more else told
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

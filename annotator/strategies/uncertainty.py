@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import entr
 
 from annotator.types import Choice, FloatArray, IntArray, Pool
 
 
 def entropy(probabilities: FloatArray) -> FloatArray:
     """-sum_c p_c ln p_c in nats: 0 where one class is certain, ln(n_classes) where all are alike."""
+    from scipy.special import entr  # slow to import, and the first page needs no entropy
+
     shares = probabilities / probabilities.sum(axis=1, keepdims=True)  # as scipy.stats.entropy does, bit for bit
     return np.asarray(entr(shares).sum(axis=1))
 

@@ -12,7 +12,8 @@ from annotator import registry, reports
 from annotator.jobs import Job
 from annotator.paths import readable
 from annotator.project import Project
-from annotator.ui import parts, state
+from annotator.ui import parts, tab
+from annotator.ui.shared import workspace
 from annotator.ui.words import count, plain
 
 SHORT = {"csv": "CSV", "jsonl": "JSON Lines", "npz": "NumPy .npz", "folders": "Zip of class folders"}
@@ -20,13 +21,14 @@ SHORT = {"csv": "CSV", "jsonl": "JSON Lines", "npz": "NumPy .npz", "folders": "Z
 
 def render(project: Project) -> None:
     """The form; once written, the download."""
-    moment = state.session(project).moment()
+    moment = tab.session(project).moment()
     st.markdown(f"#### Export {plain(project.name)}")
     standing = count(reports.n_labels(moment), "label")
     st.caption(f"{standing} stand. Every row says who answered, when, in which round and why.")
     running = st.session_state.get("exporting")
-    if running is not None and running[0] in state.opened().jobs:
-        _writing(state.opened().jobs[running[0]])
+    job = None if running is None else workspace().jobs.get(running[0])
+    if job is not None:
+        _writing(job)
         return
     names = registry.names("exporter")
     chosen = st.segmented_control(
@@ -49,7 +51,7 @@ def render(project: Project) -> None:
         type="primary",
         key="write-export",
         icon=":material/save:",
-        on_click=state.guarded(_start),
+        on_click=tab.guarded(_start),
         args=(project,),
     )
     written = st.session_state.get("exported")
@@ -61,12 +63,11 @@ def _start(project: Project) -> None:
     """By what the fields hold at the click: the run that drew the button may have seen another format."""
     name, predictions = str(st.session_state["export-format"]), bool(st.session_state["export-predictions"])
     exporter = registry.create("exporter", name)
-    folder = state.job_folder()
+    folder = tab.new_export_folder().path
     path = folder / f"{readable(project.name, 'labels')}{exporter.suffix}"
     arguments = {"project": str(project.folder), "format": name, "predictions": predictions, "path": str(path)}
-    job = Job.start("annotator.exporters.gather:export_job", arguments, folder / "job")
-    state.opened().jobs[str(folder)] = job
-    st.session_state["exporting"] = (str(folder), arguments)
+    key = workspace().jobs.start("annotator.exporters.gather:export_job", arguments, folder / "job")
+    st.session_state["exporting"] = (key, arguments)
     st.session_state.pop("exported", None)
 
 

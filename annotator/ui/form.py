@@ -16,7 +16,7 @@ from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
 from annotator.store import Event
-from annotator.ui import parts, pictures, state
+from annotator.ui import parts, pictures, tab
 from annotator.ui.words import count, plain, visible
 
 ACCEPT = "accept"
@@ -28,7 +28,7 @@ CARD_WIDTH = 190
 
 def render(project: Project, session: Session) -> None:
     """The open batch, and beside it the curve and what changed."""
-    moment = parts.with_batch(session)
+    moment = parts.with_batch(project, session)
     if moment is None:
         return
     _facts(session, moment)
@@ -53,7 +53,7 @@ def _facts(session: Session, moment: Moment) -> None:
             "Undo",
             icon=":material/undo:",
             key="undo",
-            on_click=state.guarded(_undo),
+            on_click=tab.guarded(_undo),
             args=(session,),
             disabled=not reports.n_answered(moment),
             help="Take back your newest answer, in earlier rounds too.",
@@ -83,7 +83,7 @@ def _change_box(session: Session, moment: Moment, answered: Answered) -> None:
         format_func=_shown,
         label_visibility="collapsed",
         key=f"change:{answered.event.event_id}",
-        on_change=state.guarded(_change),
+        on_change=tab.guarded(_change),
         args=(session, answered.event),
     )
 
@@ -100,7 +100,7 @@ def _form(project: Project, session: Session, moment: Moment) -> None:
                 "Save answers",
                 type="primary",
                 icon=":material/save:",
-                on_click=state.guarded(_save),
+                on_click=tab.guarded(_save),
                 args=(session, cards, None),
                 help="Untouched images are not labels; they stay.",
             )
@@ -108,14 +108,14 @@ def _form(project: Project, session: Session, moment: Moment) -> None:
                 st.form_submit_button(
                     "Accept the rest",
                     icon=":material/done_all:",
-                    on_click=state.guarded(_save),
+                    on_click=tab.guarded(_save),
                     args=(session, cards, ACCEPT),
                     help="Save, and take the model's guess for every untouched image that shows one.",
                 )
             st.form_submit_button(
                 "Skip the rest",
                 icon=":material/skip_next:",
-                on_click=state.guarded(_save),
+                on_click=tab.guarded(_save),
                 args=(session, cards, "skip"),
                 help="Save, and skip every untouched image.",
             )
@@ -184,9 +184,9 @@ def _save(session: Session, cards: Sequence[Card], rest: str | None) -> None:
                 n_saved += 1
     finally:
         if n_saved:
-            state.tell(f"{n_saved} saved; {reports.n_answered(session.moment()):,} in all")
+            tab.notify(f"{n_saved} saved; {reports.n_answered(session.moment()):,} in all")
     if not n_saved:
-        state.tell("Nothing was answered yet: choose a class, accept the guess, or skip.", "error")
+        tab.notify("Nothing was answered yet: choose a class, accept the guess, or skip.", "error")
 
 
 def _rest_option(card: Card, rest: str | None) -> str | None:
@@ -207,9 +207,9 @@ def _change(session: Session, seen: Event) -> None:
     option = st.session_state[f"change:{seen.event_id}"]
     _, colon, name = option.partition(":")
     session.change(seen.event_id, name if colon else None, "label" if colon else option)
-    state.tell("Changed; the next round learns from it.")
+    tab.notify("Changed; the next round learns from it.")
 
 
 def _undo(session: Session) -> None:
     session.undo()
-    state.tell("Undone: the image is asked again.")
+    tab.notify("Undone: the image is asked again.")

@@ -117,20 +117,25 @@ def _settings_popover(project: Project, session: Session) -> None:
         )
         _guesses(config.hidden_share, basis)
         st.caption("They hold from the next batch on.")
-        st.text_input(
-            "Your name",
-            key=starts_from("set-name", session.annotator.name, basis),
-            max_chars=tab.LONGEST_NAME,
-            help="It stands with every answer.",
-        )
-        st.selectbox(
-            "Answer",
-            tuple(ANSWERS_BY),
-            format_func=lambda way: ANSWERS_BY[way],
-            key=starts_from("set-surface", tab.answers_by(), basis),
-            help="The form is made of plain widgets: slower, for where the keys do not work.",
-        )
+        _your_answers(session, basis)
         st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
+
+
+def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
+    """Who answers in this tab, and how."""
+    st.text_input(
+        "Your name",
+        key=starts_from("set-name", session.annotator.name, basis),
+        max_chars=tab.LONGEST_NAME,
+        help="It stands with every answer.",
+    )
+    st.selectbox(
+        "Answer",
+        tuple(ANSWERS_BY),
+        format_func=lambda way: ANSWERS_BY[way],
+        key=starts_from("set-surface", tab.answers_by(), basis),
+        help="The form is made of plain widgets: slower, for where the keys do not work.",
+    )
 
 
 def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:

@@ -1,17 +1,25 @@
-"""The script that Streamlit runs for every interaction: find the project, draw the chosen view."""
+"""The script that Streamlit runs for every interaction: find the project, draw the chosen view.
+
+The first run draws the page's frame at once; the views are imported by the time it is there, or waited for under a
+spinner.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from annotator.errors import AnnotatorError
 from annotator.paths import assets
-from annotator.project import Project
-from annotator.ui import export, label, parts, progress, start, tab
 from annotator.ui.words import plain
+
+if TYPE_CHECKING:
+    from annotator.project import Project
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -31,27 +39,45 @@ def main() -> None:
     ]
     st.html(Path(__file__).with_name("style.css"))
     st.session_state["pages"] = {page.title: page for page in pages}
-    st.navigation(pages, position="top").run()
+    chosen = st.navigation(pages, position="top")
+    with _waiting():
+        import_module("annotator.ui.views")
+    chosen.run()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """A spinner where this takes a moment, in a place of its own: what comes after it stays where it is."""
+    with st.empty(), st.spinner("Opening …"):
+        yield
 
 
 def _start() -> None:
+    from annotator.ui import start  # here and below: there since `main` has waited for it
+
     _notices()
     start.render()
 
 
 def _label() -> None:
+    from annotator.ui import label
+
     project = _project()
     if project is not None and not project.damage:
         label.render(project)
 
 
 def _progress() -> None:
+    from annotator.ui import progress
+
     project = _project()
     if project is not None:
         progress.render(project)
 
 
 def _export() -> None:
+    from annotator.ui import export
+
     project = _project()
     if project is not None:
         export.render(project)
@@ -59,8 +85,11 @@ def _export() -> None:
 
 def _project() -> Project | None:
     """The project of this tab; where there is none, a word on what to do."""
+    from annotator.ui import tab
+
     try:
-        project = tab.current_project()
+        with _waiting():
+            project = tab.current_project()
     except AnnotatorError as error:
         st.error(plain(str(error)))
         st.page_link(st.session_state["pages"]["Start"], label="Choose another project")
@@ -74,6 +103,8 @@ def _project() -> Project | None:
 
 def _notices(damage: Sequence[str] = ()) -> None:
     """In a place of their own: what comes after them stays where it is. A damaged project is said on every page."""
+    from annotator.ui import parts, tab
+
     with st.container():
         parts.damage(damage)
         for kind, message in tab.take_notices():

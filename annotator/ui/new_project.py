@@ -66,16 +66,7 @@ def choose_images() -> Chosen | None:
         "Photos in a folder or a zip, arrays in an .npz, or the MNIST family's files. Only read, never changed. "
         f"Paths must lie under {plain(str(root))}."
     )
-    path = st.selectbox(
-        "Folder",
-        _folders(),
-        index=None,
-        accept_new_options=True,
-        key="folder-path",
-        placeholder="choose, or type a path",
-        format_func=visible,
-        help="The path may be relative to the folder named above.",
-    )
+    path = _path_field()
     upload = st.file_uploader("Or upload a zip or an .npz", type=["zip", "npz"], key=tab.UPLOADER)
     try:
         if path:
@@ -86,6 +77,19 @@ def choose_images() -> Chosen | None:
     except AnnotatorError as error:
         st.error(plain(str(error)))
     return None
+
+
+def _path_field() -> str | None:
+    return st.selectbox(
+        "Folder",
+        _folders(),
+        index=None,
+        accept_new_options=True,
+        key="folder-path",
+        placeholder="choose, or type a path",
+        format_func=visible,
+        help="The path may be relative to the folder named above.",
+    )
 
 
 def config_form(chosen: Chosen, create: Callable[[Config], None]) -> None:
@@ -146,6 +150,10 @@ def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
     """By what the fields hold now: the run that drew the button may have seen less than was typed before the click."""
     if chosen.picked != _picked():
         raise ConfigError("Other images were chosen meanwhile. Look at their classes, then create the project.")
+    create(_config(chosen))
+
+
+def _config(chosen: Chosen) -> Config:
     fields = st.session_state
     use = str(fields["folder-use"]) if chosen.class_names else IGNORE
     typed = [line for line in str(fields["folder-classes"]).splitlines() if line.strip()]
@@ -153,18 +161,16 @@ def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
     parameters = {"path": str(chosen.path), "root": str(chosen.root), **chosen.parameters}
     if chosen.by_folder:
         parameters["classes_from_folders"] = use != IGNORE
-    create(
-        Config(
-            name=chosen.path.stem or "images",
-            source=chosen.source,
-            source_parameters=parameters,
-            classes=names,
-            batch_size=int(fields["folder-batch-size"]),
-            initial="known" if use == KNOWN else "none",
-            encoder=str(fields["folder-encoder"]),
-            model=str(fields["folder-model"]),
-            strategy=str(fields["folder-strategy"]),
-        )
+    return Config(
+        name=chosen.path.stem or "images",
+        source=chosen.source,
+        source_parameters=parameters,
+        classes=names,
+        batch_size=int(fields["folder-batch-size"]),
+        initial="known" if use == KNOWN else "none",
+        encoder=str(fields["folder-encoder"]),
+        model=str(fields["folder-model"]),
+        strategy=str(fields["folder-strategy"]),
     )
 
 

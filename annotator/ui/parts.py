@@ -15,19 +15,20 @@ from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT
 from annotator.ui import pictures
+from annotator.ui.shared import workspace
 from annotator.ui.words import count, duration, image_name, plain
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
 
-def with_batch(session: Session) -> Moment | None:
+def with_batch(project: Project, session: Session) -> Moment | None:
     """What is drawn: a moment at which a question is open, asked now where none was; None where that failed."""
     moment = session.moment()
     if reports.n_open(moment):
         return moment
     try:
         with st.spinner("Learning from your labels and choosing the next images …"):
-            session.advance(wait=False)
+            workspace().look_ahead(project).advance(session, wait=False)
     except AnnotatorError as error:
         st.error(plain(str(error)))
         st.button("Try again", key="retry")

@@ -21,7 +21,7 @@ PACE_SECONDS = 1.2
 
 def render(project: Project, session: Session) -> None:
     """The batch, and beside it the curve and the rounds so far."""
-    moment = parts.with_batch(session)
+    moment = parts.with_batch(project, session)
     if moment is None:
         return
     st.markdown(parts.facts(moment))

@@ -7,12 +7,15 @@ starts it.
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import socket
 import sys
 import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,16 @@ from starlette.routing import BaseRoute, Route
 from annotator.errors import ConfigError
 from annotator.paths import assets
 from annotator.ui.door import Door
+from annotator.ui.preload import Preload
 
 SCRIPT = str(Path(__file__).with_name("main.py"))
 PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
 IMAGES = "/annotator/image"
 """Where images are answered; see image_route.py."""
-_FIRST_PAGE = ("annotator.ui.label", "annotator.ui.start", "annotator.models.sparse_graph")
-_FIRST_DEMO = ("sklearn.datasets", "faiss")
+_FIRST_PAGE = ("annotator.ui.views", "annotator.ui.image_route")
+_LISTENING_SECONDS = 0.05
+_SWITCH_SECONDS = 0.0005
+"""How long an import may hold up the thread that answers the browser."""
 
 
 def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
@@ -42,11 +48,14 @@ def serve(projects: Path, root: Path, port: int, browser: bool) -> None:
     _check_port(port)
     os.environ[PROJECTS], os.environ[ROOT] = str(projects.resolve()), str(root.resolve())
     print(f"annotator: http://localhost:{port} (projects in {projects}; stop with Ctrl+C)", flush=True)
-    is_first = not any(projects.glob("*/project.sqlite"))
-    threading.Thread(target=_import_ahead, args=(is_first,), name="imports", daemon=True).start()
     sys.argv = [SCRIPT]  # what Streamlit takes for the launcher's own arguments
-    app = st.App(SCRIPT, routes=routes(), middleware=middleware())
-    app.run(config={**_options(), "server.port": port, "server.headless": not browser})
+    app = st.App(SCRIPT, routes=routes(), middleware=middleware(), lifespan=importing_ahead)
+    own = {
+        "server.port": port,
+        "server.headless": not browser,
+        "server.fileWatcherType": "none",
+    }  # no code changes here
+    app.run(config={**_options(), **own})
 
 
 def routes() -> list[BaseRoute]:
@@ -56,7 +65,15 @@ def routes() -> list[BaseRoute]:
 
 def middleware() -> list[Middleware]:
     """What every request passes first."""
-    return [Middleware(Door)]
+    return [Middleware(Door), Middleware(Preload)]
+
+
+@asynccontextmanager
+async def importing_ahead(app: st.App) -> AsyncIterator[None]:
+    """Import what the first page needs as soon as the port answers, while the browser fetches Streamlit's own files."""
+    thread = threading.Thread(target=_import_ahead, name="imports", daemon=True)
+    asyncio.get_running_loop().call_later(_LISTENING_SECONDS, thread.start)
+    yield
 
 
 def _image(request: Request) -> Response:
@@ -65,10 +82,18 @@ def _image(request: Request) -> Response:
     return respond(request)
 
 
-def _import_ahead(is_first: bool) -> None:
-    """What the first page needs, imported while the server and the browser start; more where a demo is to be made."""
-    for module in (*_FIRST_PAGE, *(_FIRST_DEMO if is_first else ())):
-        import_module(module)
+def _import_ahead() -> None:
+    """Nothing that is imported goes away again: the garbage collector need not look for it."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.disable()
+    try:
+        for module in _FIRST_PAGE:
+            import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
+        sys.setswitchinterval(usual)
 
 
 def _check_port(port: int) -> None:

@@ -7,8 +7,9 @@ has come, says which events are stored, and hands over the next batch. Nothing h
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import streamlit as st
@@ -30,10 +31,10 @@ from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
 from annotator.ui.words import image_name, plain, visible
 from annotator.wire import inbox
-from annotator.wire.outgoing import SurfaceData
 from annotator.workspace import LookAhead
 
 CURVE_POINTS = 400
+PAINTED_SECONDS = 2.0
 LEAST_SIDE = 96
 """A small image is enlarged by a whole factor to at least this many px."""
 
@@ -54,7 +55,17 @@ def render(project: Project, first: list[Moment]) -> None:
             return
         drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
-    component()(key=key, data=drawn, on_outbox_change=partial(_receive, project, key))
+    _prepare_inbox()
+    # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
+    component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
+
+
+@cache
+def _prepare_inbox() -> None:
+    """Before the first message comes, and after the first page was drawn."""
+    timer = threading.Timer(PAINTED_SECONDS, inbox.prepare)
+    timer.daemon = True
+    timer.start()
 
 
 def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:  # Any: JSON
@@ -67,7 +78,7 @@ def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:
         moment = session.moment()
     if reports.is_due(moment) and not planner.is_running:
         planner.start(session, partial(_warm, project, session))
-    return SurfaceData.model_validate(payload(project, moment, planner, _results(key))).as_json()
+    return payload(project, moment, planner, _results(key))
 
 
 def _receive(project: Project, key: str) -> None:

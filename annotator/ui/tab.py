@@ -118,7 +118,7 @@ def play_round(project: Project) -> None:
     """The oracle answers its open batch and asks for the next, until its rounds are done."""
     oracle_session = project.session(ORACLE)
     answer_batch(oracle_session, oracle_of(project))
-    oracle_session.advance()
+    workspace().look_ahead(project).advance(oracle_session)
     if current_round(oracle_session.moment()) > project.config.rounds or not oracle_session.remaining:
         pause(project)
         notify(f"The oracle has answered its {project.config.rounds} rounds. Now it is your turn.")

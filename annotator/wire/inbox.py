@@ -8,13 +8,15 @@ follows it waits so that the order stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, TypedDict
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
-from annotator import reports
+from annotator import store
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.session import Session
-from annotator.store import Deciding
-from annotator.wire.incoming import Answer, Change, Flag, Undo, read_message
+
+if TYPE_CHECKING:
+    from annotator.wire.incoming import Answer, Change, Flag, Undo
 
 FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
 
@@ -24,6 +26,11 @@ class Result(TypedDict):
 
     status: Literal["stored", "refused", "kept"]
     reason: NotRequired[str]
+
+
+def prepare() -> None:
+    """Import what reading a message takes: pydantic, which the first page need not wait for."""
+    import_module("annotator.wire.incoming")
 
 
 def receive(session: Session, value: object) -> dict[str, Result]:
@@ -60,6 +67,8 @@ def _key(entry: Mapping[str, Any]) -> str:  # Any: JSON from outside
 
 
 def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: JSON from outside
+    from annotator.wire.incoming import read_message  # see `prepare`
+
     try:
         _store(session, read_message(entry))
     except ConfigError as error:
@@ -72,33 +81,20 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
 
 
 def _store(session: Session, message: Answer | Change | Undo | Flag) -> None:
-    if isinstance(message, Undo):
-        session.undo(message.of)
-    elif isinstance(message, Flag):
-        session.flag(message.q, message.id, message.text)
-    elif isinstance(message, Change):
-        session.change(message.of, _class_name(session, message), message.outcome, _deciding(message))
+    if message.kind == "undo":
+        session.give(store.Answer("undo", message.id, seen_id=message.of))
+    elif message.kind == "flag":
+        session.give(store.Answer("flag", message.id, message.q, comment=message.text))
+    elif message.kind == "change":
+        session.give(store.Answer("change", message.id, seen_id=message.of, **_said(message)))
     else:
-        _answer(session, message)
+        session.give(store.Answer("answer", message.id, message.q, **_said(message)))
 
 
-def _answer(session: Session, message: Answer) -> None:
-    image_id, name = session.image_of(message.q), _class_name(session, message)
-    if name is not None:
-        session.label(image_id, name, message.id, _deciding(message))
-    else:
-        session.skip(image_id, message.outcome, message.id, _deciding(message))
-
-
-def _deciding(message: Answer | Change) -> Deciding:
-    return Deciding(message.ms, message.guess)
-
-
-def _class_name(session: Session, message: Answer | Change) -> str | None:
-    if message.outcome != "label":
-        return None
-    offered = reports.classes(session.moment())
-    found = [known for known in offered if known.class_id == message.class_id and not known.retired]
-    if not found:
-        raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
-    return found[0].name
+def _said(message: Answer | Change) -> dict[str, Any]:  # Any: fields of store.Answer
+    return {
+        "outcome": message.outcome,
+        "class_id": message.class_id if message.outcome == "label" else None,
+        "milliseconds": message.ms,
+        "guess_shown": message.guess,
+    }

@@ -1,6 +1,7 @@
 """Messages out: what the labeling surface, or a program, is given to draw. Types alone; knows no session and no page.
 
-`as_json` is what is sent: the field names are the component's own, see grid/surface.js.
+`as_json` is what is sent: the field names are the component's own, see grid/surface.js. What this process makes for its
+own component is held to these types by tests alone, so that the first page need not wait for pydantic.
 """
 
 from __future__ import annotations
@@ -37,7 +38,17 @@ class Guess(_Part):
     entropy: float | None
 
 
-class CardOut(_Part):
+class Picture(_Part):
+    """Where the browser finds an image, and at which size in px it is drawn."""
+
+    src: str
+    full: str
+    w: int
+    h: int
+    pixelated: bool
+
+
+class CardData(Picture):
     """One asked image."""
 
     image: str
@@ -56,21 +67,16 @@ class CardOut(_Part):
     flag: str | None
     reason: str | None
     """Why the image was picked; None on every card of a page, or on none."""
-    src: str
-    full: str
-    w: int
-    h: int
-    pixelated: bool
 
 
-class PageOut(_Part):
+class PageData(_Part):
     """One batch."""
 
     round: int
     why: str
     labels_at: int | None
     """How many labels there were when it was chosen."""
-    cards: list[CardOut]
+    cards: list[CardData]
 
 
 class Status(_Part):
@@ -85,7 +91,7 @@ class Status(_Part):
     """Seconds per answer."""
 
 
-class ClassOut(_Part):
+class ClassData(_Part):
     """A class that is offered."""
 
     id: int
@@ -117,7 +123,7 @@ class SurfaceData(_Part):
     title: str
     results: dict[str, Verdict]
     """What became of the messages that were sent last."""
-    pages: list[PageOut]
+    pages: list[PageData]
     pending: bool
     """Whether the next batch is being chosen."""
     finished: bool
@@ -125,7 +131,7 @@ class SurfaceData(_Part):
     news: str
     note: str
     curve: Curve
-    classes: list[ClassOut]
+    classes: list[ClassData]
     names: dict[str, str]
     """class id -> name of the classes that are not offered any more."""
     many: bool

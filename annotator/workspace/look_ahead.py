@@ -13,10 +13,18 @@ from annotator.session import Session
 SECONDS_BEFORE_RETRY = 3.0
 
 
-class LookAhead:
-    """Runs `look_ahead` of one project's sessions, one at a time."""
+def _same(session: Session) -> Session:
+    return session
 
-    def __init__(self) -> None:
+
+class LookAhead:
+    """Runs `look_ahead` of one project's sessions, one at a time.
+
+    `renewed` gives a session anew, by the settings of this moment: they may have changed while another was run.
+    """
+
+    def __init__(self, renewed: Callable[[Session], Session] = _same) -> None:
+        self._renewed = renewed
         self.failure: AnnotatorError | None = None
         """Why the last one failed; None after one that did not."""
         self._starting = threading.Lock()
@@ -43,7 +51,12 @@ class LookAhead:
     def run(self, session: Session) -> None:
         """Let the session look ahead here and now."""
         with self._choosing:
-            session.look_ahead(wait=False)
+            self._renewed(session).look_ahead(wait=False)
+
+    def advance(self, session: Session, wait: bool = True) -> None:
+        """Let the session learn and ask its next batch here and now."""
+        with self._choosing:
+            self._renewed(session).advance(wait)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -38,6 +38,7 @@ from annotator.project import (
     presets,
     project_folder,
 )
+from annotator.session import Session
 from annotator.types import reads_files
 from annotator.workspace.jobs import Jobs
 from annotator.workspace.listing import Listing
@@ -47,7 +48,7 @@ from annotator.workspace.uploads import Uploads
 
 QUICK_BYTES = 32 << 20
 """Sources that are an array of at most this size are prepared at once; anything else is a job."""
-PAINTED_SECONDS = 1.0
+PAINTED_SECONDS = 2.0
 """How long after opening a project work in the background begins: its imports would hold up the first page."""
 _MAKING = threading.Lock()
 
@@ -134,7 +135,8 @@ class Workspace:
 
     def look_ahead(self, project: Project) -> LookAhead:
         """The one of this project, for every thread."""
-        return self._look_aheads.setdefault(project.store.project_id, LookAhead())
+        renewed = partial(_renewed, project)
+        return self._look_aheads.setdefault(project.store.project_id, LookAhead(renewed))
 
     def _between_batches(self, project: Project) -> AbstractContextManager[None]:
         return self.look_ahead(project).paused()
@@ -190,6 +192,10 @@ def quick(config: Config) -> Config:
     return replace(config, encoder=QUICK_ENCODER, encoder_parameters={}) if is_slow(config.encoder) else config
 
 
+def _renewed(project: Project, session: Session) -> Session:
+    return project.session(session.annotator.name)
+
+
 def _is_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
@@ -207,5 +213,4 @@ def _soon(work: Callable[[], None]) -> None:
 @cache
 def _freeze_what_stays() -> None:
     """Streamlit collects garbage after every run of the script; what is imported by now need not be looked at again."""
-    gc.collect()
     gc.freeze()

@@ -8,9 +8,9 @@ images again, shifted, mirrored and with noise. A round is ten new labels and th
 - `round_ms`: the model and the choice, everything in them: what the labels change solved for, probabilities, margins
   of every image, the ten highest. The peers' figures are of the same: a fit and a choice.
 - `session_ms`: a round by a real Session on a real store: ten labels, each a transaction of its own, then the same as
-  above, the figures for the curve, and the batch stored. `wait_ms` is the part after the last label, which a person
-  would wait for, were it not chosen ahead. `vote_session_ms` and `vote_wait_ms` are the same with the model `vote` and
-  the strategy `recommended`.
+  above, the figures for the curve, and the batch stored; predictions are written to files meanwhile. `wait_ms` is the
+  part after the last label, which a person would wait for, were it not chosen ahead. `vote_session_ms` and
+  `vote_wait_ms` are the same with the model `vote` and the strategy `recommended`.
 - `sklearn_s` is scikit-learn's `LabelSpreading(kernel="knn", n_neighbors=10, max_iter=30)` on the same features;
   `sklearn_on_our_graph_s` the same with our weights as its kernel; `cold_cg_s` conjugate gradients on our weights from
   nothing, to a probability error of 1e-3. All get the labels of the last round.
@@ -46,6 +46,7 @@ from annotator.graph import build_graph
 from annotator.ids import NumberedIds
 from annotator.learner import Learner
 from annotator.models.label_spreading import LabelSpreading
+from annotator.predictions import PredictionFiles
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Store
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, HeldOut, ImageArray, IntArray, Model, Pool
@@ -144,7 +145,8 @@ def session_rounds(dataset: Dataset, rounds: int, model_name: str, strategy: str
         version = store.record_config({})
         own = replace(dataset, held_out=None)  # people's own images come without
         model: Model = registry.create("model", model_name)
-        learner = Learner(store, own, model, class_names, np.empty(0, dtype=np.int64), version)
+        files = PredictionFiles(Path(folder) / "predictions", store)
+        learner = Learner(store, own, model, class_names, np.empty(0, dtype=np.int64), version, files)
         settings = Settings(version, 0, strategy, {}, BATCH, audit_share=0.0)
         session = Session(store, learner, store.annotator("engine"), settings)
         whole, after = [], []
@@ -159,6 +161,7 @@ def session_rounds(dataset: Dataset, rounds: int, model_name: str, strategy: str
             session.advance()
             whole.append(time.perf_counter() - started)
             after.append(time.perf_counter() - labeled)
+        files.close()
         store.close()
     return float(np.median(whole[1:])), float(np.median(after[1:]))
 

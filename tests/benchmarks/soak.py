@@ -135,7 +135,7 @@ def main() -> None:
             page.close()
         browser.close()
         project = Project(server.projects / "soak")
-        stored, damaged = len(project.store.current()), project.store.damaged()
+        stored, damaged = len(project.store.current()), project.store.verify()
         project.close()
     result = {
         "labels": arguments.labels,

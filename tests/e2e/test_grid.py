@@ -459,7 +459,7 @@ class Mounted:
     def give(self, data: dict[str, object]) -> None:
         """What Streamlit does on every change of the data."""
         self.page.evaluate(
-            """(data) => cleanups.push(grid({ data, parentElement: root,
+            """(data) => cleanups.push(grid({ data: [data], parentElement: root,
                  setStateValue: (name, value) => letters.push(JSON.parse(JSON.stringify(value))) }))""",
             data,
         )

@@ -1,11 +1,12 @@
 // The labeling component, as Streamlit calls it: on every change of data or theme, with the same parent element. What
-// it returns is called when the component goes away, or when a call was overtaken by a newer one.
+// it returns is called when the component goes away, or when a call was overtaken by a newer one. The data are one
+// value in a list.
 
 import { Surface } from "./surface.js";
 
 const surfaces = new WeakMap();
 
-export default function grid({ data, parentElement, setStateValue }) {
+export default function grid({ data: [data], parentElement, setStateValue }) {
   const surface = surfaceOf(parentElement, data);
   const call = {};
   surface.call = call;

@@ -1,0 +1,61 @@
+"""Whether it is time to choose a batch, and how much is left to choose from: functions of a snapshot and a learner."""
+
+from __future__ import annotations
+
+from annotator.eligible import Asked, asked_rows, eligible
+from annotator.learner import Learner
+from annotator.purposes import AUDIT, SEED, TRAIN
+from annotator.store import Snapshot
+from annotator.store import snapshot as snapshots
+from annotator.store.snapshot import once
+
+
+def asked(snapshot: Snapshot, learner: Learner) -> Asked:
+    """What was asked of anybody, in rows; worked out again only when questions come or go, not with each answer."""
+    return _asked(snapshot.asked, learner)
+
+
+def n_left(snapshot: Snapshot, learner: Learner) -> int:
+    """How many images could still be asked about."""
+    return _n_left(snapshot.asked, learner)
+
+
+@once
+def _asked(questions: snapshots.Asked, learner: Learner) -> Asked:
+    rows = [learner.row(image_id) for image_id, _ in questions.images]
+    return asked_rows(rows, sum(purpose != SEED.name for _, purpose in questions.images))
+
+
+@once
+def _n_left(questions: snapshots.Asked, learner: Learner) -> int:
+    done = _asked(questions, learner)
+    return sum(len(eligible(learner.dataset, learner.audit_rows, done, purpose)) for purpose in (TRAIN, AUDIT))
+
+
+def learn_through(snapshot: Snapshot, annotator_id: str) -> int | None:
+    """The seq to learn through before this annotator's next batch is chosen; None where it is not yet time."""
+    mine = snapshots.rounds_of(snapshot, annotator_id)
+    if not mine:
+        return snapshot.head_seq
+    answered = snapshots.first_answers(snapshot, annotator_id, mine[-1])
+    enough = enough_to_look_ahead(len(snapshots.questions_in(snapshot, annotator_id, mine[-1])))
+    return answered[enough - 1] if len(answered) >= enough else None
+
+
+def is_due(snapshot: Snapshot, learner: Learner, annotator_id: str) -> bool:
+    """Whether looking ahead has something to do: a batch to choose, or the last answers to learn from."""
+    if learn_through(snapshot, annotator_id) is None:
+        return False
+    if n_left(snapshot, learner):
+        return True
+    has_all_learned = learner.trained_through == snapshot.head_seq
+    is_open = bool(snapshots.open_of(snapshot, annotator_id))
+    return not (is_open or has_all_learned or not snapshots.n_labels(snapshot))
+
+
+def enough_to_look_ahead(batch_size: int) -> int:
+    """After how many answers the next batch is chosen: when half of the cards, at least three, are left.
+
+    Later, and people who label fast would wait; sooner, and the model would know less than it could.
+    """
+    return max(1, batch_size - max(3, batch_size // 2))
