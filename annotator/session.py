@@ -120,17 +120,10 @@ class Session:
         else:
             self.give(Answer("undo", seen_id=seen_id))
 
-    def flag(self, question_id: str, event_id: str, comment: str) -> None:
-        """Attach a comment to an image that was asked; an empty one takes it back."""
-        self.give(Answer("flag", event_id, question_id, comment=comment))
-
-    def withdraw(self) -> None:
-        """Take back what was offered and nobody has begun to answer."""
-        self._store.write(questions.withdraw, self.annotator.annotator_id)
-
-    def withdraw_ahead(self) -> None:
-        """Take back the batch that was chosen ahead of the one on the screen, if nobody has begun it."""
-        self._store.write(questions.withdraw, self.annotator.annotator_id, reports.current_round(self.moment()))
+    def withdraw(self, ahead_only: bool = False) -> None:
+        """Take back what was offered and nobody has begun to answer; or of it only what comes after the open round."""
+        after = reports.current_round(self.moment()) if ahead_only else 0
+        self._store.write(questions.withdraw, self.annotator.annotator_id, after)
 
     def add_class(self, name: str) -> None:
         """A new class from now on; the model knows it from its first label."""

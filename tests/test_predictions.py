@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from annotator import predictions
 from annotator.models.kernel_ridge import KernelRidge
@@ -174,7 +175,8 @@ def test_the_newest_few_are_kept_and_the_store_says_which(projects: Path) -> Non
     versions = [int(path.name[:6]) for path in files_of(project)]
     assert len(versions) == N_KEPT
     assert versions[-1] == project.learner.version
-    table = project.store._rows(project.store._of(schema_models()))
+    query = select(schema_models()).order_by("version")
+    table = project.store.read(lambda connection, _: connection.execute(query).mappings().fetchall())
     assert [row["version"] for row in table if row["status"] == "kept"] == versions
     project.close()
 

@@ -687,7 +687,7 @@ def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session
     oracle = oracle_of(project)
     answer_batch(session, oracle, session.remaining[:3])
     session.look_ahead()
-    session.withdraw_ahead()
+    session.withdraw(ahead_only=True)
     assert [page.round for page in reports.pages(session.moment())] == [1]
     assert reports.is_due(session.moment())
 

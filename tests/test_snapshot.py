@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from annotator.errors import StoreError
 from annotator.store import Event, ModelRecord, Question, Snapshot, Store, questions
 from annotator.store import snapshot as snapshots
+from annotator.store.reader import Reader
 from tests.test_store import question
 
 Row = dict[str, Any]
@@ -263,7 +264,7 @@ def test_a_read_that_fails_half_way_leaves_nothing_half_read(tmp_path: Path, mon
         raise StoreError("The disk is gone.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(snapshots.Reader, "_by_id", fail)
+        patched.setattr(Reader, "_by_id", fail)
         with pytest.raises(StoreError, match="disk"):
             store.snapshot()
     compare(store.snapshot(), two.path)

@@ -22,7 +22,8 @@ from annotator.store import answers, artefacts, classes, configs, images, log, p
 from annotator.store import snapshot as snapshots
 from annotator.store.engine import Database, replaced
 from annotator.store.log import BrokenLogError
-from annotator.store.snapshot import Reader, Snapshot
+from annotator.store.reader import Reader
+from annotator.store.snapshot import Snapshot
 from annotator.store.values import (
     Annotator,
     Deciding,

@@ -206,7 +206,7 @@ def _apply_settings(project: Project, session: Session) -> None:
         hidden_share=float(st.session_state["set-hidden-share"]),
     )
     if project.config_version != before:
-        session.withdraw_ahead()
+        session.withdraw(ahead_only=True)
     encoder = st.session_state["set-encoder"]
     if encoder != project.config.encoder:
         workspace().swaps.start(project, {"encoder": encoder, "encoder_parameters": {}})
