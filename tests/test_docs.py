@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from annotator import registry
+from annotator import registry, reports
 from annotator.errors import SourceError
 from annotator.project import Config, Project
 from tests import test_contracts as contract
@@ -142,6 +142,8 @@ def test_the_recipe_of_a_view() -> None:
     assert not page.exception
     assert page.dataframe[0].value["class"].tolist() == ["b", "a"]
     assert "3 labels" in page.caption[0].value
+    for name in re.findall(r"`\w+\.render\(reports\.(\w+)\(moment\)\)`", CONTRIBUTING):
+        assert callable(getattr(reports, name))
 
 
 # ---- paths and links
@@ -163,6 +165,17 @@ def test_paths_named_in_the_docs_exist(page: Path) -> None:
     for module in re.findall(r"python -m ([\w.]+)", text):
         place = module.replace(".", "/")
         assert (ROOT / f"{place}.py").exists() or (ROOT / place / "__main__.py").exists(), module
+
+
+def test_files_named_in_the_architecture_exist() -> None:
+    """Each is somewhere in the package, below the folder that is named with it."""
+    named = re.findall(r"`([\w/]+\.(?:py|js))`", (DOCS / "architecture.md").read_text(encoding="utf-8"))
+    there = [
+        "/app.py",
+        *(f"/{path.relative_to(ROOT).as_posix()}" for suffix in (".py", ".js") for path in sources_of(suffix)),
+    ]
+    assert len(named) > 30
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in there)] == []
 
 
 # ---- words
