@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
 
 from annotator import predictions
 from annotator.models.kernel_ridge import KernelRidge
