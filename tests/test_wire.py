@@ -156,6 +156,16 @@ def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
     assert reports.n_answered(session.moment()) == 0
 
 
+@pytest.mark.parametrize("class_id", [-1, 1 << 31, 1 << 63, 10**20])
+def test_a_class_id_that_no_database_holds_is_refused(session: Session, class_id: int) -> None:
+    """S7: the database knows no such number; the message is refused for good, and what comes after it is stored."""
+    card, other = cards(session)[:2]
+    first = f"{card.question_id}.0"
+    assert send(session, press(card, class_id, tab="other"), press(card, 3)) == ["refused", "stored"]
+    assert send(session, change(first, class_id), press(other, 3)) == ["refused", "stored"]
+    assert session.labels == {card.image_id: "3", other.image_id: "3"}
+
+
 def test_a_store_that_cannot_write_keeps_everything_in_the_browser(project: Project, session: Session) -> None:
     """What could not be stored is neither acknowledged nor refused, and what follows it is not tried."""
     asked = cards(session)
