@@ -6,13 +6,15 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from annotator.errors import ConfigError, JobError, ModelError
 from annotator.jobs import Job
-from annotator.project import CACHE, Config, Project
+from annotator.project import CACHE, Config, Project, Summary, folder_names
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Store
 from annotator.workspace import KeptFolder, LookAhead, Workspace, workspace_of
@@ -235,6 +237,33 @@ def test_the_list_reads_a_project_again_only_when_its_file_has_changed(
     session.advance()
     answer_batch(session, oracle_of(project))
     assert [summary.n_labels for summary in workspace.summaries()] == [4]
+
+
+def test_the_list_reads_on_where_a_file_goes_while_it_looks(
+    workspace: Workspace, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite removes the write-ahead log when its last connection is closed, at any moment."""
+    monkeypatch.setattr(Path, "exists", lambda _path: True)
+    assert listing_module._stamp(workspace.folder / "gone" / "project.sqlite") == ()
+    assert [summary.folder.name for summary in workspace.summaries()] == [project.folder.name]
+
+
+def test_tabs_that_open_first_at_once_make_one_demo(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks whether there is a project: the second finds the one that the first has made."""
+    tabs = threading.Barrier(2)
+    summaries = workspace.summaries
+
+    def both_look() -> list[Summary]:
+        found = summaries()
+        with suppress(threading.BrokenBarrierError):
+            tabs.wait(1.0)
+        return found
+
+    monkeypatch.setattr(workspace, "summaries", both_look)
+    with ThreadPoolExecutor(2) as pool:
+        names = list(pool.map(lambda _: workspace.default_project(), range(2)))
+    assert names == ["Digits", "Digits"]
+    assert folder_names(workspace.folder) == ["Digits"]
 
 
 def test_the_newest_project_opens_first_and_else_a_preset(workspace: Workspace) -> None:
