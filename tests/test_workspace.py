@@ -172,6 +172,38 @@ def test_a_swap_that_a_dead_process_began_is_taken_up_again(workspace: Workspace
     assert (project.config.encoder, project.wanted) == ("hog", {})
 
 
+def test_a_swap_that_was_stored_already_is_over(workspace: Workspace) -> None:
+    """A process was killed after it had stored the new encoder, before it noted that: nothing is on its way."""
+    created = Project.create(workspace.folder / "again", CONFIG)
+    created.change(**HOG)
+    created.set_wanted(HOG)
+    created.close()
+    project = workspace.open("again")
+    workspace.swaps.resume(project)
+    waits(workspace, project)
+    assert (project.wanted, project.notice) == ({}, "")
+    reopened = Project(project.folder)
+    assert (reopened.wanted, reopened.notice) == ({}, "")
+    reopened.close()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("features")])
+def test_a_swap_that_fails_in_any_way_is_noted(
+    workspace: Workspace, project: Project, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Also where the error is none of ours: no page goes on saying that the encoder comes in a moment."""
+
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(project, "change", failing)
+    workspace.swaps.start(project, HOG)
+    waits(workspace, project)
+    assert project.wanted == {}
+    assert "hog failed" in project.notice
+    assert type(error).__name__ in project.notice or str(error) in project.notice
+
+
 # ---- projects
 
 
@@ -319,3 +351,18 @@ def test_looking_ahead_runs_one_at_a_time(project: Project) -> None:
         planner.start(Failing(), offered.set)  # type: ignore[arg-type]  # as above
         time.sleep(0.01)
     assert str(planner.failure) == "no model"
+
+
+def test_looking_ahead_says_what_a_plug_in_raised(project: Project) -> None:
+    """Whatever it is: a thread that ends without a word would be waited for for ever."""
+    planner = LookAhead()
+
+    class Failing:
+        def look_ahead(self, wait: bool) -> None:
+            raise KeyError("colour")
+
+    planner.start(Failing(), lambda: None)  # type: ignore[arg-type]  # all that is called of a session
+    deadline = time.monotonic() + SECONDS
+    while planner.failure is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "KeyError('colour')" in str(planner.failure)
