@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from annotator import reports
+from annotator import due, reports
 from annotator.errors import ConfigError, StoreError
 from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import answers, log
+from annotator.store import answers, log, questions
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
 from annotator.ui.surface import payload
@@ -349,3 +350,36 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]
     assert sent == json.loads(json.dumps(given))
+
+
+# ---- the last images
+
+
+def test_the_last_images_of_somebody_else_are_not_finished(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others hold unanswered images nothing is finished; those not begun in time come to whoever is there."""
+    monkeypatch.setenv(PROJECTS, str(project.folder.parent))
+    eve, oracle = project.session("eve"), oracle_of(project)
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "LEASE", timedelta(hours=1))
+        eve.advance()
+    held = [card.image_id for card in eve.remaining]
+    while session.remaining:
+        answer_batch(session, oracle)
+        session.advance()
+    given = payload(project, session.moment(), LookAhead(), {})
+    assert (given["finished"], given["pending"], given["status"]["left"]) == (False, False, 0)
+    assert "with eve" in given["held"]
+    assert not due.can_take_over(project.store, session.moment().snapshot, session.annotator.annotator_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "LEASE", timedelta(seconds=-1))
+        project.store.write(questions.renew, eve.annotator.annotator_id)
+    assert due.can_take_over(project.store, session.moment().snapshot, session.annotator.annotator_id)
+    session.look_ahead()
+    assert {card.image_id for card in session.remaining} == set(held)
+    assert payload(project, session.moment(), LookAhead(), {})["held"] == ""
+    answer_batch(session, oracle)
+    session.advance()
+    given = payload(project, session.moment(), LookAhead(), {})
+    assert (given["finished"], given["held"]) == (True, "")

@@ -529,7 +529,7 @@ def asked(*pages: dict[str, object], n_classes: int = 2, **changes: object) -> d
     keys = [None if many else str(number + 1) for number in range(n_classes)]
     return {
         "project": "p", "annotator": "a", "title": "What are these?", "results": {}, "pages": list(pages),
-        "pending": False, "finished": False, "news": "", "note": "", "many": many, "names": {},
+        "pending": False, "finished": False, "held": "", "news": "", "note": "", "many": many, "names": {},
         "status": {"saved": 0, "labels": 0, "round": 1, "left": 9, "pool": 12, "pace": None},
         "curve": {"points": [], "caption": "", "marks": []},
         "classes": [{"id": k, "name": NAMES[k], "key": keys[k], "colour": "#0072b2"} for k in range(n_classes)],
