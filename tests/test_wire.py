@@ -22,7 +22,7 @@ from annotator.simulate import answer_batch, oracle_of
 from annotator.store import answers, log
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
-from annotator.ui.surface import payload
+from annotator.ui.views.grid import payload
 from annotator.wire import inbox
 from annotator.wire.incoming import read_message
 from annotator.wire.outgoing import SurfaceData

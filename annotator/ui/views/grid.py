@@ -1,4 +1,4 @@
-"""The labeling surface: what the component in the browser is given, and what it gives back.
+"""The labeling grid: what the component in the browser is given, and what it gives back.
 
 The component answers key presses by itself and keeps them until the store has them; a run of this fragment stores what
 has come, says which events are stored, and hands over the next batch. Nothing here is waited for.
@@ -41,7 +41,7 @@ LEAST_SIDE = 96
 
 @st.fragment
 def render(project: Project, first: list[Moment]) -> None:
-    """The surface; where the store fails for a while, it stays as it is, and what is pressed waits in the browser.
+    """The grid; where the store fails for a while, it stays as it is, and what is pressed waits in the browser.
 
     `first` holds the moment that the page around it was drawn from, for the first run; later runs take their own.
     """
@@ -51,7 +51,7 @@ def render(project: Project, first: list[Moment]) -> None:
     except AnnotatorError as error:
         if f"{key}-drawn" not in st.session_state:
             st.error(plain(str(error)), icon=":material/error:")
-            st.button("Try again", key="surface-again")
+            st.button("Try again", key="grid-again")
             return
         drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
