@@ -294,7 +294,7 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     n_images, aside = len(project.learner.dataset), project.store.images("set aside")
     ignored = f"; ignored: {project.prepared.n_ignored:,} other" if project.prepared.n_ignored else ""
     print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside{ignored}")
-    print(project.learner.dataset.graph.note)
+    print(project.learner.dataset.graph.description)
     for record in aside:
         print(f"  {name_of(record.image_id)!r}: {record.reason}")
     for said in filter(None, (project.notice, project.dropped_labels)):
@@ -330,8 +330,8 @@ def _progress() -> Iterator[Report]:
         if not sys.stderr.isatty() or time.monotonic() - shown[0] < 0.1:
             return
         shown[0] = time.monotonic()
-        of = f" {done:,} of {total:,}" if total else ""
-        print(f"\r{stage}{of}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
+        counted = f" {done:,} of {total:,}" if total else ""
+        print(f"\r{stage}{counted}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
 
     yield report
     if shown[0]:

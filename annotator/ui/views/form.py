@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from annotator import reports
-from annotator.pages import reason_for
+from annotator.batches import reason_for
 from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session

@@ -53,7 +53,7 @@ def render(project: Project) -> None:
     _rounds(project, moment)
     st.caption(
         f"{plain(project.folder.name)}: {plain(project.store_note)}; {count(reports.n_events(moment), 'event')}. "
-        f"The graph: {plain(project.dataset.graph.note)}."
+        f"The graph: {plain(project.dataset.graph.description)}."
     )
 
 
