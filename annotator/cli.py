@@ -346,14 +346,14 @@ def _format_of(path: Path) -> str:
 
 
 def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON
-    """What is wrong with a project, also against these exports and those noted in its folder; its number of events."""
-    from annotator.exporters.manifests import noted_exports
+    """What is wrong with a project, also against these exports and those recorded in its folder; its number of events."""
+    from annotator.exporters.manifests import recorded_exports
     from annotator.project import STORE_NAME
     from annotator.store import Store
 
     with closing(Store(folder / STORE_NAME)) as store:
         found = store.verify()
-        for name, provenance in (noted_exports(folder) | kept).items():
+        for name, provenance in (recorded_exports(folder) | kept).items():
             found += [f"{said} (Export: {name}.)" for said in store.damage_since(provenance)]
         return found, store.head_seq
 
