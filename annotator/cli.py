@@ -346,7 +346,7 @@ def _format_of(path: Path) -> str:
 
 
 def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON
-    """What is wrong with a project, also against these exports and those recorded in its folder; its number of events."""
+    """What is wrong with a project, also against these exports and those its folder records; its number of events."""
     from annotator.exporters.manifests import recorded_exports
     from annotator.project import STORE_NAME
     from annotator.store import Store
