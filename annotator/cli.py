@@ -294,7 +294,7 @@ def _print_import(project: Any) -> None:  # Any: Project, imported late
     n_images, aside = len(project.learner.dataset), project.store.images("set aside")
     ignored = f"; ignored: {project.prepared.n_ignored:,} other" if project.prepared.n_ignored else ""
     print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside{ignored}")
-    print(project.learner.dataset.graph.note)
+    print(project.learner.dataset.graph.description)
     for record in aside:
         print(f"  {name_of(record.image_id)!r}: {record.reason}")
     for said in filter(None, (project.notice, project.dropped_labels)):
@@ -330,8 +330,8 @@ def _progress() -> Iterator[Report]:
         if not sys.stderr.isatty() or time.monotonic() - shown[0] < 0.1:
             return
         shown[0] = time.monotonic()
-        of = f" {done:,} of {total:,}" if total else ""
-        print(f"\r{stage}{of}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
+        counted = f" {done:,} of {total:,}" if total else ""
+        print(f"\r{stage}{counted}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
 
     yield report
     if shown[0]:
@@ -346,14 +346,14 @@ def _format_of(path: Path) -> str:
 
 
 def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON
-    """What is wrong with a project, also against these exports and those noted in its folder; its number of events."""
-    from annotator.exporters.manifests import noted_exports
+    """What is wrong with a project, also against these exports and those its folder records; its number of events."""
+    from annotator.exporters.manifests import recorded_exports
     from annotator.project import STORE_NAME
     from annotator.store import Store
 
     with closing(Store(folder / STORE_NAME)) as store:
         found = store.verify()
-        for name, provenance in (noted_exports(folder) | kept).items():
+        for name, provenance in (recorded_exports(folder) | kept).items():
             found += [f"{said} (Export: {name}.)" for said in store.damage_since(provenance)]
         return found, store.head_seq
 

@@ -134,9 +134,9 @@ class Learner:
         if self.dataset.truth is None:
             return None
         names = tuple(label_class.name for label_class in self._store.classes())
-        known, of = self._truth, (self.dataset, self._truth_names, names)
-        if known is None or known[0][0] is not of[0] or known[0][1:] != of[1:]:
-            known = self._truth = of, translated(self.dataset.truth, self._truth_names, names)
+        known, basis = self._truth, (self.dataset, self._truth_names, names)
+        if known is None or known[0][0] is not basis[0] or known[0][1:] != basis[1:]:
+            known = self._truth = basis, translated(self.dataset.truth, self._truth_names, names)
             known[1].flags.writeable = False
         return known[1]
 

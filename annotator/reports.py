@@ -19,10 +19,10 @@ import numpy as np
 
 from annotator import due, evaluation
 from annotator.asking import COLD_START
+from annotator.batches import ShownBatch, read_batches
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
 from annotator.learner import Learner
-from annotator.pages import Page, read_pages
 from annotator.purposes import SEED, TRAIN
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
@@ -219,9 +219,9 @@ def _seconds_each(spans: Sequence[tuple[str, str]]) -> float:
 # ---- what is asked
 
 
-def pages(moment: Moment) -> list[Page]:
+def batches(moment: Moment) -> list[ShownBatch]:
     """The open batches with all of their cards, and the batch before them: what can be answered and taken back."""
-    return read_pages(moment.snapshot, moment.learner, moment.me)
+    return read_batches(moment.snapshot, moment.learner, moment.me)
 
 
 def remaining(moment: Moment) -> list[Card]:

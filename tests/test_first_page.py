@@ -25,12 +25,13 @@ import sys
 from pathlib import Path
 from annotator import registry
 from annotator.project import Project, presets
-from annotator.ui import image_route, surface, views
+from annotator.ui import image_route
+from annotator.ui.views import grid
 from annotator.workspace.look_ahead import LookAhead
 
 project = Project(Path(sys.argv[1]))
 session = project.session("you")
-drawn = surface.payload(project, session.moment(), LookAhead(), {})
+drawn = grid.payload(project, session.moment(), LookAhead(), {})
 assert len(drawn["pages"][0]["cards"]) == 12
 for kind in ("strategy", "model", "encoder"):
     for name in registry.names(kind):

@@ -29,7 +29,7 @@ REPORTS: list[Callable[[Moment], Any]] = [
     reports.agreement, reports.answered_rounds, reports.changes, reports.class_counts, reports.class_names,
     reports.classes, reports.current_round, reports.history, reports.is_due, reports.labels, reports.learning,
     reports.n_answered, reports.n_events, reports.n_labels, reports.n_left, reports.n_open, reports.n_rounds,
-    reports.news, reports.pace, reports.pages, reports.recent, reports.remaining, reports.rounds,
+    reports.news, reports.pace, reports.batches, reports.recent, reports.remaining, reports.rounds,
     reports.seconds_per_label, reports.suggestions,
 ]  # fmt: skip
 

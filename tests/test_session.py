@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from annotator import registry, reports
+from annotator.batches import reason_for
 from annotator.consensus import agreement, consensus
 from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
 from annotator.evaluation import describe
 from annotator.learner import draw_audit
-from annotator.pages import reason_for
 from annotator.project import Config, Project, free_folder, list_projects, presets
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
@@ -203,7 +203,7 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
     session = project.session("ada")
     features, known = project.learner.dataset.features.astype(np.float64), np.empty(0, dtype=np.int64)
     for strategy in ("typical", "herding", "herding"):
-        page = reports.pages(session.moment())[-1]
+        page = reports.batches(session.moment())[-1]
         rows = np.array([card.row for card in page.cards])
         asked = np.concatenate([known, rows])
         others = np.setdiff1d(np.arange(len(features)), asked)
@@ -212,7 +212,7 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
         reasons = [card.reason for card in page.cards]
         assert (page.strategy, reasons) == (strategy, [herding.reason(count) for count in counts])
         again = Project(project.folder)
-        assert [card.reason for card in reports.pages(again.session("ada").moment())[-1].cards] == reasons
+        assert [card.reason for card in reports.batches(again.session("ada").moment())[-1].cards] == reasons
         again.close()
         known = asked
         answer_batch(session, oracle_of(project))
@@ -620,11 +620,11 @@ def test_the_next_batch_is_there_before_the_open_one_is_done(session: Session) -
     session.label(session.remaining[0].image_id, "2")
     session.look_ahead()
     assert not reports.is_due(session.moment())
-    assert len(reports.pages(session.moment())) == 1
+    assert len(reports.batches(session.moment())) == 1
     session.label(session.remaining[0].image_id, "3")
     assert reports.is_due(session.moment())
     session.look_ahead()
-    assert [page.round for page in reports.pages(session.moment())] == [1, 2]
+    assert [page.round for page in reports.batches(session.moment())] == [1, 2]
     assert reports.current_round(session.moment()) == 1
     assert not reports.is_due(session.moment())
 
@@ -670,7 +670,7 @@ def test_a_batch_chosen_ahead_says_how_old_its_model_is(project: Project) -> Non
     """The labels given since it was chosen can be counted."""
     session = ahead(project, 2)
     page = next(
-        page for page in reports.pages(session.moment()) if page.round == reports.current_round(session.moment())
+        page for page in reports.batches(session.moment()) if page.round == reports.current_round(session.moment())
     )
     assert (page.model_version, page.labels_at) == (2, 9)
     assert reports.n_labels(session.moment()) == 12
@@ -679,10 +679,11 @@ def test_a_batch_chosen_ahead_says_how_old_its_model_is(project: Project) -> Non
 def test_undo_reopens_a_card_of_the_page_before(project: Project) -> None:
     """All pages that can be answered or taken back are there, the newest answer marked by its seq."""
     session = ahead(project, 2)
-    assert [page.round for page in reports.pages(session.moment())] == [2, 3]
+    assert [page.round for page in reports.batches(session.moment())] == [2, 3]
     session.undo()
-    assert [page.round for page in reports.pages(session.moment())] == [1, 2, 3]
-    assert sum(card.head is None or card.head.outcome is None for card in reports.pages(session.moment())[1].cards) == 1
+    assert [page.round for page in reports.batches(session.moment())] == [1, 2, 3]
+    second = reports.batches(session.moment())[1]
+    assert sum(card.head is None or card.head.outcome is None for card in second.cards) == 1
 
 
 def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session: Session) -> None:
@@ -691,7 +692,7 @@ def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session
     answer_batch(session, oracle, session.remaining[:3])
     session.look_ahead()
     session.withdraw(ahead_only=True)
-    assert [page.round for page in reports.pages(session.moment())] == [1]
+    assert [page.round for page in reports.batches(session.moment())] == [1]
     assert reports.is_due(session.moment())
 
 

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from annotator import reports
+from annotator.batches import ShownCard
 from annotator.errors import ConfigError, StoreError
-from annotator.pages import PageCard
 from annotator.project import Config, Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import answers, log
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
-from annotator.ui.surface import payload
+from annotator.ui.views.grid import payload
 from annotator.wire import inbox
 from annotator.wire.incoming import read_message
-from annotator.wire.outgoing import SurfaceData
+from annotator.wire.outgoing import GridData
 from annotator.workspace import LookAhead
 
 CONFIG = Config(
@@ -47,11 +47,11 @@ def session(project: Project) -> Session:
     return project.session("ada")
 
 
-def cards(session: Session) -> list[PageCard]:
-    return [card for page in reports.pages(session.moment()) for card in page.cards]
+def cards(session: Session) -> list[ShownCard]:
+    return [card for page in reports.batches(session.moment()) for card in page.cards]
 
 
-def press(card: PageCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
+def press(card: ShownCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
     """The first answer to a card, as the browser mints it."""
     event_id = f"{card.question_id}.{card.n_events}"
     answer = {"kind": "answer", "id": event_id, "q": card.question_id, "outcome": outcome, "class": class_id}
@@ -202,7 +202,7 @@ def test_a_flag_stands_beside_the_label(project: Project, session: Session) -> N
 def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
     """Settings changed while a person looked at the next batch: what they then answer is kept."""
     session.withdraw()
-    asked = reports.pages(session.moment())
+    asked = reports.batches(session.moment())
     assert asked == []
     session.look_ahead()
     card = cards(session)[0]
@@ -315,13 +315,13 @@ def test_what_the_surface_is_given_is_typed_and_unchanged(
     results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
     project.session("ada").advance()
     given = payload(project, session.moment(), LookAhead(), results)
-    sent = SurfaceData.model_validate(given).as_json()
+    sent = GridData.model_validate(given).as_json()
     assert sent == json.loads(json.dumps(given))
     answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
     assert answers[first.image_id] == {"outcome": "label", "class": 3}
     assert sent["results"][other["key"]]["status"] == "refused"
     with pytest.raises(ValidationError):
-        SurfaceData.model_validate(given | {"unheard_of": 1})
+        GridData.model_validate(given | {"unheard_of": 1})
 
 
 def test_a_curve_with_its_marks_is_typed_and_unchanged(
@@ -335,7 +335,7 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
         session = project.session("ada")
         session.advance()
     given = payload(project, session.moment(), LookAhead(), {})
-    sent = SurfaceData.model_validate(given).as_json()
+    sent = GridData.model_validate(given).as_json()
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]
     assert sent == json.loads(json.dumps(given))

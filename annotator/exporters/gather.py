@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from annotator import __version__, registry, reports
-from annotator.exporters.manifests import note_export
+from annotator.exporters.manifests import record_export
 from annotator.exporters.rows import Export, Exporter, ExportRow, Manifest
 from annotator.project import Project
 from annotator.reports import Answered
@@ -30,7 +30,7 @@ def write_export(
     A damaged project is exported too; the manifest's provenance says under `damage` what is wrong.
     """
     manifest = exporter.write(gather(project, predictions), path, report)
-    note_export(project.folder, path.name, manifest.provenance)
+    record_export(project.folder, path.name, manifest.provenance)
     return manifest
 
 

@@ -1,7 +1,7 @@
 """Another encoder for an open project: computed by a job while labeling goes on, then swapped in. Knows no browser.
 
 The swap is made by a thread of this process, between two batches, whether or not anybody looks at the project. What
-went wrong is noted on the project. A swap that a dead process began is taken up again when the project is opened.
+went wrong is said on the project. A swap that a dead process began is taken up again when the project is opened.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class EncoderSwaps:
             swap.job.wait(poll=WATCH_SECONDS)
             self._apply(project, swap)
         except AnnotatorError as error:
-            self._note(project, swap, error)
+            self._explain(project, swap, error)
         finally:
             swap.over.set()
             self._jobs.forget(swap.key)
@@ -114,7 +114,7 @@ class EncoderSwaps:
                 project.change(**swap.changes)
                 swap.is_applied = True
 
-    def _note(self, project: Project, swap: EncoderSwap, error: AnnotatorError) -> None:
+    def _explain(self, project: Project, swap: EncoderSwap, error: AnnotatorError) -> None:
         """Say on the project why it stays as it is; nothing where another swap has taken the place of this one."""
         how, why = ("was cancelled", "") if isinstance(error, Cancelled) else ("failed", f" {error}")
         with self._lock:

@@ -214,7 +214,7 @@ class Bench:
         folder = self.server.projects / "form"
         Project.create(folder, CLOTHES).close()
         before = len(stored(folder)[0])
-        page = self.page(f"{self.server.url}/?project=form&surface=form")
+        page = self.page(f"{self.server.url}/?project=form&answers=form")
         found = by_form(page, self.n_labels // 4)
         page.context.close()
         return found | {"lost": before + found.pop("clicked") - len(stored(folder)[0])}

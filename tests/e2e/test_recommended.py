@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from annotator.pages import reason_for
+from annotator.batches import reason_for
 from annotator.project import Config, Project
 from annotator.simulate import simulate
 from tests.conftest import SHAPES, PhotoFolder

@@ -315,7 +315,7 @@ def test_the_form_is_there_where_keys_are_not(shared: Server, new_person: NewPer
     """The same batch by plain widgets: what is saved there is saved."""
     folder = made(shared)
     person = new_person(shared)
-    person.open(f"?project={folder.name}&surface=form")
+    person.open(f"?project={folder.name}&answers=form")
     card = person.page.locator("[class*=st-key-card-]").first
     image_id = card.get_by_role("img").get_attribute("alt")
     card.get_by_role("radio", name="5", exact=True).click()

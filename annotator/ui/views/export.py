@@ -12,7 +12,7 @@ from annotator import registry, reports
 from annotator.jobs import Job
 from annotator.paths import readable
 from annotator.project import Project
-from annotator.ui import parts, tab
+from annotator.ui import panels, tab
 from annotator.ui.shared import workspace
 from annotator.ui.words import count, plain
 
@@ -77,7 +77,7 @@ def _writing(job: Job) -> None:
         name = Path(arguments["project"]).name
         st.session_state["exported"] = {**arguments, "project": name, "manifest": job.result()}
 
-    parts.running_job(job, done, lambda: st.session_state.pop("exporting", None))
+    panels.running_job(job, done, lambda: st.session_state.pop("exporting", None))
 
 
 def _download(written: dict[str, Any]) -> None:  # Any: JSON
@@ -107,7 +107,7 @@ def _download(written: dict[str, Any]) -> None:  # Any: JSON
                 on_click="ignore",
                 key="download-manifest",
             )
-        parts.damage(manifest["provenance"]["damage"])
+        panels.damage(manifest["provenance"]["damage"])
         st.code(exporter.load_line(path.name), language="python", wrap_lines=True)
         if manifest["failed"]:
             st.warning(f"{count(len(manifest['failed']), 'image')} could not be written; the manifest says why.")

@@ -60,7 +60,7 @@ def finished(moment: Moment) -> None:
         f"Finished: every image has been asked about. {count(len(reports.labels(moment)), 'label')} stand.",
         icon=":material/check_circle:",
     )
-    st.page_link(st.session_state["pages"]["Export"], label="Export what you labeled", icon=":material/download:")
+    st.page_link(st.session_state["views"]["Export"], label="Export what you labeled", icon=":material/download:")
 
 
 def beside(session: Session, moment: Moment) -> None:
@@ -216,6 +216,6 @@ def job_progress(job: Job) -> None:
 
 def _progress_text(job: Job) -> str:
     progress = job.progress
-    of = f" {progress.done:,} of {progress.total:,}" if progress.total else f", {duration(progress.seconds)}"
+    total = f" {progress.done:,} of {progress.total:,}" if progress.total else f", {duration(progress.seconds)}"
     left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    return f"{progress.stage}{of}{left}"
+    return f"{progress.stage}{total}{left}"

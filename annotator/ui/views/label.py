@@ -1,4 +1,4 @@
-"""The labeling view: a line with what is one click away, and below it the surface where images are answered."""
+"""The labeling view: a line with what is one click away, and below it the grid where images are answered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
-from annotator.ui import form, parts, play, surface, tab
+from annotator.ui import panels, tab
 from annotator.ui.fields import starts_from
 from annotator.ui.shared import workspace
+from annotator.ui.views import form, grid, play
 from annotator.ui.words import plain, visible
 from annotator.workspace import EncoderSwap
 
@@ -29,8 +30,8 @@ def render(project: Project) -> None:
     elif tab.answers_by() == "form":
         form.render(project, session)
     else:
-        st.button("Run again", key="wake")  # out of sight: the surface presses it where a new server does not know it
-        surface.render(project, [moment])
+        st.button("Run again", key="wake")  # out of sight: the grid presses it where a new server does not know it
+        grid.render(project, [moment])
 
 
 def _head(project: Project, session: Session, moment: Moment) -> None:
@@ -40,7 +41,7 @@ def _head(project: Project, session: Session, moment: Moment) -> None:
         _settings_popover(project, session)
         _play_button(project)
     with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
-        parts.set_aside(project, moment)
+        panels.set_aside(project, moment)
         _swap_panel(project)
 
 
@@ -63,7 +64,7 @@ def _swap_panel(project: Project) -> None:
 def _swap_progress(swap: EncoderSwap) -> None:
     if swap.over.is_set():
         _say_over(swap)
-    parts.job_progress(swap.job)
+    panels.job_progress(swap.job)
 
 
 def _say_over(swap: EncoderSwap) -> None:
@@ -133,7 +134,7 @@ def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
         "Answer",
         tuple(ANSWERS_BY),
         format_func=lambda way: ANSWERS_BY[way],
-        key=starts_from("set-surface", tab.answers_by(), basis),
+        key=starts_from("set-answers-by", tab.answers_by(), basis),
         help="The form is made of plain widgets: slower, for where the keys do not work.",
     )
 
@@ -196,7 +197,7 @@ def _set_keys(project: Project, names: list[str]) -> None:
 
 
 def _apply_settings(project: Project, session: Session) -> None:
-    tab.set_answers_by(st.session_state["set-surface"])
+    tab.set_answers_by(st.session_state["set-answers-by"])
     tab.set_annotator(st.session_state["set-name"])
     before = project.config_version
     project.change(
