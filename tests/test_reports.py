@@ -13,7 +13,9 @@ from sqlalchemy import Engine, event
 from streamlit.testing.v1 import AppTest
 
 from annotator import reports
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.errors import ConfigError
+from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
@@ -91,6 +93,20 @@ def test_a_key_press_is_one_write(session: Session) -> None:
     with begun() as transactions:
         session.moment()
     assert transactions == [False]
+
+
+def test_a_label_by_its_name_is_one_write(session: Session) -> None:
+    """With the id of a card and without, and where it replaces an answer; the class is looked up in the same write."""
+    first, second = session.remaining[:2]
+    with begun() as transactions:
+        session.label(first.image_id, "3", first.event_id)
+        session.label(second.image_id, "4")
+        session.label(second.image_id, "5")
+        session.skip(first.image_id)
+    assert transactions == [True] * 4
+    assert session.labels[second.image_id] == "5"
+    with pytest.raises(ConfigError, match=r"No class 'eleven'\. Choose from: 0, 1"):
+        session.label(first.image_id, "eleven")
 
 
 PAGE = """

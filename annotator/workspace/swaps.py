@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from annotator.config import Config
 from annotator.errors import AnnotatorError, Cancelled
 from annotator.jobs import Job
-from annotator.project import CACHE, Config, Project
+from annotator.pointer import CACHE
+from annotator.project import Project, check_pool
 from annotator.workspace.jobs import Jobs
 
 WATCH_SECONDS = 1.0
@@ -58,7 +60,7 @@ class EncoderSwaps:
         Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
         """
         config = replace(project.config, **changes)
-        project.check_pool(config)
+        check_pool(project, config)
         with self._lock:
             before = self.running(project)
             if before is not None:
