@@ -122,22 +122,44 @@ finally:
 """
 
 
-@pytest.mark.parametrize("title", ["Label", "Progress", "Export"])
-def test_drawing_a_page_is_one_snapshot(
-    title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The whole script, once the project is open: one transaction, for reading."""
+def page(title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
     monkeypatch.setenv(PROJECTS, str(project.folder.parent))
     monkeypatch.setenv(ROOT, str(tmp_path))
     monkeypatch.setattr("annotator.workspace.workspace._soon", lambda _work: None)  # nothing beside the page
     app = AppTest.from_string(PAGE.format(title=title), default_timeout=60)
     app.query_params["project"] = project.folder.name
+    return app
+
+
+@pytest.mark.parametrize("title", ["Label", "Progress", "Export"])
+def test_drawing_a_page_is_one_snapshot(
+    title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The whole script, once the project is open: one transaction, for reading."""
+    app = page(title, project, monkeypatch, tmp_path)
     app.run()
     app.run()
     with begun() as transactions:
         app.run()
     assert not app.exception
     assert transactions == [False]
+
+
+def test_the_form_changes_a_stored_answer(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """To another class, and to none."""
+    app = page("Label", project, monkeypatch, tmp_path)
+    app.query_params["surface"] = "form"
+    image_id, seen = reports.recent(session.moment())[0].image_id, session.labels
+    for chosen, expected in (("class:0", "0"), ("class:1", "1"), ("skip", None)):
+        event = reports.recent(session.moment())[0].event
+        assert event is not None
+        app.run()
+        app.selectbox(f"change:{event.event_id}").set_value(chosen).run()
+        assert not app.exception
+        assert session.labels.get(image_id) == expected
+    assert {**session.labels, image_id: seen[image_id]} == seen
 
 
 # ---- what they say
