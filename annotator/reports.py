@@ -129,9 +129,8 @@ def dropped_labels(moment: Moment, source_names: Sequence[str]) -> str:
 
     `source_names` are the classes that the truth of the dataset counts in.
     """
-    truth = moment.learner.dataset.truth
-    names = [known.name for known in moment.snapshot.classes]
-    return "" if truth is None else evaluation.dropped_labels(truth, source_names, names)
+    names = snapshots.class_names(moment.snapshot)
+    return evaluation.dropped_labels(moment.learner.dataset.truth, source_names, names)
 
 
 def class_counts(moment: Moment) -> dict[str, int]:

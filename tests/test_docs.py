@@ -15,8 +15,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from annotator import registry, reports
+from annotator.config import Config
 from annotator.errors import SourceError
-from annotator.project import Config, Project
+from annotator.project import Project
 from tests import test_contracts as contract
 
 ROOT = Path(__file__).parents[1]

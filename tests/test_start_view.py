@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
+from annotator.config import Config
 from annotator.dataset import open_source
 from annotator.errors import ConfigError
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.ui import tab as tab_state
 from annotator.ui.server import PROJECTS, ROOT
 from annotator.ui.shared import workspace

@@ -23,6 +23,9 @@ Spreading on larger pools: a residual push that keeps the solution and its resid
 push.py). The error of a probability in row i is at most e (1 + f / g_i): e follows from `push_tol`, g is the evidence,
 f the floor below which evidence counts as faint. Both bounds are proven, and their measured sizes given, in
 docs/label_spreading.md.
+
+Longer than other files: two estimators take the place of scikit-learn's, with all of its parameters, what each means,
+and every check of them.
 """
 
 from __future__ import annotations

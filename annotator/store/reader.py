@@ -51,11 +51,6 @@ class Reader:
         """Of the newest event that was read."""
         return self._history.seq
 
-    def withdrawn(self, connection: Connection, question_id: str) -> Question | None:
-        """This question, in the transaction of the last `read`, whether or not it was withdrawn."""
-        this = self._questions.where(schema.questions.c.question_id == question_id)
-        return next(iter(self._made(connection.execute(this).fetchall())), None)
-
     def read(self, connection: Connection, is_damaged: bool = False) -> Snapshot:
         """The snapshot of this read transaction; of a damaged store with classes and configurations as its log has."""
         try:

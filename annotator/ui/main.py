@@ -68,7 +68,7 @@ def _label() -> None:
     from annotator.ui.views import label
 
     project = _project()
-    if project is not None and not project.damage:
+    if project is not None and not project.store.damage:
         label.render(project)
 
 
@@ -99,7 +99,7 @@ def _project() -> Project | None:
         st.error(plain(str(error)))
         st.page_link(st.session_state["views"]["Start"], label="Choose another project")
         return None
-    _notices(() if project is None else project.damage)
+    _notices(() if project is None else project.store.damage)
     if project is None:
         st.info("No project is open.")
         st.page_link(st.session_state["views"]["Start"], label="Choose or create one")

@@ -13,9 +13,10 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from annotator.config import Config
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.jobs import Job
-from annotator.project import IMPORTER, Config, Project
+from annotator.project import IMPORTER, Project
 from annotator.reports import current_round
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of

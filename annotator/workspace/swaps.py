@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from annotator.config import Config
 from annotator.errors import AnnotatorError, Cancelled
 from annotator.jobs import Job
-from annotator.project import CACHE, Config, Project
+from annotator.pointer import CACHE
+from annotator.project import Project, check_pool
 from annotator.workspace.jobs import Jobs
 
 WATCH_SECONDS = 1.0
@@ -60,7 +62,7 @@ class EncoderSwaps:
         Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
         """
         config = replace(project.config, **changes)
-        project.check_pool(config)
+        check_pool(project, config)
         with self._lock:
             before = self.running(project)
             if before is not None:

@@ -21,23 +21,12 @@ from functools import cache, partial
 from pathlib import Path
 
 from annotator import registry
+from annotator.config import QUICK_ENCODER, RECOMMENDED, RECOMMENDED_FROM, Config, presets
 from annotator.dataset import open_source
 from annotator.errors import ModelError
-from annotator.project import (
-    CACHE,
-    QUICK_ENCODER,
-    RECOMMENDED,
-    RECOMMENDED_FROM,
-    Config,
-    Project,
-    Summary,
-    check_plugins,
-    folder_names,
-    free_folder,
-    is_slow,
-    presets,
-    project_folder,
-)
+from annotator.pointer import CACHE
+from annotator.project import Project, check_plugins, is_slow
+from annotator.projects import Summary, folder_names, free_folder, project_folder
 from annotator.session import Session
 from annotator.types import reads_files
 from annotator.workspace.jobs import Jobs

@@ -1,5 +1,7 @@
 """The labeling component's own code in a real browser: its rules module by module, then the whole of it with a server
 that is a function. Nothing here waits for a clock.
+
+Longer than other files: all tests share one page that stands in for the app.
 """
 
 from __future__ import annotations

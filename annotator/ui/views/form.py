@@ -15,7 +15,7 @@ from annotator.batches import reason_for
 from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
-from annotator.store import Event
+from annotator.store import Answer, Event
 from annotator.ui import panels, pictures, tab
 from annotator.ui.words import count, plain, visible
 
@@ -40,7 +40,7 @@ def render(project: Project, session: Session) -> None:
         else:
             panels.finished(moment)
     with side:
-        panels.beside(session, moment)
+        panels.beside(moment)
         if reports.n_answered(moment):
             _recent(project, session, moment)
     session.shown()
@@ -66,7 +66,7 @@ def _recent(project: Project, session: Session, moment: Moment) -> None:
         for answered in reports.recent(moment, most=8):
             picture, change = st.columns([1, 3], vertical_alignment="center")
             with picture:
-                pictures.show(project.dataset, answered.row, 48)
+                pictures.show(project.learner.dataset, answered.row, 48)
             with change:
                 _change_box(session, moment, answered)
 
@@ -128,7 +128,7 @@ def _picked_by(card: Card) -> None:
 
 def _card(project: Project, moment: Moment, card: Card) -> None:
     with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
-        pictures.show(project.dataset, card.row)
+        pictures.show(project.learner.dataset, card.row)
         st.markdown(panels.chip(card))
         if reason := reason_for(card.strategy, card.score):
             st.caption(plain(reason))
@@ -206,7 +206,8 @@ def _answer(session: Session, image_id: str, option: str, event_id: str | None) 
 def _change(session: Session, seen: Event) -> None:
     option = st.session_state[f"change:{seen.event_id}"]
     _, colon, name = option.partition(":")
-    session.change(seen.event_id, name if colon else None, "label" if colon else option)
+    code = {known.name: known.class_id for known in reports.classes(session.moment())}.get(name) if colon else None
+    session.give(Answer("change", seen_id=seen.event_id, outcome="label" if colon else option, class_id=code))
     tab.notify("Changed; the next round learns from it.")
 
 

@@ -45,7 +45,7 @@ def render(project: Project, first: list[Moment]) -> None:
 
     `first` holds the moment that the page around it was drawn from, for the first run; later runs take their own.
     """
-    key = f"grid-{project.project_id}-{tab.annotator()}"
+    key = f"grid-{project.store.project_id}-{tab.annotator()}"
     try:
         drawn = _drawn(project, key, first.pop() if first else None)
     except AnnotatorError as error:
@@ -103,7 +103,7 @@ def _results(key: str) -> dict[str, inbox.Result]:
 def _warm(project: Project, session: Session) -> None:
     """Thumbnails of the cards to come are encoded before the browser asks for them."""
     rows = [card.row for batch in reports.batches(session.moment())[-1:] for card in batch.cards]
-    dataset = project.dataset
+    dataset = project.learner.dataset
     if rows and not _is_small(dataset, rows[0]):
         image_route.warm(project, rows, 2 * PHOTO_SIDE)
 
@@ -120,7 +120,7 @@ def payload(
     n_left = reports.n_left(moment)
     is_open = any(_is_open(card) for batch in batches for card in batch.cards)
     return {
-        "project": project.project_id,
+        "project": project.store.project_id,
         "annotator": moment.me,
         "title": "What are these?",
         "results": results,
@@ -132,7 +132,7 @@ def payload(
             "labels": reports.n_labels(moment),
             "round": reports.current_round(moment),
             "left": n_left,
-            "pool": len(project.dataset),
+            "pool": len(project.learner.dataset),
             "pace": reports.pace(moment),
         },
         "news": reports.news(moment),
@@ -219,7 +219,7 @@ def _card(project: Project, card: ShownCard, has_reasons: bool) -> dict[str, Any
 
 def _picture(project: Project, row: int) -> dict[str, Any]:  # Any: JSON
     """Where the browser finds the image, and at which size in px it is drawn."""
-    dataset = project.dataset
+    dataset = project.learner.dataset
     full = image_route.signed_url(project, row, 0)
     if _is_small(dataset, row):
         source, width, height = _inline(dataset.open_image, dataset.version, row)

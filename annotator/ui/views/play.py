@@ -33,7 +33,7 @@ def render(project: Project, session: Session) -> None:
         else:
             panels.finished(moment)
     with side:
-        panels.beside(session, moment)
+        panels.beside(moment)
         panels.rounds_panel(project, moment, most=5)
 
 
@@ -43,7 +43,7 @@ def _batch(project: Project, moment: Moment, cards: Sequence[Card]) -> None:
     with st.container(horizontal=True, gap="xsmall", key="oracle-grid"):
         for card in cards:
             with st.container(border=True, width=CARD_WIDTH, key=f"oracle-card-{card.row}"):
-                pictures.show(project.dataset, card.row)
+                pictures.show(project.learner.dataset, card.row)
                 answer = oracle.answer(card.image_id)
                 sign = "" if card.guess in (None, answer) else " ✗"
                 st.markdown(f"{panels.chip(card)} → **{plain(answer or 'skip')}**{sign}")

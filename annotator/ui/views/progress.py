@@ -37,7 +37,7 @@ def render(project: Project) -> None:
     newest = history[-1]
     with left:
         st.markdown("#### Learning curve")
-        panels.curve(session, moment, height=280)
+        panels.curve(moment, height=280)
     with right:
         st.markdown("#### Labels by class")
         counts = {visible(name): number for name, number in reports.class_counts(moment).items()}
@@ -52,8 +52,8 @@ def render(project: Project) -> None:
     st.markdown("#### What was asked")
     _rounds(project, moment)
     st.caption(
-        f"{plain(project.folder.name)}: {plain(project.store_note)}; {count(reports.n_events(moment), 'event')}. "
-        f"The graph: {plain(project.dataset.graph.description)}."
+        f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(reports.n_events(moment), 'event')}. "
+        f"The graph: {plain(project.learner.dataset.graph.description)}."
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 import streamlit as st
 
+from annotator.config import Config, Preset, broken_presets, presets
 from annotator.jobs import Job
-from annotator.project import Config, Preset, Summary, broken_presets, presets
+from annotator.projects import Summary
 from annotator.ui import panels, tab
 from annotator.ui.shared import workspace
 from annotator.ui.views import new_project
