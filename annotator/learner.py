@@ -311,7 +311,7 @@ class Learner:
             return Prediction(np.full((len(self.dataset), n_columns), 1 / n_columns))
         try:
             return self._model.fit_predict(self.dataset, labels, n_classes)
-        except (ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
+        except (OSError, ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
             message = f"The model could not be fitted ({error}). Your labels are safe; choose another model and go on."
             raise ModelError(message) from error
 

@@ -144,6 +144,8 @@ class Project:
     def _change(self, report: Report, changes: dict[str, Any]) -> None:  # Any: fields of Config
         config = replace(self.config, **changes)
         if config == self.config:
+            if self.wanted and all(getattr(config, name) == value for name, value in self.wanted.items()):
+                self.set_notice("")  # an earlier process stored it, and was stopped before it noted so
             return
         check_plugins(config)
         prepared = self._encoded_with(config, report) if config.recipe != self.config.recipe else None
