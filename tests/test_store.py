@@ -332,6 +332,31 @@ def test_class_names_are_kept_exactly(store: Store) -> None:
     assert [label_class.name for label_class in store.classes()][2:] == names
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: store.annotator("half \ud83d"),
+        lambda store: store.add_classes(["half \ud83d"]),
+        lambda store: store.add_images([ImageRecord("10.png", 2**63)]),
+        lambda store: store.question("\ud83d"),
+        lambda store: store.record_model(ModelRecord(2**63, 0, "dataset", 1, {})),
+    ],
+)
+def test_what_sqlite_cannot_hold_is_a_typed_error(store: Store, write: Callable[[Store], object]) -> None:
+    """S7: an integer above 64 bits, and half a character; nothing is stored of it."""
+    before = store.head_seq
+    with pytest.raises(AnnotatorError):
+        write(store)
+    assert (store.head_seq, store.verify()) == (before, [])
+    store.add_classes(["kite"])
+
+
+def test_a_seed_that_sqlite_cannot_hold_is_a_typed_error(tmp_path: Path) -> None:
+    """S7: it comes from a command line."""
+    with pytest.raises(AnnotatorError):
+        Store.create(tmp_path / "p" / "project.sqlite", "p", seed=10**20)
+
+
 def test_configs_and_models_keep_their_versions(store: Store) -> None:
     """Each config is an event with a version; a model version recorded twice stays as it was."""
     assert store.record_config({"batch_size": 5}) == 2
