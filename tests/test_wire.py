@@ -177,7 +177,7 @@ def test_a_class_that_no_database_can_hold_is_refused_for_good(session: Session,
 def test_what_the_database_cannot_hold_is_a_typed_refusal(session: Session, given: dict[str, Any]) -> None:
     """S7: whoever calls the session himself gets an error of ours, nothing is stored, and the next answer is."""
     card = cards(session)[0]
-    first: dict[str, Any] = {"event_id": f"{card.question_id}.0", "question_id": card.question_id}  # Any: fields of Answer
+    first: dict[str, Any] = {"event_id": f"{card.question_id}.0", "question_id": card.question_id}  # Any: fields
     with pytest.raises(AnnotatorError):
         session.give(Answer(**{"kind": "answer", **first, **given}))
     session.give(Answer("answer", **first, class_id=3))
