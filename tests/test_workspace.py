@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -69,6 +70,19 @@ def test_a_computed_encoder_is_swapped_in_though_no_tab_looks(workspace: Workspa
     project.session("you").advance()
     assert {question.config_version for question in project.store.questions() if question.round == 2} == {2}
     assert not swap.job.folder.exists()
+
+
+def test_a_copied_project_is_a_project_of_its_own(workspace: Workspace, project: Project) -> None:
+    """It has the id of the one it was copied from; look-ahead and encoders on their way are kept apart all the same."""
+    copied = workspace.open(shutil.copytree(project.folder, project.folder.with_name("copied")).name)
+    assert copied.store.project_id == project.store.project_id
+    workspace.look_ahead(project)
+    workspace.look_ahead(copied).run(copied.session("you"))
+    assert len(copied.session("you").remaining) == CONFIG.batch_size
+    assert project.session("you").remaining == []
+    workspace.swaps.start(project, HOG)
+    assert workspace.swaps.newest(copied) is None
+    waits(workspace, project)
 
 
 def test_no_batch_is_chosen_while_an_encoder_is_swapped_in(workspace: Workspace, project: Project) -> None:

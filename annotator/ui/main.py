@@ -6,6 +6,7 @@ spinner.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -40,16 +41,20 @@ def main() -> None:
     st.html(Path(__file__).with_name("style.css"))
     st.session_state["pages"] = {page.title: page for page in pages}
     chosen = st.navigation(pages, position="top")
-    with _waiting():
+    with _waiting("annotator.ui.views" in sys.modules):
         import_module("annotator.ui.views")
     chosen.run()
 
 
 @contextmanager
-def _waiting() -> Iterator[None]:
-    """A spinner where this takes a moment, in a place of its own: what comes after it stays where it is."""
-    with st.empty(), st.spinner("Opening …"):
-        yield
+def _waiting(is_there: bool) -> Iterator[None]:
+    """A spinner unless what is waited for is there; its place is kept, so what comes after it stays where it is."""
+    with st.empty():
+        if is_there:
+            yield
+            return
+        with st.spinner("Opening …"):
+            yield
 
 
 def _start() -> None:
@@ -88,7 +93,7 @@ def _project() -> Project | None:
     from annotator.ui import tab
 
     try:
-        with _waiting():
+        with _waiting(tab.has_open_project()):
             project = tab.current_project()
     except AnnotatorError as error:
         st.error(plain(str(error)))

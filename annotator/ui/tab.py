@@ -46,6 +46,12 @@ def current_project() -> Project | None:
     return workspace().open(name)
 
 
+def has_open_project() -> bool:
+    """Whether the project of this tab is open in this process, so that `current_project` has it at once."""
+    name = st.session_state.get("project") or st.query_params.get("project")
+    return name in workspace().opened()
+
+
 def show_project(name: str) -> None:
     """This tab shows that project from now on."""
     st.session_state["project"] = name

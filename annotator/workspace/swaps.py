@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from annotator.errors import AnnotatorError, Cancelled
@@ -49,7 +50,8 @@ class EncoderSwaps:
     def __init__(self, jobs: Jobs, between_batches: Callable[[Project], AbstractContextManager[None]]) -> None:
         self._jobs = jobs
         self._between_batches = between_batches
-        self._newest: dict[str, EncoderSwap] = {}
+        self._newest: dict[Path, EncoderSwap] = {}
+        """By the project's folder: a copied project has the same id."""
         self._lock = threading.RLock()
 
     def start(self, project: Project, changes: dict[str, Any]) -> None:  # Any: fields of Config
@@ -64,13 +66,13 @@ class EncoderSwaps:
             if before is not None:
                 before.job.cancel()
             swap = self._started(project, config, changes)
-            self._newest[project.store.project_id] = swap
+            self._newest[project.folder] = swap
             project.set_wanted(changes)
         threading.Thread(target=self._watch, args=(project, swap), name="encoder-swap", daemon=True).start()
 
     def newest(self, project: Project) -> EncoderSwap | None:
         """The last swap that was begun, also when it is over."""
-        return self._newest.get(project.store.project_id)
+        return self._newest.get(project.folder)
 
     def running(self, project: Project) -> EncoderSwap | None:
         """The swap on its way; None where there is none, or it is over."""

@@ -63,7 +63,7 @@ class Workspace:
         self.swaps = EncoderSwaps(self.jobs, self._between_batches)
         self._listing = Listing(folder)
         self._projects: dict[str, Project] = {}
-        self._look_aheads: dict[str, LookAhead] = {}
+        self._look_aheads: dict[Path, LookAhead] = {}
         self._lock = threading.RLock()
         threading.Thread(target=self._remove_leftovers, name="leftovers", daemon=True).start()
 
@@ -136,7 +136,7 @@ class Workspace:
     def look_ahead(self, project: Project) -> LookAhead:
         """The one of this project, for every thread."""
         renewed = partial(_renewed, project)
-        return self._look_aheads.setdefault(project.store.project_id, LookAhead(renewed))
+        return self._look_aheads.setdefault(project.folder, LookAhead(renewed))  # a copy has the same id
 
     def _between_batches(self, project: Project) -> AbstractContextManager[None]:
         return self.look_ahead(project).paused()
