@@ -89,7 +89,7 @@ class Database:
             found = _revision(connection)
         if found == HEAD_REVISION:
             return
-        if found is not None and found > HEAD_REVISION:
+        if found is not None and (not str(found).isdecimal() or found > HEAD_REVISION):
             raise StoreError(
                 f"{self.path} was written by a newer version (schema {found}, this one knows {HEAD_REVISION}). Update.",
                 "STORE_VERSION",
