@@ -87,15 +87,25 @@ class PredictionFiles:
         while True:
             with self._lock:
                 waiting, self._waiting = self._waiting, None
-                changed, self._changed = self._changed, []
                 if waiting is None:
                     self._thread = None
                     return
+                changed, self._changed = self._changed, []
             started = time.perf_counter()
-            with suppress(OSError, AnnotatorError):
-                self._write(*waiting, changed)
+            self._write_or_forget(*waiting, changed)
             del waiting  # an array that somebody holds is not written again
             self._closing.wait(REST * (time.perf_counter() - started))
+
+    def _write_or_forget(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
+        """Where that fails, any row may differ from the last file; another error ends this thread, not the next."""
+        try:
+            self._write(record, prediction, changed)
+        except BaseException as error:
+            with self._lock:
+                self._changed = None
+                if not isinstance(error, OSError | AnnotatorError | MemoryError):
+                    self._thread = None
+                    raise
 
     def _write(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
         arrays = _arrays(prediction)
