@@ -65,8 +65,9 @@ class Project:
         self.store = Store(folder / STORE_NAME)
         self._changing = threading.RLock()
         """Settings are changed by people and by the thread that swaps an encoder in."""
-        self.config_version, values = self.store.config()
-        self.config = _with_listing(Config.from_json(values), FIRST_LISTING)
+        version, values = self.store.config()
+        self._current = (version, _with_listing(Config.from_json(values), FIRST_LISTING))
+        """Version and config, swapped in one step."""
         self.prepared = reopen(folder, self.config, self.store, report)
         pointer = Pointer.read(folder)
         self.notice = pointer.notice
@@ -111,6 +112,16 @@ class Project:
         return self.store.damage
 
     @property
+    def config(self) -> Config:
+        """The settings in use."""
+        return self._current[1]
+
+    @property
+    def config_version(self) -> int:
+        """Of the settings in use, counted from 1."""
+        return self._current[0]
+
+    @property
     def project_id(self) -> str:
         """Its id, the same wherever its folder lies."""
         return self.store.project_id
@@ -148,10 +159,10 @@ class Project:
     @property
     def settings(self) -> Settings:
         """What of the config a session reads."""
-        config = self.config
+        version, config = self._current
         share = _audit_share(config, self.prepared)
         return Settings(
-            self.config_version,
+            version,
             config.seed,
             config.strategy,
             config.strategy_parameters,
@@ -177,8 +188,7 @@ class Project:
             return
         check_plugins(config)
         prepared = self._encoded_with(config, report) if config.recipe != self.config.recipe else None
-        self.config_version = self.store.record_config(asdict(config))
-        self.config = config
+        self._current = (self.store.record_config(asdict(config)), config)
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
             point_to(self.folder, config, prepared)

@@ -358,13 +358,14 @@ def test_a_seed_that_sqlite_cannot_hold_is_a_typed_error(tmp_path: Path) -> None
 
 
 def test_configs_and_models_keep_their_versions(store: Store) -> None:
-    """Each config is an event with a version; a model version recorded twice stays as it was."""
+    """Each config is an event with a version; a fit recorded twice stays, another one gets the next."""
     assert store.record_config({"batch_size": 5}) == 2
     assert store.config() == (2, {"batch_size": 5})
     record = ModelRecord(1, store.head_seq, "dataset", 2, {"accuracy": 0.5})
-    store.record_model(record)
-    store.record_model(ModelRecord(1, 0, "other", 2, {}))
-    assert store.models() == [record]
+    assert store.record_model(record) == store.record_model(record) == record
+    other = store.record_model(ModelRecord(1, 0, "other", 2, {}))
+    assert store.models() == [record, other]
+    assert other.version == 2
 
 
 def test_a_missing_store_and_a_foreign_file_are_named(tmp_path: Path) -> None:

@@ -247,9 +247,9 @@ class Store:
         """How many labels stand, of all annotators and of the import; counted where they are."""
         return self.read(answers.n_labels)
 
-    def record_model(self, record: ModelRecord) -> None:
-        """Store what a fit was trained on and what was measured; a version that is known stays."""
-        self.write(artefacts.record_model, record)
+    def record_model(self, record: ModelRecord) -> ModelRecord:
+        """Store what a fit was trained on and what was measured; returns it with the version that it got."""
+        return self.write(artefacts.record_model, record)
 
     def models(self) -> list[ModelRecord]:
         """Every fit by version."""
