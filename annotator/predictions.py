@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from annotator import durable
 from annotator.errors import AnnotatorError
 from annotator.store import ModelRecord, Store
-from annotator.store.artefacts import record_prediction
+from annotator.store.artefacts import newest_files, record_prediction
 from annotator.types import IntArray, Prediction
 
 SUFFIX = ".prediction"
@@ -87,15 +87,25 @@ class PredictionFiles:
         while True:
             with self._lock:
                 waiting, self._waiting = self._waiting, None
-                changed, self._changed = self._changed, []
                 if waiting is None:
                     self._thread = None
                     return
+                changed, self._changed = self._changed, []
             started = time.perf_counter()
-            with suppress(OSError, AnnotatorError):
-                self._write(*waiting, changed)
+            self._write_or_forget(*waiting, changed)
             del waiting  # an array that somebody holds is not written again
             self._closing.wait(REST * (time.perf_counter() - started))
+
+    def _write_or_forget(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
+        """Where that fails, any row may differ from the last file; another error ends this thread, not the next."""
+        try:
+            self._write(record, prediction, changed)
+        except BaseException as error:
+            with self._lock:
+                self._changed = None
+                if not isinstance(error, OSError | AnnotatorError | MemoryError):
+                    self._thread = None
+                    raise
 
     def _write(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
         arrays = _arrays(prediction)
@@ -111,12 +121,16 @@ class PredictionFiles:
         # Not forced to the disk, for which answers would have to wait: after a loss of power the hash tells.
         with durable.drafts(self._path(record.version, sha256), synced=False) as (draft,), draft.open("wb") as file:
             file.writelines(pieces)
-        self._store.write(record_prediction, record, sha256, self._pruned())
+        self._store.write(record_prediction, record, sha256, self._pruned(self._path(record.version, sha256)))
         self._since = record.version
 
-    def _pruned(self) -> list[int]:
-        """Remove all but the newest files, and what was left by a process that was killed; the versions that stay."""
-        found = sorted(self._folder.glob(f"*{SUFFIX}"), key=_version, reverse=True)
+    def _pruned(self, own: Path) -> list[int]:
+        """Remove all but the newest files, and what was left by a process that was killed; the versions that stay.
+
+        This one and those that the store knows stay before those of another process whose models were not recorded.
+        """
+        known = {own, *(self._path(*recorded) for recorded in self._store.read(newest_files, N_KEPT))}
+        found = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: (path in known, _version(path)), reverse=True)
         for path in found[N_KEPT:]:
             with suppress(OSError):  # Windows removes no file that is being read
                 path.unlink()

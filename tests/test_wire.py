@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from annotator import due, reports
 from annotator.batches import ShownCard
 from annotator.config import Config
-from annotator.errors import ConfigError, StoreError
+from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.project import Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import answers, log, questions
+from annotator.store import Answer, answers, log, questions
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
 from annotator.ui.views.grid import payload
@@ -159,14 +159,32 @@ def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
     assert reports.n_answered(session.moment()) == 0
 
 
-@pytest.mark.parametrize("class_id", [-1, 1 << 31, 1 << 63, 10**20])
-def test_a_class_id_that_no_database_holds_is_refused(session: Session, class_id: int) -> None:
-    """S7: the database knows no such number; the message is refused for good, and what comes after it is stored."""
+@pytest.mark.parametrize("class_id", [-1, 2**31, 2**63, int(1e20)])
+def test_a_class_that_no_database_can_hold_is_refused_for_good(session: Session, class_id: int) -> None:
+    """S7: JSON holds integers of any size; the message is refused, and what follows it is stored."""
     card, other = cards(session)[:2]
-    first = f"{card.question_id}.0"
-    assert send(session, press(card, class_id, tab="other"), press(card, 3)) == ["refused", "stored"]
-    assert send(session, change(first, class_id), press(other, 3)) == ["refused", "stored"]
-    assert session.labels == {card.image_id: "3", other.image_id: "3"}
+    assert send(session, press(card, class_id), press(other, 3)) == ["refused", "stored"]
+    first = f"{other.question_id}.0"
+    assert send(session, change(first, class_id), undo(first)) == ["refused", "stored"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"class_id": 10**20},
+        {"class_id": 3, "milliseconds": 10**20},
+        {"question_id": "\ud83d"},
+        {"kind": "undo", "seen_id": "\ud83d"},
+    ],
+)
+def test_what_the_database_cannot_hold_is_a_typed_refusal(session: Session, given: dict[str, Any]) -> None:
+    """S7: whoever calls the session himself gets an error of ours, nothing is stored, and the next answer is."""
+    card = cards(session)[0]
+    first: dict[str, Any] = {"event_id": f"{card.question_id}.0", "question_id": card.question_id}  # Any: fields
+    with pytest.raises(AnnotatorError):
+        session.give(Answer(**{"kind": "answer", **first, **given}))
+    session.give(Answer("answer", **first, class_id=3))
+    assert session.labels == {card.image_id: "3"}
 
 
 def test_a_store_that_cannot_write_keeps_everything_in_the_browser(project: Project, session: Session) -> None:
