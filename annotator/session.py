@@ -245,7 +245,10 @@ class Session:
         return head if head is not None and head.outcome is not None else None
 
     def _class_id(self, class_name: str) -> int:
-        for label_class in self._store.classes():
+        class_id = self._store.read(classes.offered_id, class_name)
+        if class_id is not None:
+            return class_id
+        for label_class in self._store.classes():  # of a damaged store as its log has them
             if label_class.name == class_name and not label_class.retired:
                 return label_class.class_id
         raise ConfigError(f"No class {class_name!r}. Choose from: {', '.join(self.class_names)}; or add it first.")

@@ -5,21 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, and_, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from annotator.store import schema
 from annotator.store.log import canonical_json, now
 from annotator.store.values import ModelRecord, made
 
 _table = schema.models
+_KNOWN = select(_table.c.version).where(
+    _table.c.project_id == bindparam("project_id"), _table.c.version == bindparam("version")
+)
+_ADD = insert(_table)
 
 
 def record_model(connection: Connection, project_id: str, record: ModelRecord) -> None:
     """Store what a fit was trained on and what was measured; a version that is known stays."""
-    known = select(_table.c.version).where(_table.c.project_id == project_id, _table.c.version == record.version)
-    if connection.execute(known).first() is None:
+    this = {"project_id": project_id, "version": record.version}
+    if connection.execute(_KNOWN, this).first() is None:
         values = vars(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
-        connection.execute(insert(_table).values(project_id=project_id, **values))
+        connection.execute(_ADD, this | values)
 
 
 def models(connection: Connection, project_id: str) -> list[ModelRecord]:
