@@ -92,7 +92,12 @@ class Session:
         `event_id` is that of the card the answer was given to: sent twice it is one event, and an answer to a card
         that was answered differently in another tab is refused (StoreError STORE_CONFLICT).
         """
-        self._say(image_id, "label", self._class_id(class_name), event_id, deciding)
+        event_id = self._open_event_id(image_id) if event_id is None else event_id
+        if event_id is None:
+            self._answer_again(image_id, "label", self._class_id(class_name), deciding)
+            return
+        given = _answer("answer", "label", None, deciding, **_ids(image_id, event_id))
+        self._store.append(answers.label, self.annotator.annotator_id, class_name, given)
 
     def skip(
         self, image_id: str, outcome: str = "skip", event_id: str | None = None, deciding: Deciding | None = None
@@ -100,7 +105,11 @@ class Session:
         """Answer without a class: "skip", "unsure" or "none-of-these"."""
         if outcome not in OUTCOMES or outcome == "label":
             raise ConfigError(f"No answer {outcome!r}. Choose from: {', '.join(OUTCOMES[1:])}.")
-        self._say(image_id, outcome, None, event_id, deciding)
+        event_id = self._open_event_id(image_id) if event_id is None else event_id
+        if event_id is None:
+            self._answer_again(image_id, outcome, None, deciding)
+        else:
+            self.give(_answer("answer", outcome, None, deciding, **_ids(image_id, event_id)))
 
     def change(
         self, seen_id: str, class_name: str | None, outcome: str = "label", deciding: Deciding | None = None
@@ -222,17 +231,12 @@ class Session:
 
     # ---- answering
 
-    def _say(
-        self, image_id: str, outcome: str, class_id: int | None, event_id: str | None, deciding: Deciding | None
-    ) -> None:
-        """Answer an image by its id; what stands already is not said again."""
-        if event_id is None:
-            event_id = next((asked.event_id for asked in self._open() if asked.image_id == image_id), None)
-        if event_id is not None:
-            question_id = event_id.rpartition(".")[0]
-            ids = {"event_id": event_id, "question_id": question_id, "image_id": image_id}
-            self.give(_answer("answer", outcome, class_id, deciding, **ids))
-            return
+    def _open_event_id(self, image_id: str) -> str | None:
+        """Of the next answer to the open question on this image; None where there is none."""
+        return next((asked.event_id for asked in self._open() if asked.image_id == image_id), None)
+
+    def _answer_again(self, image_id: str, outcome: str, class_id: int | None, deciding: Deciding | None) -> None:
+        """Change the answer that stands; one that says the same already stays."""
         standing = self._standing(image_id)
         if standing is None:
             message = f"{name_of(image_id)} is not asked of you at the moment; reload the page."
@@ -245,18 +249,16 @@ class Session:
         return head if head is not None and head.outcome is not None else None
 
     def _class_id(self, class_name: str) -> int:
-        class_id = self._store.read(classes.offered_id, class_name)
-        if class_id is not None:
-            return class_id
-        for label_class in self._store.classes():  # of a damaged store as its log has them
-            if label_class.name == class_name and not label_class.retired:
-                return label_class.class_id
-        raise ConfigError(f"No class {class_name!r}. Choose from: {', '.join(self.class_names)}; or add it first.")
+        return self._store.read(classes.offered_id, class_name)
 
     # ---- translating
 
     def _open(self) -> list[Question]:
         return self._store.open_questions(self.annotator.annotator_id)
+
+
+def _ids(image_id: str, event_id: str) -> dict[str, str]:
+    return {"event_id": event_id, "question_id": event_id.rpartition(".")[0], "image_id": image_id}
 
 
 def _answer(kind: str, outcome: str, class_id: int | None, deciding: Deciding | None, **ids: str) -> Answer:

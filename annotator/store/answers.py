@@ -8,6 +8,7 @@ somebody else's is refused (STORE_AUTHZ), and so is what was never asked (STORE_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -30,6 +31,12 @@ def give(connection: Connection, project_id: str, annotator_id: str, given: Answ
         return take_back(connection, project_id, annotator_id, given.seen_id)
     asked = _asked_once(connection, project_id, given.question_id)
     return flag(connection, project_id, asked, annotator_id, given.event_id, given.comment)
+
+
+def label(connection: Connection, project_id: str, annotator_id: str, class_name: str, given: Answer) -> Event:
+    """`give` with the class of this name. Raises ConfigError where none of this name is offered."""
+    class_id = classes.offered_id(connection, project_id, class_name)
+    return give(connection, project_id, annotator_id, replace(given, class_id=class_id))
 
 
 def _give_answer(connection: Connection, project_id: str, annotator_id: str, given: Answer) -> Event:

@@ -27,9 +27,13 @@ def classes(connection: Connection, project_id: str) -> list[LabelClass]:
     return [LabelClass(row.class_id, row.name, row.retired_at is not None) for row in rows]
 
 
-def offered_id(connection: Connection, project_id: str, name: str) -> int | None:
-    """The id of the class of this name; None where there is none, or it was retired."""
-    return connection.execute(_OFFERED, {"project_id": project_id, "name": name}).scalar_one_or_none()
+def offered_id(connection: Connection, project_id: str, name: str) -> int:
+    """The id of the class of this name. Raises ConfigError where there is none, or it was retired."""
+    class_id = connection.execute(_OFFERED, {"project_id": project_id, "name": name}).scalar_one_or_none()
+    if class_id is None:
+        offered = (known.name for known in classes(connection, project_id) if not known.retired)
+        raise ConfigError(f"No class {name!r}. Choose from: {', '.join(offered)}; or add it first.")
+    return int(class_id)
 
 
 def check_offered(connection: Connection, project_id: str, class_id: int | None) -> None:
