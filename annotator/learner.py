@@ -416,7 +416,7 @@ class Learner:
 
     def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
         truth = self.truth
-        return None if truth is None else self._score(truth[rest], codes[rest])
+        return None if truth is None else self._score(np.where(rest, truth, UNLABELED), codes)
 
     def _score(self, truth: IntArray, predicted: IntArray) -> Scores:
         return score_known(truth, predicted, len(self._store.snapshot().classes))

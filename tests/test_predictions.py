@@ -203,6 +203,23 @@ def test_a_round_waits_for_no_file_and_only_the_newest_is_written(
     assert len(written) <= 2
 
 
+def test_files_are_written_while_rounds_pause(projects: Path) -> None:
+    """A file that took long waits until no newer prediction has come for a while; closing waits for nothing."""
+    folder = projects / "f"
+    folder.mkdir(parents=True)
+    store = Store.create(projects / "s" / "project.sqlite", "s", 0)
+    files = PredictionFiles(folder, store)
+    files._took = 60.0
+    for version in range(1, 4):
+        files.keep(ModelRecord(version, version, "d", 1, {}), Prediction(np.full((5, 2), 0.5)))
+    assert files._thread is not None
+    files._thread.join(timeout=0.2)
+    assert not list(folder.iterdir())
+    files.close()
+    assert [int(path.name[:6]) for path in folder.iterdir()] == [3]
+    store.close()
+
+
 def test_what_cannot_be_written_stops_nobody(projects: Path) -> None:
     """Without a place there is no file, and labeling goes on."""
     project = labeled(projects / "kept", n_rounds=0)

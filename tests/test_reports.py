@@ -46,6 +46,8 @@ def project(projects: Path) -> Iterator[Project]:
         answer_batch(session, oracle_of(opened))
     session.advance()
     session.shown()
+    if (writing := opened._predictions._thread) is not None:
+        writing.join(timeout=60)  # its note in the store is no part of a page
     yield opened
     opened.close()
 

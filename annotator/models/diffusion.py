@@ -172,6 +172,8 @@ class Diffusion:
 
     def _without_label(self, places: IntArray) -> IntArray:
         """Set components that lost their last label at one of these places to exactly zero: no label reaches them."""
+        if not len(places):
+            return places
         components = self._equations.components
         lost = np.unique(components[places])
         lost = lost[~np.isin(lost, components[self._equations.places[self._codes != UNLABELED]])]
