@@ -15,16 +15,14 @@ from sqlalchemy import Connection
 
 from annotator import due, reports
 from annotator.asking import COLD_START, Settings, Situation, choose
-from annotator.errors import ConfigError, StoreError
+from annotator.errors import ConfigError
 from annotator.learner import Learner
-from annotator.paths import name_of
 from annotator.reports import Card, Moment
 from annotator.store import (
     OUTCOMES,
     Annotator,
     Answer,
     Deciding,
-    Event,
     Question,
     Store,
     answers,
@@ -43,7 +41,7 @@ class Session:
 
     def __init__(self, store: Store, learner: Learner, annotator: Annotator, settings: Settings) -> None:
         self.annotator = annotator
-        self.settings = settings
+        self._settings = settings
         self._store = store
         self._learner = learner
         self.query_seconds: float | None = None
@@ -92,12 +90,7 @@ class Session:
         `event_id` is that of the card the answer was given to: sent twice it is one event, and an answer to a card
         that was answered differently in another tab is refused (StoreError STORE_CONFLICT).
         """
-        event_id = self._open_event_id(image_id) if event_id is None else event_id
-        if event_id is None:
-            self._answer_again(image_id, "label", self._class_id(class_name), deciding)
-            return
-        given = _answer("answer", "label", None, deciding, **_ids(image_id, event_id))
-        self._store.append(answers.label, self.annotator.annotator_id, class_name, given)
+        self._say(image_id, _answer("label", event_id, deciding), class_name)
 
     def skip(
         self, image_id: str, outcome: str = "skip", event_id: str | None = None, deciding: Deciding | None = None
@@ -105,18 +98,7 @@ class Session:
         """Answer without a class: "skip", "unsure" or "none-of-these"."""
         if outcome not in OUTCOMES or outcome == "label":
             raise ConfigError(f"No answer {outcome!r}. Choose from: {', '.join(OUTCOMES[1:])}.")
-        event_id = self._open_event_id(image_id) if event_id is None else event_id
-        if event_id is None:
-            self._answer_again(image_id, outcome, None, deciding)
-        else:
-            self.give(_answer("answer", outcome, None, deciding, **_ids(image_id, event_id)))
-
-    def change(
-        self, seen_id: str, class_name: str | None, outcome: str = "label", deciding: Deciding | None = None
-    ) -> None:
-        """Replace the stored answer that a person was looking at; refused where another tab changed it meanwhile."""
-        class_id = None if class_name is None else self._class_id(class_name)
-        self.give(_answer("change", outcome, class_id, deciding, seen_id=seen_id))
+        self._say(image_id, _answer(outcome, event_id, deciding))
 
     def undo(self, seen_id: str | None = None) -> None:
         """Take back an answer, and what it replaced holds again or the image is asked again.
@@ -168,10 +150,6 @@ class Session:
         """image id -> class name, as this annotator's standing labels have it."""
         return reports.labels(self.moment())
 
-    def learn_again(self) -> None:
-        """Fit in the background once more, after a fit that failed."""
-        self._learner.learn(wait=False)
-
     # ---- choosing
 
     def _enough(self) -> int | None:
@@ -212,7 +190,7 @@ class Session:
         """All that the next batch depends on, at this moment."""
         learner, snapshot = self._learner, self._store.snapshot()
         return Situation(
-            settings=self.settings,
+            settings=self._settings,
             annotator_number=self.annotator.number,
             round=snapshots.last_round(snapshot) + 1,
             dataset=learner.dataset,
@@ -229,45 +207,14 @@ class Session:
         if self._store.read(questions.to_renew, self.annotator.annotator_id):
             self._store.write(questions.renew, self.annotator.annotator_id)
 
-    # ---- answering
-
-    def _open_event_id(self, image_id: str) -> str | None:
-        """Of the next answer to the open question on this image; None where there is none."""
-        return next((asked.event_id for asked in self._open() if asked.image_id == image_id), None)
-
-    def _answer_again(self, image_id: str, outcome: str, class_id: int | None, deciding: Deciding | None) -> None:
-        """Change the answer that stands; one that says the same already stays."""
-        standing = self._standing(image_id)
-        if standing is None:
-            message = f"{name_of(image_id)} is not asked of you at the moment; reload the page."
-            raise StoreError(message, "STORE_NOT_ASKED")
-        if (standing.outcome, standing.class_id) != (outcome, class_id):
-            self.give(_answer("change", outcome, class_id, deciding, seen_id=standing.event_id))
-
-    def _standing(self, image_id: str) -> Event | None:
-        head = self._store.snapshot().heads.get((image_id, self.annotator.annotator_id))
-        return head if head is not None and head.outcome is not None else None
-
-    def _class_id(self, class_name: str) -> int:
-        return self._store.read(classes.offered_id, class_name)
-
-    # ---- translating
+    def _say(self, image_id: str, given: Answer, class_name: str | None = None) -> None:
+        """Answer an image by its id, with a class by its name: one write and no read."""
+        self._store.append(answers.say, self.annotator.annotator_id, image_id, given, class_name)
 
     def _open(self) -> list[Question]:
-        return self._store.open_questions(self.annotator.annotator_id)
+        return snapshots.open_of(self._store.snapshot(), self.annotator.annotator_id)
 
 
-def _ids(image_id: str, event_id: str) -> dict[str, str]:
-    return {"event_id": event_id, "question_id": event_id.rpartition(".")[0], "image_id": image_id}
-
-
-def _answer(kind: str, outcome: str, class_id: int | None, deciding: Deciding | None, **ids: str) -> Answer:
+def _answer(outcome: str, event_id: str | None, deciding: Deciding | None) -> Answer:
     how = Deciding(None, None) if deciding is None else deciding
-    return Answer(
-        kind,
-        outcome=outcome,
-        class_id=class_id,
-        milliseconds=how.milliseconds,
-        guess_shown=how.guess_shown,
-        **ids,
-    )
+    return Answer("answer", event_id or "", outcome=outcome, milliseconds=how.milliseconds, guess_shown=how.guess_shown)

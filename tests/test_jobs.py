@@ -60,6 +60,11 @@ def unwritable(arguments, report):
     return {"a set": {1, 2}}
 
 
+def standing(arguments, report):
+    session = Path("/proc/self/autogroup")
+    return {"process": os.nice(0), "session": int(session.read_text().split()[-1]) if session.exists() else None}
+
+
 def leave(arguments, report):
     print("no licence found", file=sys.stderr)
     sys.exit(3)
@@ -236,6 +241,14 @@ def test_crash_is_a_job_error(tmp_path: Path, target: str, arguments: dict[str, 
         job.wait()
     assert raised.value.code == code
     assert job.status == "failed"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no niceness")
+def test_a_child_gives_way_to_the_process_that_serves_people(tmp_path: Path) -> None:
+    """As a process, and as a session where Linux shares out time among sessions first."""
+    found = Job.start("job_targets:standing", {}, tmp_path / "job", niceness=7).wait()
+    assert found["process"] == os.nice(0) + 7
+    assert found["session"] in (7, None)
 
 
 def test_memory_limit_holds(tmp_path: Path) -> None:

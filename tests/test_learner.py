@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from annotator import registry
+from annotator.config import Config
 from annotator.errors import ModelError
 from annotator.models.sparse_graph import SparseLabelSpreading
 from annotator.models.vote import Vote
-from annotator.project import PREDICTIONS, Config, Project
+from annotator.project import PREDICTIONS, Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import Dataset, IntArray, Prediction
 

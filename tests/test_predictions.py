@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from annotator import predictions
+from annotator.config import Config
 from annotator.models.kernel_ridge import KernelRidge
 from annotator.models.sparse_graph import _GraphModel
 from annotator.predictions import N_KEPT, PredictionFiles
-from annotator.project import PREDICTIONS, STORE_NAME, Config, Project
+from annotator.project import PREDICTIONS, Project
+from annotator.projects import STORE_NAME
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import ModelRecord, Store
 from annotator.types import Prediction
+from tests import storing
 
 CONFIG = Config(
     name="kept", source="digits", source_parameters={"held_out": 50}, limit=120, encoder="pixels", batch_size=6
@@ -158,7 +161,7 @@ def test_a_file_of_another_seq_or_dataset_is_not_read(projects: Path) -> None:
     """The hash alone does not make it this model's prediction."""
     project = labeled(projects / "kept")
     project.close()
-    record = project.store.models()[-1]
+    record = storing.models(project.store)[-1]
     assert project._predictions.load(record) is not None
     for changes in ({"trained_through": 1}, {"dataset_version": "other"}, {"config_version": 9}, {"sha256": None}):
         assert project._predictions.load(replace(record, **changes)) is None
@@ -223,7 +226,7 @@ def test_what_cannot_be_written_stops_nobody(projects: Path) -> None:
     (project.folder / PREDICTIONS).write_text("in the way")
     assert len(next_batch(project)) == CONFIG.batch_size
     project.close()
-    assert project.store.models()[-1].sha256 is None
+    assert storing.models(project.store)[-1].sha256 is None
     project.store.close()
 
 

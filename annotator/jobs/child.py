@@ -188,6 +188,8 @@ def _become(niceness: int, memory_limit: int | None) -> None:
     import resource  # only where there is one
 
     os.nice(niceness)
+    with contextlib.suppress(OSError):  # Linux shares out time among sessions first, and a child is one of its own
+        Path("/proc/self/autogroup").write_text(str(niceness))
     if memory_limit is not None:
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         with contextlib.suppress(ValueError, OSError):  # a system that has the name but not the limit

@@ -67,6 +67,12 @@ _HALF_OVER = (
 _CLAIM = update(_projects).where(
     _projects.c.project_id == bindparam("of_project"), _projects.c.asked_version == bindparam("of_version")
 )
+_OPEN_ON = select(_table.c.question_id).where(
+    _table.c.project_id == bindparam("project_id"),
+    _table.c.annotator_id == bindparam("annotator_id"),
+    _table.c.image_id == bindparam("image_id"),
+    _table.c.closed_at.is_(None),
+)
 
 
 def asked_digest(question: Mapping[str, Any]) -> str:  # Any: column values
@@ -87,6 +93,12 @@ def question(connection: Connection, project_id: str, question_id: str) -> Quest
     ids = {"project_id": project_id, "question_id": question_id}
     row = connection.execute(_ONE, ids).mappings().one_or_none()
     return None if row is None else made(Question, row)
+
+
+def open_on(connection: Connection, project_id: str, annotator_id: str, image_id: str) -> str | None:
+    """The id of the question that asks this annotator about this image now."""
+    ids = {"project_id": project_id, "annotator_id": annotator_id, "image_id": image_id}
+    return connection.execute(_OPEN_ON, ids).scalar()
 
 
 def asked_version(connection: Connection, project_id: str) -> int:

@@ -1,7 +1,7 @@
 """Another encoder for an open project: computed by a job while labeling goes on, then swapped in. Knows no browser.
 
 The swap is made by a thread of this process, between two batches, whether or not anybody looks at the project. What
-went wrong is noted on the project. A swap that a dead process began is taken up again when the project is opened.
+went wrong is said on the project. A swap that a dead process began is taken up again when the project is opened.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from annotator.config import Config
 from annotator.errors import AnnotatorError, Cancelled
 from annotator.jobs import Job
-from annotator.project import CACHE, Config, Project
+from annotator.pointer import CACHE
+from annotator.project import Project, check_pool
 from annotator.workspace.jobs import Jobs
 
 WATCH_SECONDS = 1.0
@@ -49,7 +52,8 @@ class EncoderSwaps:
     def __init__(self, jobs: Jobs, between_batches: Callable[[Project], AbstractContextManager[None]]) -> None:
         self._jobs = jobs
         self._between_batches = between_batches
-        self._newest: dict[str, EncoderSwap] = {}
+        self._newest: dict[Path, EncoderSwap] = {}
+        """By the project's folder: a copied project has the same id."""
         self._lock = threading.RLock()
 
     def start(self, project: Project, changes: dict[str, Any]) -> None:  # Any: fields of Config
@@ -58,19 +62,19 @@ class EncoderSwaps:
         Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
         """
         config = replace(project.config, **changes)
-        project.check_pool(config)
+        check_pool(project, config)
         with self._lock:
             before = self.running(project)
             if before is not None:
                 before.job.cancel()
             swap = self._started(project, config, changes)
-            self._newest[project.store.project_id] = swap
+            self._newest[project.folder] = swap
             project.set_wanted(changes)
         threading.Thread(target=self._watch, args=(project, swap), name="encoder-swap", daemon=True).start()
 
     def newest(self, project: Project) -> EncoderSwap | None:
         """The last swap that was begun, also when it is over."""
-        return self._newest.get(project.store.project_id)
+        return self._newest.get(project.folder)
 
     def running(self, project: Project) -> EncoderSwap | None:
         """The swap on its way; None where there is none, or it is over."""
@@ -101,7 +105,7 @@ class EncoderSwaps:
             swap.job.wait(poll=WATCH_SECONDS)
             self._apply(project, swap)
         except AnnotatorError as error:
-            self._note(project, swap, error)
+            self._explain(project, swap, error)
         finally:
             swap.over.set()
             self._jobs.forget(swap.key)
@@ -112,7 +116,7 @@ class EncoderSwaps:
                 project.change(**swap.changes)
                 swap.is_applied = True
 
-    def _note(self, project: Project, swap: EncoderSwap, error: AnnotatorError) -> None:
+    def _explain(self, project: Project, swap: EncoderSwap, error: AnnotatorError) -> None:
         """Say on the project why it stays as it is; nothing where another swap has taken the place of this one."""
         how, why = ("was cancelled", "") if isinstance(error, Cancelled) else ("failed", f" {error}")
         with self._lock:

@@ -21,23 +21,12 @@ from functools import cache, partial
 from pathlib import Path
 
 from annotator import registry
+from annotator.config import QUICK_ENCODER, RECOMMENDED, RECOMMENDED_FROM, Config, presets
 from annotator.dataset import open_source
 from annotator.errors import ModelError
-from annotator.project import (
-    CACHE,
-    QUICK_ENCODER,
-    RECOMMENDED,
-    RECOMMENDED_FROM,
-    Config,
-    Project,
-    Summary,
-    check_plugins,
-    folder_names,
-    free_folder,
-    is_slow,
-    presets,
-    project_folder,
-)
+from annotator.pointer import CACHE
+from annotator.project import Project, check_plugins, is_slow
+from annotator.projects import Summary, folder_names, free_folder, project_folder
 from annotator.session import Session
 from annotator.types import reads_files
 from annotator.workspace.jobs import Jobs
@@ -63,7 +52,7 @@ class Workspace:
         self.swaps = EncoderSwaps(self.jobs, self._between_batches)
         self._listing = Listing(folder)
         self._projects: dict[str, Project] = {}
-        self._look_aheads: dict[str, LookAhead] = {}
+        self._look_aheads: dict[Path, LookAhead] = {}
         self._lock = threading.RLock()
         threading.Thread(target=self._remove_leftovers, name="leftovers", daemon=True).start()
 
@@ -136,7 +125,7 @@ class Workspace:
     def look_ahead(self, project: Project) -> LookAhead:
         """The one of this project, for every thread."""
         renewed = partial(_renewed, project)
-        return self._look_aheads.setdefault(project.store.project_id, LookAhead(renewed))
+        return self._look_aheads.setdefault(project.folder, LookAhead(renewed))  # a copy has the same id
 
     def _between_batches(self, project: Project) -> AbstractContextManager[None]:
         return self.look_ahead(project).paused()

@@ -209,6 +209,7 @@ class Person:
     def choose(self, key: str, option: str) -> None:
         """An option of the select box with this key, typed and confirmed."""
         box = self.field(key)
+        self._settle()  # a run that ends meanwhile would close the list
         box.click()
         box.press_sequentially(option)
         self.page.get_by_role("option", name=option, exact=True).click()
@@ -278,8 +279,10 @@ class Person:
     def export(self, form: str) -> Path:
         """Write an export of this form and download it."""
         self.go_to("Export")
-        self.page.get_by_role("radio", name=form, exact=True).click()
-        self.sees(form)
+        radio = self.page.get_by_role("radio", name=form, exact=True)
+        if not radio.is_checked():
+            with self._one_run():
+                radio.click()
         with self._one_run():  # until then the button of an earlier export may stand there
             self.button("Write the export").click()
         self.button("Download").wait_for(timeout=1000 * BACKGROUND_SECONDS)
