@@ -14,6 +14,9 @@ directions is symmetric as it is.
 `checked` refuses features whose distances single precision cannot represent: faiss would return row -1 for them.
 Features that lie far from zero compared with their spread (years, timestamps) are centred in double precision first,
 since faiss' inner products would cancel every digit. Features whose squares overflow single precision are scaled.
+
+Longer than other files: both searches, exact and by cells, rest on the same checks, centring and scaling of features,
+and neither is right without them.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ LONGEST = 1e18
 FAR = 16.0
 """Features are centred where their median is further from zero than this many times their spread."""
 N_IN_FRAME = 2000
-MODERATE = 1e12
+SCALED_BEYOND = 1e12
 """Features that spread by more than this, or by less than one over it, are scaled."""
 ROWS_CHECKED = 65_536
 
@@ -71,7 +74,7 @@ class NeighborGraph:
     """How features are moved before neighbours are looked up; None where they are taken as they are."""
 
     @property
-    def note(self) -> str:
+    def description(self) -> str:
         """How neighbours were found and how many of them, in a few words for people."""
         how = "exact" if self.recall == 1 else f"{100 * self.recall:.1f} % of the true ones found on a sample"
         return f"{self.n_neighbors} neighbours of each image, {how}"
@@ -223,7 +226,7 @@ def frame_of(features: NDArray[Any]) -> Frame | None:  # Any: float32 or float64
         middle: FloatArray = np.median(rows, axis=0)
         spread = float(np.linalg.norm(np.median(np.abs(rows - middle), axis=0)))
         is_far = bool(np.linalg.norm(middle) > FAR * spread)
-    scale = 1 / spread if 0 < spread < 1 / MODERATE or MODERATE < spread < np.inf else 1.0
+    scale = 1 / spread if 0 < spread < 1 / SCALED_BEYOND or SCALED_BEYOND < spread < np.inf else 1.0
     return Frame(middle, scale) if is_far or scale != 1 else None
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,8 @@ from annotator.evaluation import Measured, from_record, n_changed, score_known, 
 from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
 from annotator.predictions import PredictionFiles
-from annotator.store import Store
+from annotator.store import Store, artefacts
+from annotator.store import snapshot as snapshots
 from annotator.types import (
     UNLABELED,
     Dataset,
@@ -45,6 +46,36 @@ class _Fitted:
 
     labels: IntArray
     prediction: Prediction
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest fit with what was measured, swapped in one step: who needs several of its values reads it once."""
+
+    measured: tuple[Measured, ...] = ()
+    """Of every model version."""
+    fitted: _Fitted | None = None
+    """None while the last model is not fitted again after a restart."""
+
+    @property
+    def version(self) -> int | None:
+        """None before the first label was learned."""
+        return self.measured[-1].version if self.measured else None
+
+    @property
+    def trained_through(self) -> int:
+        """The seq of the last event that it has seen."""
+        return self.measured[-1].trained_through if self.measured else 0
+
+    @property
+    def labels(self) -> IntArray | None:
+        """As of Learner; None while it is not fitted again."""
+        return None if self.fitted is None else self.fitted.labels
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """As of Learner; None while it is not fitted again."""
+        return None if self.fitted is None else self.fitted.prediction
 
 
 class Learner:
@@ -76,12 +107,11 @@ class Learner:
         """The truth as class codes, and what it was translated for: looked at in every round."""
         self._fitting = threading.RLock()
         self._swapping = threading.Lock()
-        self._fitted: _Fitted | None = None
         self._failure: AnnotatorError | None = None
         self._thread: threading.Thread | None = None
         self._files = files
-        records = store.models()
-        self._measured = [from_record(record) for record in records]
+        records = store.read(artefacts.models)
+        self._newest = Newest(tuple(map(from_record, records)))
         self._last_record = records[-1] if records else None
         self._is_behind = False
         """Whether the prediction was read from its file: a model that goes on has not taken its steps again."""
@@ -91,22 +121,30 @@ class Learner:
     @property
     def history(self) -> tuple[Measured, ...]:
         """Every model version with its figures: the learning curve."""
-        return tuple(self._measured)
+        return self._newest.measured
 
     @property
     def version(self) -> int | None:
         """The newest model's number; None before the first label was learned."""
-        return self._measured[-1].version if self._measured else None
+        return self._newest.version
 
     @property
     def trained_through(self) -> int:
         """The seq of the last event that the newest model has seen."""
-        return self._measured[-1].trained_through if self._measured else 0
+        return self._newest.trained_through
 
     @property
     def is_ready(self) -> bool:
         """Whether a prediction is there without waiting for a fit."""
-        return self._fitted is not None or not self._measured
+        newest = self._newest
+        return newest.fitted is not None or not newest.measured
+
+    @property
+    def newest(self) -> Newest:
+        """The newest fit; before the first a uniform belief. Waits for no fit after a restart."""
+        if self.is_ready:
+            self._now()
+        return self._newest
 
     @property
     def is_learning(self) -> bool:
@@ -133,10 +171,10 @@ class Learner:
         """(n_images,) the source's truth as class codes of this project, -1 where unknown."""
         if self.dataset.truth is None:
             return None
-        names = tuple(label_class.name for label_class in self._store.classes())
-        known, of = self._truth, (self.dataset, self._truth_names, names)
-        if known is None or known[0][0] is not of[0] or known[0][1:] != of[1:]:
-            known = self._truth = of, translated(self.dataset.truth, self._truth_names, names)
+        names = tuple(snapshots.class_names(self._store.snapshot()))
+        known, basis = self._truth, (self.dataset, self._truth_names, names)
+        if known is None or known[0][0] is not basis[0] or known[0][1:] != basis[1:]:
+            known = self._truth = basis, translated(self.dataset.truth, self._truth_names, names)
             known[1].flags.writeable = False
         return known[1]
 
@@ -184,7 +222,7 @@ class Learner:
         with self._fitting, suppress(AnnotatorError):
             if held_out is not None and isinstance(model, JoinsHeldOut):
                 model.join(self.dataset, held_out.features)
-            if self._measured:
+            if self._newest.measured:
                 self._now()
                 self._catch_up()
 
@@ -200,22 +238,25 @@ class Learner:
                 self.dataset, self._truth_names = other[0], tuple(other[1])
 
     def _now(self) -> _Fitted:
-        fitted = self._fitted
+        fitted = self._newest.fitted
         if fitted is not None:
             return fitted
         with self._fitting:
             self._read()
-            if self._fitted is None:
-                self._fitted = self._replayed()
-            return self._fitted
+            fitted = self._newest.fitted
+            if fitted is None:
+                fitted = self._replayed()
+                self._newest = replace(self._newest, fitted=fitted)
+            return fitted
 
     def _read(self) -> None:
         """Take the last prediction from its file, where nothing is known yet and the file is whole."""
         record = self._last_record
-        if self._fitted is not None or self._files is None or record is None:
+        if self._newest.fitted is not None or self._files is None or record is None:
             return
         if record.dataset_version == self.dataset.version and (prediction := self._files.load(record)) is not None:
-            self._fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            self._newest = replace(self._newest, fitted=fitted)
             self._is_behind = True
 
     def _read_unless_busy(self) -> None:
@@ -228,9 +269,9 @@ class Learner:
 
     def _replayed(self) -> _Fitted:
         """Refit after a restart; a stateful model once for each version recorded, so that the result is the same."""
-        if not self._measured:
+        if not self._newest.measured:
             return self._fitted_through(0)
-        last = self._measured[-1]
+        last = self._newest.measured[-1]
         if goes_on(self._model) and last.config_version != self._config_version:
             # Those labels were another model's: this one begins with the next fit.
             model, self._model = self._model, self._copy_of_model()
@@ -251,11 +292,13 @@ class Learner:
         """The fits that a stateful model takes again: the seqs that those with this config were trained through."""
         if not goes_on(self._model):
             return []
-        return [point.trained_through for point in self._measured if point.config_version == self._config_version]
+        return [
+            point.trained_through for point in self._newest.measured if point.config_version == self._config_version
+        ]
 
     def _follow(self, through: int) -> None:
         """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
-        labels, n_classes = self._training_labels(through), self._store.n_classes(through)
+        labels, n_classes = self._training_labels(through), self._n_classes(through)
         if (labels != UNLABELED).any() and isinstance(self._model, Follows):
             self._model.follow(self.dataset, labels, n_classes)
         else:
@@ -270,30 +313,29 @@ class Learner:
 
     def _fitted_through(self, through: int) -> _Fitted:
         labels = self._training_labels(through)
-        return _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
+        return _Fitted(labels, self._fit(labels, self._n_classes(through)))
 
     def _learn(self, through: int | None) -> None:
         with self._fitting:
-            through = self._store.head_seq if through is None else through
-            if self._measured and through <= self.trained_through:
+            through = self._store.snapshot().head_seq if through is None else through
+            if self._newest.measured and through <= self.trained_through:
                 self._now()  # after a restart it is read from its file, or fitted again
                 return
             labels, audit = self._answers(through)
-            if not (self._measured or (labels != UNLABELED).any()):
+            if not (self._newest.measured or (labels != UNLABELED).any()):
                 return
-            before = self.prediction if self._measured else None
+            before = self.prediction if self._newest.measured else None
             self._catch_up()
             started = time.perf_counter()
-            fitted = _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
+            fitted = _Fitted(labels, self._fit(labels, self._n_classes(through)))
             seconds = time.perf_counter() - started
             self._take(fitted, self._measure(fitted, audit, through, n_changed(before, fitted.prediction), seconds))
 
     def _take(self, fitted: _Fitted, measured: Measured) -> None:
         """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
-        record = to_record(measured, self.dataset.version)
-        self._store.record_model(record)
-        self._fitted = fitted
-        self._measured.append(measured)
+        record = self._store.write(artefacts.record_model, to_record(measured, self.dataset.version))
+        measured = replace(measured, version=record.version)
+        self._newest = Newest((*self._newest.measured, measured), fitted)
         if self._files is not None:
             self._files.keep(record, fitted.prediction)
 
@@ -320,13 +362,16 @@ class Learner:
     def _answers(self, through: int) -> tuple[IntArray, IntArray]:
         """(n_images,) the consensus of all annotators as codes, audit images left out; (n_audit,) that of these."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
-        answers = consensus(self._store.current(through))
+        answers = consensus(snapshots.standing(self._store.snapshot(), through))
         rows = np.fromiter(map(self.row, answers), dtype=np.int64, count=len(answers))
         labels[rows] = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
         audit = labels[self.audit_rows]
         labels[self.audit_rows] = UNLABELED
         labels.flags.writeable = False
         return labels, audit
+
+    def _n_classes(self, through: int) -> int:
+        return snapshots.n_classes(self._store.snapshot(), through)
 
     # ---- measuring
 
@@ -336,10 +381,10 @@ class Learner:
         unlabeled = fitted.labels == UNLABELED
         scores = {} if unlabeled.all() else self._scores(fitted, audit)
         return Measured(
-            version=len(self._measured) + 1,
+            version=(self._newest.version or 0) + 1,
             trained_through=through,
             config_version=self._config_version,
-            round=self._store.last_round(),
+            round=snapshots.last_round(self._store.snapshot()),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,
@@ -371,14 +416,14 @@ class Learner:
 
     def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
         truth = self.truth
-        return None if truth is None else self._score(truth[rest], codes[rest])
+        return None if truth is None else self._score(np.where(rest, truth, UNLABELED), codes)
 
     def _score(self, truth: IntArray, predicted: IntArray) -> Scores:
-        return score_known(truth, predicted, len(self._store.classes()))
+        return score_known(truth, predicted, len(self._store.snapshot().classes))
 
     def _translated(self, source_codes: IntArray) -> IntArray:
         """The source's class codes as this project's, by name; classes that the project lacks are unknown."""
-        return translated(source_codes, self._truth_names, [label_class.name for label_class in self._store.classes()])
+        return translated(source_codes, self._truth_names, snapshots.class_names(self._store.snapshot()))
 
 
 def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, seed: int) -> IntArray:

@@ -6,7 +6,8 @@ A file holds one `Prediction` bit for bit, with the model version, seq, config a
 Its SHA-256 stands beside the model's record in the store and is written last: a file that is damaged, foreign or half
 written is not read, and the model is fitted again. Only the newest few are kept. Knows no model and no labels.
 
-Files are written in a thread that no round waits for, the newest prediction only, and for at most a tenth of the time.
+Files are written in a thread that no round waits for, the newest prediction only, for at most a tenth of the time, and
+while rounds pause: an array that is being written cannot be used again, and the disk is needed for answers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from annotator import durable
 from annotator.errors import AnnotatorError
 from annotator.store import ModelRecord, Store
-from annotator.store.artefacts import record_prediction
+from annotator.store.artefacts import newest_files, record_prediction
 from annotator.types import IntArray, Prediction
 
 SUFFIX = ".prediction"
@@ -34,6 +35,12 @@ N_KEPT = 3
 N_DIGITS = 16
 REST = 9
 """Times what a file took, until the next one is written."""
+QUIET = 20
+"""Times what the last file took, without a newer prediction, until one is written ..."""
+MOST_QUIET = 2.0
+"""... or these seconds, where that is less."""
+LONGEST = 60.0
+"""Seconds after which one is written however fast rounds follow each other."""
 ABANDONED = 3600.0
 """Seconds after which nobody is writing a draft any more."""
 ALIGNED = 64
@@ -52,6 +59,10 @@ class PredictionFiles:
         self._waiting: tuple[ModelRecord, Prediction] | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._took = 0.0
+        """Seconds, for the last file."""
+        self._newest_at = 0.0
+        """When the waiting prediction came, on the monotonic clock."""
         self._changed: list[IntArray] | None = None
         """Rows that changed since the last file; None = any may have."""
         self._since: int | None = None
@@ -59,7 +70,7 @@ class PredictionFiles:
     def keep(self, record: ModelRecord, prediction: Prediction) -> None:
         """Write it soon, or a newer one in its place; returns at once, and where that fails nothing is kept."""
         with self._lock:
-            self._waiting = (record, prediction)
+            self._waiting, self._newest_at = (record, prediction), time.monotonic()
             if self._changed is not None:
                 self._changed = None if prediction.changed is None else [*self._changed, prediction.changed]
             if self._thread is None and not self._closing.is_set():
@@ -85,17 +96,38 @@ class PredictionFiles:
 
     def _write_all(self) -> None:
         while True:
+            self._wait_for_quiet()
             with self._lock:
                 waiting, self._waiting = self._waiting, None
-                changed, self._changed = self._changed, []
                 if waiting is None:
                     self._thread = None
                     return
+                changed, self._changed = self._changed, []
             started = time.perf_counter()
-            with suppress(OSError, AnnotatorError):
-                self._write(*waiting, changed)
+            self._write_or_forget(*waiting, changed)
             del waiting  # an array that somebody holds is not written again
-            self._closing.wait(REST * (time.perf_counter() - started))
+            self._took = time.perf_counter() - started
+            self._closing.wait(REST * self._took)
+
+    def _wait_for_quiet(self) -> None:
+        """Until rounds pause, or for as long as a file may be put off."""
+        began, quiet = time.monotonic(), min(QUIET * self._took, MOST_QUIET)
+        while self._waiting is not None and not self._closing.is_set():
+            left = min(self._newest_at + quiet, began + LONGEST) - time.monotonic()
+            if left <= 0:
+                return
+            self._closing.wait(left)
+
+    def _write_or_forget(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
+        """Where that fails, any row may differ from the last file; another error ends this thread, not the next."""
+        try:
+            self._write(record, prediction, changed)
+        except BaseException as error:
+            with self._lock:
+                self._changed = None
+                if not isinstance(error, OSError | AnnotatorError | MemoryError):
+                    self._thread = None
+                    raise
 
     def _write(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
         arrays = _arrays(prediction)
@@ -111,12 +143,16 @@ class PredictionFiles:
         # Not forced to the disk, for which answers would have to wait: after a loss of power the hash tells.
         with durable.drafts(self._path(record.version, sha256), synced=False) as (draft,), draft.open("wb") as file:
             file.writelines(pieces)
-        self._store.write(record_prediction, record, sha256, self._pruned())
+        self._store.write(record_prediction, record, sha256, self._pruned(self._path(record.version, sha256)))
         self._since = record.version
 
-    def _pruned(self) -> list[int]:
-        """Remove all but the newest files, and what was left by a process that was killed; the versions that stay."""
-        found = sorted(self._folder.glob(f"*{SUFFIX}"), key=_version, reverse=True)
+    def _pruned(self, own: Path) -> list[int]:
+        """Remove all but the newest files, and what was left by a process that was killed; the versions that stay.
+
+        This one and those that the store knows stay before those of another process whose models were not recorded.
+        """
+        known = {own, *(self._path(*recorded) for recorded in self._store.read(newest_files, N_KEPT))}
+        found = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: (path in known, _version(path)), reverse=True)
         for path in found[N_KEPT:]:
             with suppress(OSError):  # Windows removes no file that is being read
                 path.unlink()

@@ -12,6 +12,7 @@ import pytest
 from annotator.config import Config, presets
 from annotator.errors import ConfigError
 from annotator.project import Project
+from tests import storing
 
 UNUSABLE = {
     "encoder": {"encoder": "pixels", "encoder_parameters": {"max_dimensions": -1}},
@@ -50,7 +51,7 @@ def test_parameters_are_refused_where_a_project_is_changed(wrong: str, tmp_path:
     with pytest.raises(ConfigError):
         project.change(**UNUSABLE[wrong])
     assert project.config == before
-    assert project.store.config()[0] == 1
+    assert storing.config(project.store)[0] == 1
     project.close()
 
 

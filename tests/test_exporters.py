@@ -1,4 +1,7 @@
-"""Exports hold what was labeled, exactly, under names that no disk and no spreadsheet takes amiss."""
+"""Exports hold what was labeled, exactly, under names that no disk and no spreadsheet takes amiss.
+
+Longer than other files: every format is held to the same rules with one export, and then read back in its own way.
+"""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from annotator import shipped
-from annotator.config import presets
+from annotator.config import Config, presets
 from annotator.dataset import made_from, prepare_here
 from annotator.paths import assets
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.shipped import pack, unpack
 from annotator.sources.digits import Digits
 from annotator.ui.preload import links
@@ -27,13 +27,15 @@ FIRST_PAGE = """
 import sys
 from pathlib import Path
 from annotator import registry
-from annotator.project import Project, presets
-from annotator.ui import image_route, surface, views
+from annotator.config import presets
+from annotator.project import Project
+from annotator.ui import image_route
+from annotator.ui.views import grid
 from annotator.workspace.look_ahead import LookAhead
 
 project = Project(Path(sys.argv[1]))
 session = project.session("you")
-drawn = surface.payload(project, session.moment(), LookAhead(), {})
+drawn = grid.payload(project, session.moment(), LookAhead(), {})
 assert len(drawn["pages"][0]["cards"]) == 12
 for kind in ("strategy", "model", "encoder"):
     for name in registry.names(kind):

@@ -183,7 +183,7 @@ def test_a_large_pool_finds_most_of_its_neighbours(large_points: FeatureArray, l
         nearest = np.argsort(squared, kind="stable")[:10]
         found += len(np.intersect1d(nearest, large_graph.affinity[[int(row)]].indices))
     assert large_graph.recall >= GOOD_RECALL
-    assert f"{100 * large_graph.recall:.1f} % of the true ones" in large_graph.note
+    assert f"{100 * large_graph.recall:.1f} % of the true ones" in large_graph.description
     assert found / (10 * len(rows)) > GOOD_RECALL - 0.03
 
 
@@ -247,7 +247,7 @@ def test_copies_beyond_counting_have_neighbours() -> None:
     assert np.diff(graph.affinity.indptr).min() >= 3
     assert set(graph.affinity.data) == {1.0}
     assert graph.recall == 1.0
-    assert "exact" in graph.note
+    assert "exact" in graph.description
 
 
 # ---- images that come later

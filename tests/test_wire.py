@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from annotator import due, reports
-from annotator.errors import ConfigError, StoreError
-from annotator.pages import PageCard
-from annotator.project import Config, Project
+from annotator.batches import ShownCard
+from annotator.config import Config
+from annotator.errors import AnnotatorError, ConfigError, StoreError
+from annotator.project import Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import answers, log, questions
+from annotator.store import Answer, answers, log, questions
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
-from annotator.ui.surface import payload
+from annotator.ui.views.grid import payload
 from annotator.wire import inbox
 from annotator.wire.incoming import read_message
-from annotator.wire.outgoing import SurfaceData
+from annotator.wire.outgoing import GridData
 from annotator.workspace import LookAhead
+from tests import storing
 
 CONFIG = Config(
     name="keys", source="digits", source_parameters={"held_out": 50}, limit=60, encoder="pixels", batch_size=4
@@ -48,11 +50,11 @@ def session(project: Project) -> Session:
     return project.session("ada")
 
 
-def cards(session: Session) -> list[PageCard]:
-    return [card for page in reports.pages(session.moment()) for card in page.cards]
+def cards(session: Session) -> list[ShownCard]:
+    return [card for page in reports.batches(session.moment()) for card in page.cards]
 
 
-def press(card: PageCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
+def press(card: ShownCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
     """The first answer to a card, as the browser mints it."""
     event_id = f"{card.question_id}.{card.n_events}"
     answer = {"kind": "answer", "id": event_id, "q": card.question_id, "outcome": outcome, "class": class_id}
@@ -85,7 +87,7 @@ def test_what_is_sent_again_is_stored_once(session: Session) -> None:
 def test_milliseconds_and_the_visible_guess_stand_with_the_answer(project: Project, session: Session) -> None:
     """How long it took and whether the guess could be seen are part of the event."""
     send(session, press(cards(session)[0], 3))
-    event = project.store.current()[0]
+    event = storing.current(project.store)[0]
     assert (event.client_ms, json.loads(event.payload)["guess_shown"]) == (700, True)
     assert reports.pace(session.moment()) == 0.7
 
@@ -146,9 +148,9 @@ def test_nobody_answers_for_somebody_else(project: Project, session: Session) ->
     forger = project.session("eve")
     head = f"{standing.question_id}.0"
     flag = {"key": "flag", "kind": "flag", "id": "f", "q": open_card.question_id, "text": "mine"}
-    before = project.store.head_seq
+    before = storing.head_seq(project.store)
     assert send(forger, press(open_card, 3), change(head, 5), undo(head), flag) == ["refused"] * 4
-    assert project.store.head_seq == before
+    assert storing.head_seq(project.store) == before
 
 
 def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
@@ -157,14 +159,32 @@ def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
     assert reports.n_answered(session.moment()) == 0
 
 
-@pytest.mark.parametrize("class_id", [-1, 1 << 31, 1 << 63, 10**20])
-def test_a_class_id_that_no_database_holds_is_refused(session: Session, class_id: int) -> None:
-    """S7: the database knows no such number; the message is refused for good, and what comes after it is stored."""
+@pytest.mark.parametrize("class_id", [-1, 2**31, 2**63, int(1e20)])
+def test_a_class_that_no_database_can_hold_is_refused_for_good(session: Session, class_id: int) -> None:
+    """S7: JSON holds integers of any size; the message is refused, and what follows it is stored."""
     card, other = cards(session)[:2]
-    first = f"{card.question_id}.0"
-    assert send(session, press(card, class_id, tab="other"), press(card, 3)) == ["refused", "stored"]
-    assert send(session, change(first, class_id), press(other, 3)) == ["refused", "stored"]
-    assert session.labels == {card.image_id: "3", other.image_id: "3"}
+    assert send(session, press(card, class_id), press(other, 3)) == ["refused", "stored"]
+    first = f"{other.question_id}.0"
+    assert send(session, change(first, class_id), undo(first)) == ["refused", "stored"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"class_id": 10**20},
+        {"class_id": 3, "milliseconds": 10**20},
+        {"question_id": "\ud83d"},
+        {"kind": "undo", "seen_id": "\ud83d"},
+    ],
+)
+def test_what_the_database_cannot_hold_is_a_typed_refusal(session: Session, given: dict[str, Any]) -> None:
+    """S7: whoever calls the session himself gets an error of ours, nothing is stored, and the next answer is."""
+    card = cards(session)[0]
+    first: dict[str, Any] = {"event_id": f"{card.question_id}.0", "question_id": card.question_id}  # Any: fields
+    with pytest.raises(AnnotatorError):
+        session.give(Answer(**{"kind": "answer", **first, **given}))
+    session.give(Answer("answer", **first, class_id=3))
+    assert session.labels == {card.image_id: "3"}
 
 
 def test_a_store_that_cannot_write_keeps_everything_in_the_browser(project: Project, session: Session) -> None:
@@ -207,13 +227,13 @@ def test_a_flag_stands_beside_the_label(project: Project, session: Session) -> N
     assert cards(session)[0].flag == "two digits"
     assert session.labels == {card.image_id: "3"}
     send(session, flag | {"key": "b", "id": f"{card.question_id}!2", "text": ""})
-    assert project.store.flags() == {}
+    assert storing.flags(project.store) == {}
 
 
 def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
     """Settings changed while a person looked at the next batch: what they then answer is kept."""
     session.withdraw()
-    asked = reports.pages(session.moment())
+    asked = reports.batches(session.moment())
     assert asked == []
     session.look_ahead()
     card = cards(session)[0]
@@ -225,7 +245,7 @@ def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
 def test_a_flag_never_takes_the_id_of_another_event(project: Project, session: Session) -> None:
     """S8: a forged id is refused by the inbox and by the store; what it is the id of is stored."""
     card = cards(session)[0]
-    question = project.store.question(card.question_id)
+    question = storing.question(project.store, card.question_id)
     assert question is not None
     first = f"{card.question_id}.0"
     for forged in (first, "class.10.add", "config.2", f"{first}>label5", f"{first}<", "", f"x{card.question_id}!1"):
@@ -252,7 +272,7 @@ def test_a_flag_of_an_earlier_version_blocks_nothing(
     assert send(session, undo(f"~~{first}>label5"), undo(f"~~{first}>label5")) == ["stored"] * 2
     assert session.labels == {card.image_id: "3"}
     snapshot = project.store.snapshot()
-    assert first_answers(snapshot, session.annotator.annotator_id, 1) == [project.store.current()[0].seq - 2]
+    assert first_answers(snapshot, session.annotator.annotator_id, 1) == [storing.current(project.store)[0].seq - 2]
     session.add_class("late")
     assert session.class_names[-1] == "late"
     project.change(batch_size=3)
@@ -326,13 +346,13 @@ def test_what_the_surface_is_given_is_typed_and_unchanged(
     results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
     project.session("ada").advance()
     given = payload(project, session.moment(), LookAhead(), results)
-    sent = SurfaceData.model_validate(given).as_json()
+    sent = GridData.model_validate(given).as_json()
     assert sent == json.loads(json.dumps(given))
     answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
     assert answers[first.image_id] == {"outcome": "label", "class": 3}
     assert sent["results"][other["key"]]["status"] == "refused"
     with pytest.raises(ValidationError):
-        SurfaceData.model_validate(given | {"unheard_of": 1})
+        GridData.model_validate(given | {"unheard_of": 1})
 
 
 def test_a_curve_with_its_marks_is_typed_and_unchanged(
@@ -346,7 +366,7 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
         session = project.session("ada")
         session.advance()
     given = payload(project, session.moment(), LookAhead(), {})
-    sent = SurfaceData.model_validate(given).as_json()
+    sent = GridData.model_validate(given).as_json()
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]
     assert sent == json.loads(json.dumps(given))

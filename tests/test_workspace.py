@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from annotator.config import Config
 from annotator.errors import ConfigError, JobError, ModelError
 from annotator.jobs import Job
-from annotator.project import CACHE, Config, Project, Summary, folder_names
+from annotator.pointer import CACHE
+from annotator.project import Project
+from annotator.projects import Summary, folder_names
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Store
 from annotator.workspace import KeptFolder, LookAhead, Workspace, workspace_of
 from annotator.workspace import listing as listing_module
+from tests import storing
 
 CONFIG = Config(name="ones", source="digits", limit=80, encoder="pixels", batch_size=4)
 SECONDS = 60.0
@@ -41,7 +45,7 @@ def project(workspace: Workspace) -> Project:
 def stored_encoder(project: Project) -> str:
     """As whoever opens the project next will find it."""
     store = Store(project.folder / "project.sqlite")
-    _, config = store.config()
+    _, config = storing.config(store)
     store.close()
     return str(config["encoder"])
 
@@ -70,7 +74,7 @@ def test_a_computed_encoder_is_swapped_in_though_no_tab_looks(workspace: Workspa
     assert (project.config.encoder, stored_encoder(project)) == ("hog", "hog")
     assert (project.wanted, project.notice) == ({}, "")
     project.session("you").advance()
-    assert {question.config_version for question in project.store.questions() if question.round == 2} == {2}
+    assert {question.config_version for question in storing.questions(project.store) if question.round == 2} == {2}
     assert not swap.job.folder.exists()
 
 
@@ -109,7 +113,7 @@ def test_a_batch_that_waited_for_a_swap_is_asked_with_it(workspace: Workspace, p
         workspace.look_ahead(project).start(before, offered.set)
         project.change(**HOG)
     assert offered.wait(SECONDS)
-    assert {question.config_version for question in project.store.questions()} == {2}
+    assert {question.config_version for question in storing.questions(project.store)} == {2}
 
 
 def test_a_setting_changed_meanwhile_stays_changed(workspace: Workspace, project: Project) -> None:
@@ -255,9 +259,9 @@ def test_a_process_has_one_workspace_a_folder(projects: Path) -> None:
 
 def test_damage_is_what_the_store_says_now(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not what it said when the project was opened."""
-    assert project.damage == ()
+    assert project.store.damage == ()
     monkeypatch.setattr(Store, "damage", ("event 3 is gone",))
-    assert project.damage == ("event 3 is gone",)
+    assert project.store.damage == ("event 3 is gone",)
 
 
 # ---- the list

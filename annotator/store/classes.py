@@ -31,6 +31,16 @@ def check_offered(connection: Connection, project_id: str, class_id: int | None)
         raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
 
 
+def offered(connection: Connection, project_id: str, name: str) -> LabelClass:
+    """The class of this name. Raises ConfigError where none that is offered has it."""
+    known = [label_class for label_class in classes(connection, project_id) if not label_class.retired]
+    for label_class in known:
+        if label_class.name == name:
+            return label_class
+    choices = ", ".join(label_class.name for label_class in known)
+    raise ConfigError(f"No class {name!r}. Choose from: {choices}; or add it first.")
+
+
 def add(
     connection: Connection,
     project_id: str,

@@ -51,11 +51,6 @@ class Reader:
         """Of the newest event that was read."""
         return self._history.seq
 
-    def withdrawn(self, connection: Connection, question_id: str) -> Question | None:
-        """This question, in the transaction of the last `read`, whether or not it was withdrawn."""
-        this = self._questions.where(schema.questions.c.question_id == question_id)
-        return next(iter(self._made(connection.execute(this).fetchall())), None)
-
     def read(self, connection: Connection, is_damaged: bool = False) -> Snapshot:
         """The snapshot of this read transaction; of a damaged store with classes and configurations as its log has."""
         try:
@@ -64,6 +59,7 @@ class Reader:
             self._forget()
             raise
 
+    @verify.typed()
     def _read(self, connection: Connection, is_damaged: bool) -> Snapshot:
         head_seq, head_hash, n_people, n_models = connection.execute(self._marks).one()
         events = self._newer_events(connection)
@@ -96,14 +92,14 @@ class Reader:
         for event in events:
             self._history.seq = event.seq
             if event.image_id is not None:
-                self._note_answer(event, tally.take(event))
+                self._count_answer(event, tally.take(event))
             elif event.kind == "flag":
                 tally.take_flag(event)
             elif event.kind == "class" and event.event_id.endswith(".add"):
                 self._history.class_seqs.append(event.seq)
         return {"newest_seq": self._history.seq, **vars(tally)}
 
-    def _note_answer(self, event: Event, before: Event | None) -> None:
+    def _count_answer(self, event: Event, before: Event | None) -> None:
         self._history.chained.append((event, before))
         self._history.first_answers.setdefault(str(event.question_id), event.seq)
         self._n_events[str(event.question_id)] += 1
@@ -145,7 +141,7 @@ class Reader:
         for row in rows:
             values = dict(zip(_QUESTION, row, strict=True))
             for name in _REPEATED:
-                if values[name] is not None:
+                if type(values[name]) is str:  # a damaged file may hold bytes
                     values[name] = intern(values[name])
             questions.append(Question(**values, n_events=self._n_events.get(values["question_id"], 0)))
         return questions
@@ -245,12 +241,12 @@ class _Tally:
         return before
 
     def take_flag(self, event: Event) -> None:
-        """The newest comment of an annotator on an image holds; an empty one takes it back."""
-        payload = json.loads(event.payload)
-        chain = (payload["image_id"], str(event.annotator_id))
+        """The newest comment of an annotator on an image holds; an empty one, or a damaged one, takes it back."""
+        payload = verify.payload_of(event.payload)
+        chain = (str(payload.get("image_id")), str(event.annotator_id))
         self.flags.pop(chain, None)
-        if payload["comment"]:
-            self.flags[chain] = payload["comment"]
+        if comment := payload.get("comment"):
+            self.flags[chain] = str(comment)
 
     def _count(self, event: Event | None, step: int) -> None:
         if event is None or event.outcome is None:

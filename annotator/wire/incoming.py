@@ -24,13 +24,13 @@ from annotator.errors import ConfigError
 from annotator.store import event_ids
 
 LONGEST_COMMENT, LONGEST_ID, LONGEST_DECISION_MS = 500, 4_000, 86_400_000
-PAST_CLASS_IDS = 1 << 31
-"""No class has this id or a higher one: what the database cannot hold must not reach it."""
+MOST_CLASS_IDS = 2**31
+"""More than a project can have, and few enough for every database."""
 PRINTABLE = re.compile(r"[ -~]*")
 
 
 def _id(value: object) -> object:
-    """Printable ASCII, as all ids are that were minted here or by the surface; empty where there is none."""
+    """Printable ASCII, as all ids are that were minted here or by the grid; empty where there is none."""
     text = "" if value is None else value
     if isinstance(text, str) and not PRINTABLE.fullmatch(text):
         raise ValueError("an id is printable ASCII")
@@ -70,7 +70,7 @@ class _Message(BaseModel):
 
 class _WithAnswer(_Message):
     outcome: Outcome
-    class_id: int | None = Field(default=None, alias="class", ge=0, lt=PAST_CLASS_IDS)
+    class_id: int | None = Field(default=None, alias="class", ge=0, lt=MOST_CLASS_IDS)
     ms: Milliseconds = None
     """How long the answer took."""
     guess: Shown = None
@@ -95,7 +95,7 @@ class Change(_WithAnswer):
     """Another answer in place of the one that was seen."""
 
     kind: Literal["change"]
-    of: Id = ""
+    seen: Id = Field("", alias="of")
     """The event seen."""
 
 
@@ -103,7 +103,7 @@ class Undo(_Message):
     """The answer that was seen is taken back."""
 
     kind: Literal["undo"]
-    of: Id = ""
+    seen: Id = Field("", alias="of")
     """The event seen."""
 
 
@@ -127,8 +127,8 @@ def read_message(entry: Mapping[str, Any]) -> Answer | Change | Undo | Flag:  # 
     except ValidationError as error:
         raise _unreadable(entry) from error
     found = event_ids.parse(message.id)
-    about = message.q if isinstance(message, Answer | Flag) else message.of
-    if found is None or (found.kind, found.of) != (message.kind, about):
+    about = message.q if isinstance(message, Answer | Flag) else message.seen
+    if found is None or (found.kind, found.about) != (message.kind, about):
         raise _unreadable(entry)
     return message
 

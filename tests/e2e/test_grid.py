@@ -1,5 +1,7 @@
 """The labeling component's own code in a real browser: its rules module by module, then the whole of it with a server
 that is a function. Nothing here waits for a clock.
+
+Longer than other files: all tests share one page that stands in for the app.
 """
 
 from __future__ import annotations
@@ -531,7 +533,7 @@ def asked(*pages: dict[str, object], n_classes: int = 2, **changes: object) -> d
     keys = [None if many else str(number + 1) for number in range(n_classes)]
     return {
         "project": "p", "annotator": "a", "title": "What are these?", "results": {}, "pages": list(pages),
-        "pending": False, "finished": False, "held": "", "news": "", "note": "", "many": many, "names": {},
+        "pending": False, "finished": False, "held": "", "news": "", "background": "", "many": many, "names": {},
         "status": {"saved": 0, "labels": 0, "round": 1, "left": 9, "pool": 12, "pace": None},
         "curve": {"points": [], "caption": "", "marks": []},
         "classes": [{"id": k, "name": NAMES[k], "key": keys[k], "colour": "#0072b2"} for k in range(n_classes)],
@@ -687,7 +689,7 @@ def test_a_refused_answer_opens_its_card_again_and_says_why(mounted: Mounted) ->
 def test_the_cleanup_of_an_overtaken_call_stops_nothing(mounted: Mounted) -> None:
     """Streamlit calls it for a call that was overtaken, too; only the newest one's means the end."""
     mounted.give(asked(batch(1, 3)))
-    mounted.give(asked(batch(1, 3), note="learning"))
+    mounted.give(asked(batch(1, 3), background="learning"))
     mounted.page.evaluate("cleanups[0]()")
     mounted.press("1")
     mounted.page.evaluate("cleanups[1]()")

@@ -72,8 +72,8 @@ export class Painter {
   }
 
   paintSide() {
-    const { news, note, curve: figures } = this.data();
-    this.frame.paintSide(news, note);
+    const { news, background, curve: figures } = this.data();
+    this.frame.paintSide(news, background);
     const text = JSON.stringify(figures);
     if (text === this.curveText) return;
     this.curveText = text;
