@@ -194,7 +194,7 @@ class _Stored(NeighborGraph):
     to ask the first images. They are mapped before: the cache may be deleted while its project is open.
     """
 
-    parts: tuple[NDArray[Any], ...] = ()  # Any: float64 weights, whole numbers
+    arrays: tuple[NDArray[Any], ...] = ()  # Any: float64 weights, whole numbers
     """Of `affinity` as a csr_array: weights, columns, where each row starts."""
 
     @cached_property  # type: ignore[misc]  # put in the place of the field, which `load` empties
@@ -202,7 +202,7 @@ class _Stored(NeighborGraph):
         """As in any graph, memory-mapped."""
         import scipy.sparse  # slow to import
 
-        return scipy.sparse.csr_array(self.parts, shape=(len(self.features), len(self.features)), copy=False)
+        return scipy.sparse.csr_array(self.arrays, shape=(len(self.features), len(self.features)), copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from annotator.ui.words import plain, visible
+from annotator.ui.words import held, plain, visible
 
 
 @pytest.mark.parametrize("name", ["می\u200cخواهم", "क्\u200dष", "👩\u200d🔬"])
@@ -22,3 +22,13 @@ def test_other_controls_are_made_visible(code: int) -> None:
 def test_line_ends_and_undecodable_characters_are_made_visible() -> None:
     """One sign for each, in one line."""
     assert visible("a\nb\u2028c\ud800d") == "a⏎b⏎c�d"
+
+
+@pytest.mark.parametrize(
+    ("names", "whom"),
+    [(["eve"], "with eve."), (["eve", "bob"], "with eve and bob."), (list("abc"), "with a, b and c.")],
+)
+def test_who_holds_the_last_images_is_named(names: list[str], whom: str) -> None:
+    """All of them; nothing is said where nobody does."""
+    assert whom in held(names)
+    assert held([]) == ""
