@@ -25,11 +25,7 @@ from annotator.paths import default_projects, name_of
 if TYPE_CHECKING:
     from annotator.types import Report  # NumPy, for which the app's start need not wait
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
 Projects = Annotated[
     Path | None, Option("--projects", help="Folder that holds the projects; default: the platform's data folder.")
@@ -90,7 +86,7 @@ def simulate(
     json_file: Annotated[Path | None, Option("--json", help="Write config and rounds to this file.")] = None,
 ) -> None:
     """Run the app's own loop, answered by an oracle; one line a round."""
-    from annotator.project import Config, presets
+    from annotator.config import Config, presets
 
     chosen = _preset(preset, presets()) if preset else None
     given: dict[str, Any] = {  # Any: values of Config's fields
@@ -133,7 +129,8 @@ def export(
     """Write what was labeled to a file, with a manifest that counts it."""
     from annotator import registry
     from annotator.exporters.gather import write_export
-    from annotator.project import Project, find_project
+    from annotator.project import Project
+    from annotator.projects import find_project
 
     exporter = registry.create("exporter", format or _format_of(to))
     opened = Project(find_project(projects or default_projects(), project))
@@ -156,7 +153,7 @@ def verify(
 ) -> None:
     """Check that a project still says what was stored in it; exit code 1 where it does not."""
     from annotator.exporters.manifests import read_provenance
-    from annotator.project import find_project
+    from annotator.projects import find_project
 
     kept = {str(path): read_provenance(path) for path in export}
     folder = find_project(projects or default_projects(), project)
@@ -197,7 +194,7 @@ def info(
     projects: Projects = None,
 ) -> None:
     """Say which projects, presets and plug-ins there are, or how one project stands."""
-    from annotator.project import find_project
+    from annotator.projects import find_project
 
     if project is None:
         _print_overview(projects or default_projects())
@@ -248,7 +245,7 @@ def _preset(name: str, known: dict[str, Any]) -> Any:  # Any: Preset, imported l
 @contextmanager
 def _folder(projects: Path | None) -> Iterator[Path]:
     """A folder for the simulated project: kept under `projects`, else thrown away."""
-    from annotator.project import free_folder
+    from annotator.projects import free_folder
 
     if projects is not None:
         yield free_folder(projects, "simulation")
@@ -291,13 +288,17 @@ def _print_rounds(
 
 def _print_import(project: Any) -> None:  # Any: Project, imported late
     """What became images of the pool, and what did not, with the reasons."""
-    n_images, aside = len(project.learner.dataset), project.store.images("set aside")
+    from annotator.evaluation import dropped_labels
+    from annotator.store import images
+
+    n_images, aside = len(project.learner.dataset), project.store.read(images.records, "set aside")
     ignored = f"; ignored: {project.prepared.n_ignored:,} other" if project.prepared.n_ignored else ""
     print(f"imported {n_images:,} of {n_images + len(aside):,} images, {len(aside):,} set aside{ignored}")
-    print(project.learner.dataset.graph.note)
+    print(project.learner.dataset.graph.description)
     for record in aside:
         print(f"  {name_of(record.image_id)!r}: {record.reason}")
-    for said in filter(None, (project.notice, project.dropped_labels)):
+    dropped = dropped_labels(project.learner.dataset.truth, project.prepared.class_names, project.class_names)
+    for said in filter(None, (project.notice, dropped)):
         print(said)
 
 
@@ -330,8 +331,8 @@ def _progress() -> Iterator[Report]:
         if not sys.stderr.isatty() or time.monotonic() - shown[0] < 0.1:
             return
         shown[0] = time.monotonic()
-        of = f" {done:,} of {total:,}" if total else ""
-        print(f"\r{stage}{of}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
+        counted = f" {done:,} of {total:,}" if total else ""
+        print(f"\r{stage}{counted}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
 
     yield report
     if shown[0]:
@@ -346,16 +347,16 @@ def _format_of(path: Path) -> str:
 
 
 def _verified(folder: Path, kept: dict[str, Any]) -> tuple[list[str], int]:  # Any: JSON
-    """What is wrong with a project, also against these exports and those noted in its folder; its number of events."""
-    from annotator.exporters.manifests import noted_exports
-    from annotator.project import STORE_NAME
-    from annotator.store import Store
+    """What is wrong with a project, also against these exports and those its folder records; its number of events."""
+    from annotator.exporters.manifests import recorded_exports
+    from annotator.projects import STORE_NAME
+    from annotator.store import Store, log
 
     with closing(Store(folder / STORE_NAME)) as store:
         found = store.verify()
-        for name, provenance in (noted_exports(folder) | kept).items():
+        for name, provenance in (recorded_exports(folder) | kept).items():
             found += [f"{said} (Export: {name}.)" for said in store.damage_since(provenance)]
-        return found, store.head_seq
+        return found, store.read(log.head).seq
 
 
 def _damage(found: Any) -> list[str]:  # Any: sentences, maybe from a manifest's JSON
@@ -367,7 +368,8 @@ def _damage(found: Any) -> list[str]:  # Any: sentences, maybe from a manifest's
 
 def _print_overview(projects: Path) -> None:
     from annotator import registry
-    from annotator.project import broken_presets, list_projects, presets
+    from annotator.config import broken_presets, presets
+    from annotator.projects import list_projects
 
     print(f"annotator {__version__}\nprojects in {projects}:")
     for found in list_projects(projects):
@@ -394,7 +396,5 @@ def _print_project(folder: Path) -> None:
     print(f"model: {project.config.model} on {project.config.encoder}, strategy {project.config.strategy}")
     found = project.store.verify()
     print(f"store: {project.store.note}; event log {'damaged' if found else 'intact'}")
-    for line in _damage(found):
-        print(line)
-    print(describe(project.learner.history) or "no model yet")
+    print(*_damage(found), describe(project.learner.history) or "no model yet", sep="\n")
     project.close()

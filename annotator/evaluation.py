@@ -93,8 +93,10 @@ def translated(source_codes: IntArray, source_names: Sequence[str], class_names:
     return np.array([*found, UNLABELED], dtype=np.int64)[source_codes]
 
 
-def dropped_labels(source_codes: IntArray, source_names: Sequence[str], class_names: Sequence[str]) -> str:
+def dropped_labels(source_codes: IntArray | None, source_names: Sequence[str], class_names: Sequence[str]) -> str:
     """A sentence on the source's labels whose classes the project lacks; empty where there are none."""
+    if source_codes is None:
+        return ""
     codes = code_by_name(class_names)
     counts = np.bincount(source_codes[source_codes != UNLABELED], minlength=len(source_names)).tolist()
     lost = {name: n for name, n in zip(source_names, counts, strict=True) if n and _code(name, codes) == UNLABELED}

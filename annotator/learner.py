@@ -24,7 +24,8 @@ from annotator.evaluation import Measured, from_record, n_changed, score_known, 
 from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
 from annotator.predictions import PredictionFiles
-from annotator.store import Store
+from annotator.store import Store, artefacts
+from annotator.store import snapshot as snapshots
 from annotator.types import (
     UNLABELED,
     Dataset,
@@ -109,7 +110,7 @@ class Learner:
         self._failure: AnnotatorError | None = None
         self._thread: threading.Thread | None = None
         self._files = files
-        records = store.models()
+        records = store.read(artefacts.models)
         self._newest = Newest(tuple(map(from_record, records)))
         self._last_record = records[-1] if records else None
         self._is_behind = False
@@ -170,10 +171,10 @@ class Learner:
         """(n_images,) the source's truth as class codes of this project, -1 where unknown."""
         if self.dataset.truth is None:
             return None
-        names = tuple(label_class.name for label_class in self._store.classes())
-        known, of = self._truth, (self.dataset, self._truth_names, names)
-        if known is None or known[0][0] is not of[0] or known[0][1:] != of[1:]:
-            known = self._truth = of, translated(self.dataset.truth, self._truth_names, names)
+        names = tuple(snapshots.class_names(self._store.snapshot()))
+        known, basis = self._truth, (self.dataset, self._truth_names, names)
+        if known is None or known[0][0] is not basis[0] or known[0][1:] != basis[1:]:
+            known = self._truth = basis, translated(self.dataset.truth, self._truth_names, names)
             known[1].flags.writeable = False
         return known[1]
 
@@ -297,7 +298,7 @@ class Learner:
 
     def _follow(self, through: int) -> None:
         """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
-        labels, n_classes = self._training_labels(through), self._store.n_classes(through)
+        labels, n_classes = self._training_labels(through), self._n_classes(through)
         if (labels != UNLABELED).any() and isinstance(self._model, Follows):
             self._model.follow(self.dataset, labels, n_classes)
         else:
@@ -312,11 +313,11 @@ class Learner:
 
     def _fitted_through(self, through: int) -> _Fitted:
         labels = self._training_labels(through)
-        return _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
+        return _Fitted(labels, self._fit(labels, self._n_classes(through)))
 
     def _learn(self, through: int | None) -> None:
         with self._fitting:
-            through = self._store.head_seq if through is None else through
+            through = self._store.snapshot().head_seq if through is None else through
             if self._newest.measured and through <= self.trained_through:
                 self._now()  # after a restart it is read from its file, or fitted again
                 return
@@ -326,13 +327,13 @@ class Learner:
             before = self.prediction if self._newest.measured else None
             self._catch_up()
             started = time.perf_counter()
-            fitted = _Fitted(labels, self._fit(labels, self._store.n_classes(through)))
+            fitted = _Fitted(labels, self._fit(labels, self._n_classes(through)))
             seconds = time.perf_counter() - started
             self._take(fitted, self._measure(fitted, audit, through, n_changed(before, fitted.prediction), seconds))
 
     def _take(self, fitted: _Fitted, measured: Measured) -> None:
         """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
-        record = self._store.record_model(to_record(measured, self.dataset.version))
+        record = self._store.write(artefacts.record_model, to_record(measured, self.dataset.version))
         measured = replace(measured, version=record.version)
         self._newest = Newest((*self._newest.measured, measured), fitted)
         if self._files is not None:
@@ -351,7 +352,7 @@ class Learner:
             return Prediction(np.full((len(self.dataset), n_columns), 1 / n_columns))
         try:
             return self._model.fit_predict(self.dataset, labels, n_classes)
-        except (ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
+        except (OSError, ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
             message = f"The model could not be fitted ({error}). Your labels are safe; choose another model and go on."
             raise ModelError(message) from error
 
@@ -361,13 +362,16 @@ class Learner:
     def _answers(self, through: int) -> tuple[IntArray, IntArray]:
         """(n_images,) the consensus of all annotators as codes, audit images left out; (n_audit,) that of these."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
-        answers = consensus(self._store.current(through))
+        answers = consensus(snapshots.standing(self._store.snapshot(), through))
         rows = np.fromiter(map(self.row, answers), dtype=np.int64, count=len(answers))
         labels[rows] = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
         audit = labels[self.audit_rows]
         labels[self.audit_rows] = UNLABELED
         labels.flags.writeable = False
         return labels, audit
+
+    def _n_classes(self, through: int) -> int:
+        return snapshots.n_classes(self._store.snapshot(), through)
 
     # ---- measuring
 
@@ -380,7 +384,7 @@ class Learner:
             version=(self._newest.version or 0) + 1,
             trained_through=through,
             config_version=self._config_version,
-            round=self._store.last_round(),
+            round=snapshots.last_round(self._store.snapshot()),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,
@@ -412,14 +416,14 @@ class Learner:
 
     def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
         truth = self.truth
-        return None if truth is None else self._score(truth[rest], codes[rest])
+        return None if truth is None else self._score(np.where(rest, truth, UNLABELED), codes)
 
     def _score(self, truth: IntArray, predicted: IntArray) -> Scores:
-        return score_known(truth, predicted, len(self._store.classes()))
+        return score_known(truth, predicted, len(self._store.snapshot().classes))
 
     def _translated(self, source_codes: IntArray) -> IntArray:
         """The source's class codes as this project's, by name; classes that the project lacks are unknown."""
-        return translated(source_codes, self._truth_names, [label_class.name for label_class in self._store.classes()])
+        return translated(source_codes, self._truth_names, snapshots.class_names(self._store.snapshot()))
 
 
 def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, seed: int) -> IntArray:

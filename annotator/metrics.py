@@ -135,7 +135,7 @@ def confusion(truth: IntArray, predicted: IntArray, n_classes: int) -> IntArray:
     for codes in (truth, predicted):
         if len(codes) and not 0 <= codes.min() <= codes.max() < n_classes:
             raise ValueError(f"Class codes must be 0 .. {n_classes - 1}, not {codes.min()} .. {codes.max()}.")
-    pairs = truth.astype(np.int64) * n_classes + predicted
+    pairs = truth.astype(np.int64, copy=False) * n_classes + predicted
     return np.bincount(pairs, minlength=n_classes * n_classes).reshape(n_classes, n_classes)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import operator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from annotator.config import Config
 from annotator.dataset import Prepared, open_prepared, prepare
 from annotator.errors import SourceError
 from annotator.paths import name_of
-from annotator.store import Store
+from annotator.store import Store, images
 from annotator.types import Report
 
 CACHE = ".cache"
@@ -86,6 +87,14 @@ def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepar
     return prepared
 
 
+def image_ids(store: Store) -> Iterator[str]:
+    """The ids of the pool in row order, some thousands read at a time."""
+    after = -1
+    while found := store.read(images.ids_after, after):
+        yield from (image_id for _, image_id in found)
+        after = found[-1][0]
+
+
 def _is_of(pointer: Pointer, config: Config) -> bool:
     recipe = asdict(config.recipe)
     if recipe["source_parameters"].get("listing") == FIRST_LISTING and "listing" not in str(pointer.recipe):
@@ -96,9 +105,9 @@ def _is_of(pointer: Pointer, config: Config) -> bool:
 def _check_ids(prepared: Prepared, store: Store, folder: Path) -> None:
     """Refuse images that came or went."""
     ids = prepared.dataset.ids
-    if store.n_images() == len(ids) and all(map(operator.eq, store.image_ids(), ids)):
+    if store.read(images.count) == len(ids) and all(map(operator.eq, image_ids(store), ids)):
         return
-    changed = sorted(set(store.image_ids()) ^ set(ids))
+    changed = sorted(set(image_ids(store)) ^ set(ids))
     raise SourceError(
         f"The images have changed since the project was created, and its cache is gone: {len(changed)} differ, "
         f"for example {list(map(name_of, changed[:3]))}. Put the folder back as it was; the labels are safe in "
@@ -109,7 +118,7 @@ def _check_ids(prepared: Prepared, store: Store, folder: Path) -> None:
 
 def _check_contents(prepared: Prepared, store: Store) -> None:
     """Refuse another picture under the id of one that was labeled."""
-    labeled = {record.image_id: record.content_sha256 for record in store.images("ok")}
+    labeled = {record.image_id: record.content_sha256 for record in store.read(images.records, "ok")}
     changed = [
         image_id
         for image_id, content in zip(prepared.dataset.ids, prepared.hashes, strict=True)

@@ -6,7 +6,8 @@ A file holds one `Prediction` bit for bit, with the model version, seq, config a
 Its SHA-256 stands beside the model's record in the store and is written last: a file that is damaged, foreign or half
 written is not read, and the model is fitted again. Only the newest few are kept. Knows no model and no labels.
 
-Files are written in a thread that no round waits for, the newest prediction only, and for at most a tenth of the time.
+Files are written in a thread that no round waits for, the newest prediction only, for at most a tenth of the time, and
+while rounds pause: an array that is being written cannot be used again, and the disk is needed for answers.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ N_KEPT = 3
 N_DIGITS = 16
 REST = 9
 """Times what a file took, until the next one is written."""
+QUIET = 20
+"""Times what the last file took, without a newer prediction, until one is written ..."""
+MOST_QUIET = 2.0
+"""... or these seconds, where that is less."""
+LONGEST = 60.0
+"""Seconds after which one is written however fast rounds follow each other."""
 ABANDONED = 3600.0
 """Seconds after which nobody is writing a draft any more."""
 ALIGNED = 64
@@ -52,6 +59,10 @@ class PredictionFiles:
         self._waiting: tuple[ModelRecord, Prediction] | None = None
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._took = 0.0
+        """Seconds, for the last file."""
+        self._newest_at = 0.0
+        """When the waiting prediction came, on the monotonic clock."""
         self._changed: list[IntArray] | None = None
         """Rows that changed since the last file; None = any may have."""
         self._since: int | None = None
@@ -59,7 +70,7 @@ class PredictionFiles:
     def keep(self, record: ModelRecord, prediction: Prediction) -> None:
         """Write it soon, or a newer one in its place; returns at once, and where that fails nothing is kept."""
         with self._lock:
-            self._waiting = (record, prediction)
+            self._waiting, self._newest_at = (record, prediction), time.monotonic()
             if self._changed is not None:
                 self._changed = None if prediction.changed is None else [*self._changed, prediction.changed]
             if self._thread is None and not self._closing.is_set():
@@ -85,6 +96,7 @@ class PredictionFiles:
 
     def _write_all(self) -> None:
         while True:
+            self._wait_for_quiet()
             with self._lock:
                 waiting, self._waiting = self._waiting, None
                 if waiting is None:
@@ -94,7 +106,17 @@ class PredictionFiles:
             started = time.perf_counter()
             self._write_or_forget(*waiting, changed)
             del waiting  # an array that somebody holds is not written again
-            self._closing.wait(REST * (time.perf_counter() - started))
+            self._took = time.perf_counter() - started
+            self._closing.wait(REST * self._took)
+
+    def _wait_for_quiet(self) -> None:
+        """Until rounds pause, or for as long as a file may be put off."""
+        began, quiet = time.monotonic(), min(QUIET * self._took, MOST_QUIET)
+        while self._waiting is not None and not self._closing.is_set():
+            left = min(self._newest_at + quiet, began + LONGEST) - time.monotonic()
+            if left <= 0:
+                return
+            self._closing.wait(left)
 
     def _write_or_forget(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
         """Where that fails, any row may differ from the last file; another error ends this thread, not the next."""

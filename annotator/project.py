@@ -20,33 +20,28 @@ import numpy as np
 
 from annotator import durable, registry, types
 from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
-from annotator.config import QUICK_ENCODER as QUICK_ENCODER  # what is named twice may be imported from here too
-from annotator.config import RECOMMENDED as RECOMMENDED
-from annotator.config import RECOMMENDED_FROM as RECOMMENDED_FROM
-from annotator.config import Config as Config
-from annotator.config import Preset as Preset
-from annotator.config import Recipe, parse_initial
-from annotator.config import broken_presets as broken_presets
-from annotator.config import presets as presets
+from annotator.config import QUICK_ENCODER, Config, Recipe, parse_initial
 from annotator.dataset import Prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
-from annotator.evaluation import dropped_labels, translated
+from annotator.evaluation import translated
 from annotator.learner import Learner, draw_audit
-from annotator.pointer import CACHE as CACHE
-from annotator.pointer import FIRST_LISTING, Pointer, point_to, reopen
+from annotator.pointer import CACHE, FIRST_LISTING, Pointer, point_to, reopen
 from annotator.predictions import PredictionFiles
-from annotator.projects import STORE_NAME as STORE_NAME
-from annotator.projects import Summary as Summary
-from annotator.projects import default_projects as default_projects
-from annotator.projects import find_project as find_project
-from annotator.projects import folder_names as folder_names
-from annotator.projects import free_folder as free_folder
-from annotator.projects import list_projects as list_projects
-from annotator.projects import project_folder as project_folder
-from annotator.reports import changed_plugins
+from annotator.projects import STORE_NAME, newest_config
 from annotator.session import Session, Settings
-from annotator.store import ImageRecord, Question, Store
-from annotator.types import UNLABELED, ChecksPool, Dataset, IntArray, Report, silent
+from annotator.store import (
+    Annotator,
+    ImageRecord,
+    Question,
+    Store,
+    classes,
+    configs,
+    images,
+    people,
+    questions,
+)
+from annotator.store import snapshot as snapshots
+from annotator.types import UNLABELED, ChecksPool, IntArray, Report, silent
 
 PREDICTIONS = "predictions"
 AUDIT_SHARE = 0.15
@@ -65,7 +60,7 @@ class Project:
         self.store = Store(folder / STORE_NAME)
         self._changing = threading.RLock()
         """Settings are changed by people and by the thread that swaps an encoder in."""
-        version, values = self.store.config()
+        version, values = newest_config(self.store)
         self._current = (version, _with_listing(Config.from_json(values), FIRST_LISTING))
         """Version and config, swapped in one step."""
         self.prepared = reopen(folder, self.config, self.store, report)
@@ -75,6 +70,8 @@ class Project:
         self.wanted = pointer.wanted
         """The encoder and its parameters that are to take over once they are computed; empty when none are."""
         self._predictions = PredictionFiles(folder / PREDICTIONS, self.store)
+        self._people: dict[str, Annotator] = {}
+        """By name: whoever was seen once is there for good."""
         self.learner = self._new_learner()
 
     @classmethod
@@ -104,14 +101,6 @@ class Project:
         return cls(folder, report)
 
     @property
-    def damage(self) -> tuple[str, ...]:
-        """What is wrong with the store at this moment, see store/verify.py; empty when all is well.
-
-        A damaged project takes no answers and no other settings; it shows and exports what it has.
-        """
-        return self.store.damage
-
-    @property
     def config(self) -> Config:
         """The settings in use."""
         return self._current[1]
@@ -122,42 +111,23 @@ class Project:
         return self._current[0]
 
     @property
-    def project_id(self) -> str:
-        """Its id, the same wherever its folder lies."""
-        return self.store.project_id
-
-    @property
-    def name(self) -> str:
-        """As it was called when it was created."""
-        return self.store.name
-
-    @property
-    def store_note(self) -> str:
-        """Which database holds it and how, for the status line."""
-        return self.store.note
-
-    @property
-    def dataset(self) -> Dataset:
-        """The pool as numbers, and its images."""
-        return self.learner.dataset
-
-    @property
     def class_names(self) -> list[str]:
         """Every class by id."""
-        return [label_class.name for label_class in self.store.classes()]
-
-    @property
-    def dropped_labels(self) -> str:
-        """A sentence on the source's labels that match no class of the project; empty where there are none."""
-        truth = self.prepared.dataset.truth
-        return "" if truth is None else dropped_labels(truth, self.prepared.class_names, self.class_names)
+        return snapshots.class_names(self.store.snapshot())
 
     def session(self, annotator: str) -> Session:
         """The loop of this annotator; open it again and the same unanswered images are asked."""
-        return Session(self.store, self.learner, self.store.annotator(annotator), self.settings)
+        return Session(self.store, self.learner, self._annotator(annotator), self._settings())
 
-    @property
-    def settings(self) -> Settings:
+    def _annotator(self, name: str) -> Annotator:
+        """The annotator of this name, added when new. No read for one who was seen before."""
+        if name not in self._people:
+            self._people |= {person.name: person for person in self.store.snapshot().people}
+        if name not in self._people:
+            self._people[name] = self.store.write(people.named_or_added, name)
+        return self._people[name]
+
+    def _settings(self) -> Settings:
         """What of the config a session reads."""
         version, config = self._current
         share = _audit_share(config, self.prepared)
@@ -185,24 +155,17 @@ class Project:
     def _change(self, report: Report, changes: dict[str, Any]) -> None:  # Any: fields of Config
         config = replace(self.config, **changes)
         if config == self.config:
+            if self.wanted and all(getattr(config, name) == value for name, value in self.wanted.items()):
+                self.set_notice("")  # an earlier process stored it, and was stopped before it noted so
             return
         check_plugins(config)
         prepared = self._encoded_with(config, report) if config.recipe != self.config.recipe else None
-        self._current = (self.store.record_config(asdict(config)), config)
+        self._current = (self.store.append(configs.record, asdict(config)), config)
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
             point_to(self.folder, config, prepared)
         other = None if prepared is None else (prepared.dataset, prepared.class_names)
         self.learner.use(registry.create("model", config.model, config.model_parameters), self.config_version, other)
-
-    def check_pool(self, config: Config) -> None:
-        """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""
-        encoder = registry.create("encoder", config.encoder, config.encoder_parameters)
-        try:
-            if isinstance(encoder, ChecksPool):
-                encoder.check_pool(len(self.prepared.dataset))
-        except ModelError as error:
-            raise ModelError(_too_small(error, self.config.encoder), error.code) from error
 
     def set_notice(self, notice: str) -> None:
         """Keep a sentence on the features in use, until there are others; none are on their way."""
@@ -215,11 +178,6 @@ class Project:
         with self._changing:
             self.notice, self.wanted = "", changes
             point_to(self.folder, self.config, self.prepared, wanted=changes)
-
-    @property
-    def changes(self) -> dict[int, str]:
-        """config version -> what it changed of model, encoder and strategy; versions that changed none are left out."""
-        return changed_plugins(self.store.configs())
 
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
@@ -248,15 +206,25 @@ def check_plugins(config: Config) -> None:
         registry.create(kind, getattr(config, kind), getattr(config, f"{kind}_parameters"))
 
 
+def check_pool(project: Project, config: Config) -> None:
+    """Raises ModelError (MODEL_TOO_SMALL) where the config's encoder cannot be trained on so few images."""
+    encoder = registry.create("encoder", config.encoder, config.encoder_parameters)
+    try:
+        if isinstance(encoder, ChecksPool):
+            encoder.check_pool(len(project.prepared.dataset))
+    except ModelError as error:
+        raise ModelError(_too_small(error, project.config.encoder), error.code) from error
+
+
 def is_slow(encoder: str) -> bool:
     """Whether an encoder takes minutes to train or to compute; labeling then starts on `QUICK_ENCODER`."""
     return types.is_slow(registry.load("encoder", encoder))
 
 
 def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Prepared) -> None:
-    store.add_classes(class_names, own=class_names)  # checked by `create`
-    store.add_images(_records(prepared))
-    version = store.record_config(asdict(config))
+    store.append(classes.add, class_names, own=class_names)  # checked by `create`
+    store.write(images.add, _records(prepared))
+    version = store.append(configs.record, asdict(config))
     rows = _initial_rows(config, prepared)
     if len(rows):
         codes = translated(prepared.dataset.truth[rows], prepared.class_names, class_names)  # type: ignore[index]  # checked in _initial_rows
@@ -265,7 +233,8 @@ def _fill(store: Store, config: Config, class_names: Sequence[str], prepared: Pr
             for rank, (row, code) in enumerate(zip(rows.tolist(), codes.tolist(), strict=True), start=1)
             if code != UNLABELED
         ]
-        store.seed(pairs, store.annotator(IMPORTER, "importer").annotator_id)
+        importer = store.write(people.named_or_added, IMPORTER, "importer")
+        store.append(questions.seed, pairs, importer.annotator_id)
 
 
 def _records(prepared: Prepared) -> Iterator[ImageRecord]:
@@ -356,7 +325,9 @@ def _audit_rows(config: Config, prepared: Prepared, store: Store) -> IntArray:
     share = _audit_share(config, prepared)
     if not share:
         return np.empty(0, dtype=np.int64)
-    seeded = [prepared.dataset.ids.index(image_id) for image_id, purpose in store.asked() if purpose == "seed"]
+    seeded = [
+        prepared.dataset.ids.index(image_id) for image_id, purpose in store.snapshot().asked.images if purpose == "seed"
+    ]
     return draw_audit(prepared.dataset, np.asarray(seeded, dtype=np.int64), share, config.audit_until, config.seed)
 
 

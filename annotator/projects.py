@@ -6,11 +6,11 @@ import os
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from annotator.errors import AnnotatorError, ConfigError
-from annotator.paths import default_projects as default_projects  # may be imported from here too
+from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.paths import slug
-from annotator.store import Store
+from annotator.store import Store, answers, images
 
 STORE_NAME = "project.sqlite"
 """A folder that has it is a project."""
@@ -77,10 +77,22 @@ def free_folder(projects: Path, name: str) -> Path:
     return next(projects / candidate for candidate in tries if not (projects / candidate).exists())
 
 
+def newest_config(store: Store) -> tuple[int, dict[str, Any]]:  # Any: JSON
+    """The version and the values of the configuration in use. Raises StoreError where there is none."""
+    configs = store.snapshot().configs
+    if not configs:
+        raise StoreError(
+            f"{store.path} has no configuration; its creation was cut off. Create it anew.", "STORE_INCOMPLETE"
+        )
+    version = max(configs)
+    return version, configs[version]
+
+
 def summarize(folder: Path) -> Summary:
     try:
         with closing(Store(folder / STORE_NAME)) as store:
-            source = str(store.config()[1].get("source", ""))
-            return Summary(store.name, folder, store.n_images(), store.n_labels(), store.created_at, source=source)
+            source = str(newest_config(store)[1].get("source", ""))
+            n_images, n_labels = store.read(images.count), store.read(answers.n_labels)
+            return Summary(store.name, folder, n_images, n_labels, store.created_at, source=source)
     except AnnotatorError as error:
         return Summary(folder.name, folder, 0, 0, "", str(error))

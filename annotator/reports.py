@@ -19,10 +19,10 @@ import numpy as np
 
 from annotator import due, evaluation
 from annotator.asking import COLD_START
+from annotator.batches import ShownBatch, read_batches
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
 from annotator.learner import Learner
-from annotator.pages import Page, read_pages
 from annotator.purposes import SEED, TRAIN
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
@@ -129,9 +129,8 @@ def dropped_labels(moment: Moment, source_names: Sequence[str]) -> str:
 
     `source_names` are the classes that the truth of the dataset counts in.
     """
-    truth = moment.learner.dataset.truth
-    names = [known.name for known in moment.snapshot.classes]
-    return "" if truth is None else evaluation.dropped_labels(truth, source_names, names)
+    names = snapshots.class_names(moment.snapshot)
+    return evaluation.dropped_labels(moment.learner.dataset.truth, source_names, names)
 
 
 def class_counts(moment: Moment) -> dict[str, int]:
@@ -219,9 +218,9 @@ def _seconds_each(spans: Sequence[tuple[str, str]]) -> float:
 # ---- what is asked
 
 
-def pages(moment: Moment) -> list[Page]:
+def batches(moment: Moment) -> list[ShownBatch]:
     """The open batches with all of their cards, and the batch before them: what can be answered and taken back."""
-    return read_pages(moment.snapshot, moment.learner, moment.me)
+    return read_batches(moment.snapshot, moment.learner, moment.me)
 
 
 def remaining(moment: Moment) -> list[Card]:

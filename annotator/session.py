@@ -15,16 +15,14 @@ from sqlalchemy import Connection
 
 from annotator import due, reports
 from annotator.asking import COLD_START, Settings, Situation, choose
-from annotator.errors import ConfigError, StoreError
+from annotator.errors import ConfigError
 from annotator.learner import Learner
-from annotator.paths import name_of
 from annotator.reports import Card, Moment
 from annotator.store import (
     OUTCOMES,
     Annotator,
     Answer,
     Deciding,
-    Event,
     Question,
     Store,
     answers,
@@ -43,7 +41,7 @@ class Session:
 
     def __init__(self, store: Store, learner: Learner, annotator: Annotator, settings: Settings) -> None:
         self.annotator = annotator
-        self.settings = settings
+        self._settings = settings
         self._store = store
         self._learner = learner
         self.query_seconds: float | None = None
@@ -92,7 +90,7 @@ class Session:
         `event_id` is that of the card the answer was given to: sent twice it is one event, and an answer to a card
         that was answered differently in another tab is refused (StoreError STORE_CONFLICT).
         """
-        self._say(image_id, "label", self._class_id(class_name), event_id, deciding)
+        self._say(image_id, _answer("label", event_id, deciding), class_name)
 
     def skip(
         self, image_id: str, outcome: str = "skip", event_id: str | None = None, deciding: Deciding | None = None
@@ -100,14 +98,7 @@ class Session:
         """Answer without a class: "skip", "unsure" or "none-of-these"."""
         if outcome not in OUTCOMES or outcome == "label":
             raise ConfigError(f"No answer {outcome!r}. Choose from: {', '.join(OUTCOMES[1:])}.")
-        self._say(image_id, outcome, None, event_id, deciding)
-
-    def change(
-        self, seen_id: str, class_name: str | None, outcome: str = "label", deciding: Deciding | None = None
-    ) -> None:
-        """Replace the stored answer that a person was looking at; refused where another tab changed it meanwhile."""
-        class_id = None if class_name is None else self._class_id(class_name)
-        self.give(_answer("change", outcome, class_id, deciding, seen_id=seen_id))
+        self._say(image_id, _answer(outcome, event_id, deciding))
 
     def undo(self, seen_id: str | None = None) -> None:
         """Take back an answer, and what it replaced holds again or the image is asked again.
@@ -159,10 +150,6 @@ class Session:
         """image id -> class name, as this annotator's standing labels have it."""
         return reports.labels(self.moment())
 
-    def learn_again(self) -> None:
-        """Fit in the background once more, after a fit that failed."""
-        self._learner.learn(wait=False)
-
     # ---- choosing
 
     def _enough(self) -> int | None:
@@ -203,7 +190,7 @@ class Session:
         """All that the next batch depends on, at this moment."""
         learner, newest, snapshot = self._learner, self._learner.newest, self._store.snapshot()
         return Situation(
-            settings=self.settings,
+            settings=self._settings,
             annotator_number=self.annotator.number,
             round=snapshots.last_round(snapshot) + 1,
             dataset=learner.dataset,
@@ -220,49 +207,14 @@ class Session:
         if self._store.read(questions.to_renew, self.annotator.annotator_id):
             self._store.write(questions.renew, self.annotator.annotator_id)
 
-    # ---- answering
-
-    def _say(
-        self, image_id: str, outcome: str, class_id: int | None, event_id: str | None, deciding: Deciding | None
-    ) -> None:
-        """Answer an image by its id; what stands already is not said again."""
-        if event_id is None:
-            event_id = next((asked.event_id for asked in self._open() if asked.image_id == image_id), None)
-        if event_id is not None:
-            question_id = event_id.rpartition(".")[0]
-            ids = {"event_id": event_id, "question_id": question_id, "image_id": image_id}
-            self.give(_answer("answer", outcome, class_id, deciding, **ids))
-            return
-        standing = self._standing(image_id)
-        if standing is None:
-            message = f"{name_of(image_id)} is not asked of you at the moment; reload the page."
-            raise StoreError(message, "STORE_NOT_ASKED")
-        if (standing.outcome, standing.class_id) != (outcome, class_id):
-            self.give(_answer("change", outcome, class_id, deciding, seen_id=standing.event_id))
-
-    def _standing(self, image_id: str) -> Event | None:
-        head = self._store.snapshot().heads.get((image_id, self.annotator.annotator_id))
-        return head if head is not None and head.outcome is not None else None
-
-    def _class_id(self, class_name: str) -> int:
-        for label_class in self._store.classes():
-            if label_class.name == class_name and not label_class.retired:
-                return label_class.class_id
-        raise ConfigError(f"No class {class_name!r}. Choose from: {', '.join(self.class_names)}; or add it first.")
-
-    # ---- translating
+    def _say(self, image_id: str, given: Answer, class_name: str | None = None) -> None:
+        """Answer an image by its id, with a class by its name: one write and no read."""
+        self._store.append(answers.say, self.annotator.annotator_id, image_id, given, class_name)
 
     def _open(self) -> list[Question]:
-        return self._store.open_questions(self.annotator.annotator_id)
+        return snapshots.open_of(self._store.snapshot(), self.annotator.annotator_id)
 
 
-def _answer(kind: str, outcome: str, class_id: int | None, deciding: Deciding | None, **ids: str) -> Answer:
+def _answer(outcome: str, event_id: str | None, deciding: Deciding | None) -> Answer:
     how = Deciding(None, None) if deciding is None else deciding
-    return Answer(
-        kind,
-        outcome=outcome,
-        class_id=class_id,
-        milliseconds=how.milliseconds,
-        guess_shown=how.guess_shown,
-        **ids,
-    )
+    return Answer("answer", event_id or "", outcome=outcome, milliseconds=how.milliseconds, guess_shown=how.guess_shown)

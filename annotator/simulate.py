@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from annotator.config import Config
 from annotator.due import enough_to_look_ahead
 from annotator.errors import ConfigError
 from annotator.evaluation import Measured
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.reports import Card, current_round
 from annotator.session import Session
 from annotator.types import UNLABELED, IntArray, Report, silent

@@ -218,7 +218,7 @@ class Graph(Protocol):
         """(n_images, n_images) csr_array: symmetric, non-negative, zero diagonal."""
 
     @property
-    def note(self) -> str:
+    def description(self) -> str:
         """How neighbours were found and how many of them, in a few words for people."""
 
     def connect(self, features: FeatureArray) -> SparseMatrix:

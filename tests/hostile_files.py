@@ -5,6 +5,8 @@
 Every file is listed, imported and opened in full size as the app does it. What may come out is an import, an entry that
 is set aside with its reason, or an AnnotatorError; anything else is a fault and is told with what makes it again. The
 last line is one JSON object.
+
+Longer than other files: a kind of harm is a few lines, and there are many kinds in each format.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Images that come as arrays: .npz files, the MNIST family's files, Fashion-MNIST, and fetching it."""
+"""Images that come as arrays: .npz files, the MNIST family's files, Fashion-MNIST, and fetching it.
+
+Longer than other files: every key, shape, scale and kind of label is read, and every refusal is read out.
+"""
 
 from __future__ import annotations
 

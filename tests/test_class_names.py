@@ -14,10 +14,12 @@ from PIL import Image
 
 from annotator import npy
 from annotator.class_names import MOST_CLASSES, checked_class_names, distinct_names
+from annotator.config import Config
 from annotator.dataset import prepare_job
 from annotator.errors import ConfigError
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.types import silent
+from tests import storing
 
 KNOWN = {"encoder": "pixels", "initial": "known", "batch_size": 2}
 
@@ -41,7 +43,8 @@ def pictures(folder: Path, *names: str) -> Config:
 def labels_of(project: Project) -> list[str | None]:
     """The class of each image by row, as the store holds it."""
     names = project.class_names
-    given = {event.image_id: names[event.class_id] for event in project.store.current() if event.class_id is not None}
+    current = storing.current(project.store)
+    given = {event.image_id: names[event.class_id] for event in current if event.class_id is not None}
     return [given.get(image_id) for image_id in project.learner.dataset.ids]
 
 
@@ -52,7 +55,7 @@ def test_a_blank_behind_a_name_drops_no_label(projects: Path, tmp_path: Path) ->
     assert labels_of(project)[:4] == ["cat", "dog", "elm", "cat"]
     assert project.learner.truth is not None
     assert (project.learner.truth >= 0).all()
-    assert project.dropped_labels == ""
+    assert storing.dropped_labels(project) == ""
     project.close()
 
 
@@ -80,8 +83,8 @@ def test_labels_without_a_class_are_counted_and_told(projects: Path, tmp_path: P
     config = arrays(tmp_path, ["cat", "dog", "elm", "elm"] * 2)
     project = Project.create(projects / "p", Config(**{**vars(config), "classes": ("cat", "birch")}))
     assert labels_of(project) == ["cat", None, None, None] * 2
-    assert project.dropped_labels.startswith("Known labels cannot be used for 6 images")
-    assert "no class 'dog', 'elm'." in project.dropped_labels
+    assert storing.dropped_labels(project).startswith("Known labels cannot be used for 6 images")
+    assert "no class 'dog', 'elm'." in storing.dropped_labels(project)
     project.close()
 
 
@@ -142,7 +145,7 @@ def test_a_project_keeps_its_order_of_classes_without_its_cache(projects: Path, 
     assert labels_of(project) == [*numbers, *[None] * 12]
     assert project.learner.truth is not None
     assert [project.class_names[code] for code in project.learner.truth] == numbers * 2
-    assert project.dropped_labels == ""
+    assert storing.dropped_labels(project) == ""
     project.close()
 
 

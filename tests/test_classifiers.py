@@ -1,4 +1,7 @@
-"""The classifiers against scikit-learn used directly; the vote against its members."""
+"""The classifiers against scikit-learn used directly; the vote against its members.
+
+Longer than other files: each classifier and the vote are held to the same rules, side by side.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,9 @@ from typer.main import get_command
 
 from annotator import registry
 from annotator.cli import app, main
-from annotator.project import Config, Project, find_project, list_projects, presets
+from annotator.config import Config, presets
+from annotator.project import Project
+from annotator.projects import find_project, list_projects
 from annotator.simulate import simulate
 from tests.conftest import PhotoFolder
 

@@ -12,6 +12,7 @@ import pytest
 from annotator.config import Config, presets
 from annotator.errors import ConfigError
 from annotator.project import Project
+from tests import storing
 
 UNUSABLE = {
     "encoder": {"encoder": "pixels", "encoder_parameters": {"max_dimensions": -1}},
@@ -50,8 +51,15 @@ def test_parameters_are_refused_where_a_project_is_changed(wrong: str, tmp_path:
     with pytest.raises(ConfigError):
         project.change(**UNUSABLE[wrong])
     assert project.config == before
-    assert project.store.config()[0] == 1
+    assert storing.config(project.store)[0] == 1
     project.close()
+
+
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 1 << 63}, {"n_neighbors": 0}, {"n_neighbors": 10**20}])
+def test_a_number_that_nothing_can_hold_is_refused(wrong: dict[str, int]) -> None:
+    """Before a file is made: the database, NumPy's generators and its files refuse it with errors of their own."""
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Config(**wrong)  # type: ignore[arg-type]  # fields of Config
 
 
 def test_a_stored_config_is_the_same_again() -> None:

@@ -1,4 +1,7 @@
-"""What every plug-in keeps, whoever wrote it. The registry says which there are: a new one is tested once listed."""
+"""What every plug-in keeps, whoever wrote it. The registry says which there are: a new one is tested once listed.
+
+Longer than other files: it is the whole contract, for all kinds of plug-ins.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,10 @@ import numpy as np
 import pytest
 
 from annotator import registry
+from annotator.config import Config
 from annotator.errors import ConfigError
 from annotator.exporters.rows import Export, ExportRow
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.simulate import simulate
 from annotator.sources.reordered import reorder
 from annotator.types import (

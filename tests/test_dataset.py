@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from annotator import dataset as dataset_module
 from annotator import npy, registry
+from annotator.config import Config
 from annotator.dataset import Prepared, Recipe, _Hexadecimal, _json_pieces, open_prepared, prepare
 from annotator.errors import FeatureError
 from annotator.ids import StoredIds
 from annotator.pool import first_of_equal
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import FeatureArray, ImageArray, Report, silent
+from tests import storing
 
 PINNED = "e6631780b14b06b3c4d6445e78f27885e17eca4f58fc66ec97284cc7616117af"
 """The version of `recipe` as projects have it on their disks."""
@@ -138,9 +140,9 @@ def test_a_project_goes_on_on_images_of_an_earlier_version(projects: Path) -> No
     with_an_old_manifest(project.prepared)
     again = Project(projects / "one")
     session.advance()
-    asked = [(question.image_id, question.rank) for question in project.store.questions()]
+    asked = [(question.image_id, question.rank) for question in storing.questions(project.store)]
     again.session("you").advance()
-    assert [(question.image_id, question.rank) for question in again.store.questions()] == asked
+    assert [(question.image_id, question.rank) for question in storing.questions(again.store)] == asked
     assert asdict(again.config) == asdict(config)
     project.close()
     again.close()

@@ -25,7 +25,8 @@ SCRIPT = """
 import sys
 import time
 from pathlib import Path
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.project import Project
 print("begun")
 config = Config(source="folder", source_parameters={"path": sys.argv[1]}, classes=("a", "b"), encoder="pixels")
 project = Project.create(Path(sys.argv[2]), config)

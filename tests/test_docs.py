@@ -15,8 +15,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from annotator import registry, reports
+from annotator.config import Config
 from annotator.errors import SourceError
-from annotator.project import Config, Project
+from annotator.project import Project
 from tests import test_contracts as contract
 
 ROOT = Path(__file__).parents[1]
@@ -214,14 +215,17 @@ def test_every_word_of_the_glossary_is_in_use() -> None:
 
 
 def names_of(path: Path) -> set[str]:
-    """The module's own name, and those of the classes, functions and fields that it defines."""
-    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    """The module's own name, and those of the classes, functions, fields and constants that it defines."""
+    tree = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     defined = {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    return {path.stem, *defined}
+    bodies = [line for node in tree if isinstance(node, ast.Module | ast.ClassDef) for line in node.body]
+    targets = [target for line in bodies if isinstance(line, ast.Assign) for target in line.targets]
+    targets += [line.target for line in bodies if isinstance(line, ast.AnnAssign)]
+    return {path.stem, *defined, *(target.id for target in targets if isinstance(target, ast.Name))}
 
 
 @pytest.mark.parametrize("word", REPLACED)
 def test_a_word_that_was_replaced_names_nothing(word: str) -> None:
-    """No module, class or function of Python is called so, and no file of the grid."""
+    """No module, class, function, field or constant of Python is called so, and no file of the grid."""
     assert [path.name for path in sources_of(".js") if path.stem == word] == []
     assert [str(path.relative_to(ROOT)) for path in sources_of(".py") if word in names_of(path)] == []

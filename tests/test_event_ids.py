@@ -39,7 +39,7 @@ def test_an_id_is_taken_apart(example: dict[str, Any]) -> None:
     assert {
         "id": example["id"],
         "kind": found.kind,
-        "of": found.of,
+        "of": found.about,
         "number": found.number,
         "outcome": found.outcome,
         "class": found.class_id,

@@ -1,4 +1,7 @@
-"""Images by address: who may ask for which, what is sent, and what is kept."""
+"""Images by address: who may ask for which, what is sent, and what is kept.
+
+Longer than other files: every way to an image that is not one's own is tried.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ from PIL import Image, PngImagePlugin
 from starlette.applications import Starlette
 from starlette.types import Message
 
+from annotator.config import Config
 from annotator.errors import ConfigError
 from annotator.pictures import FULL_SIDE, Kept
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.ui.image_route import PLACEHOLDER, Asked, signed_url, warm
 from annotator.ui.server import PROJECTS, routes
 from annotator.ui.shared import workspace

@@ -1,4 +1,7 @@
-"""Hostile image files: each gets its own code, and what can be shown looks the same to everybody."""
+"""Hostile image files: each gets its own code, and what can be shown looks the same to everybody.
+
+Longer than other files: every code has its file, and every format its own ways to be wrong.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Autoencoder and encoder-classifier, trained for real on digits: in child processes, the same twice, safe to kill."""
+"""Autoencoder and encoder-classifier, trained for real on digits: in child processes, the same twice, safe to kill.
+
+Longer than other files: what is trained once is looked at by many tests, since training is slow.
+"""
 
 from __future__ import annotations
 

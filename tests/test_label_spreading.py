@@ -1,4 +1,7 @@
-"""The estimators against scikit-learn and dense solves, from scratch and through any sequence of updates."""
+"""The estimators against scikit-learn and dense solves, from scratch and through any sequence of updates.
+
+Longer than other files: each way to solve is held against the dense one, and each parameter against scikit-learn.
+"""
 
 from __future__ import annotations
 

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from annotator import registry
+from annotator.config import Config
 from annotator.errors import ModelError
 from annotator.learner import Learner
 from annotator.models.sparse_graph import SparseLabelSpreading
 from annotator.models.vote import Vote
-from annotator.project import PREDICTIONS, Config, Project
+from annotator.project import PREDICTIONS, Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import Dataset, IntArray, Prediction
+from tests import storing
 
 CONFIG = Config(
     name="slow", source="digits", source_parameters={"held_out": 50}, limit=120, encoder="pixels", batch_size=6
@@ -157,8 +159,8 @@ def test_two_processes_give_their_models_different_numbers(projects: Path) -> No
     bob.advance()
     for project, session in ((first, ada), (second, bob)):
         session.advance()
-        asked = project.store.open_questions(session.annotator.annotator_id)[0]
-        recorded = {record.version: record.trained_through for record in project.store.models()}
+        asked = storing.open_questions(project.store, session.annotator.annotator_id)[0]
+        recorded = {record.version: record.trained_through for record in storing.models(project.store)}
         assert recorded[asked.model_version or 0] == asked.chosen_at_seq == project.learner.trained_through
     assert len(recorded) == 2
     first.close()

@@ -13,8 +13,9 @@ import pytest
 from alembic import op
 
 from annotator.errors import StoreError
-from annotator.store import Store, people, questions
+from annotator.store import Store, questions
 from annotator.store.engine import HEAD_REVISION
+from tests import storing
 
 OLD = Path(__file__).parent / "old_projects"
 CUT_OFF = """
@@ -85,10 +86,12 @@ def test_a_newer_file_is_left_alone(old: Path) -> None:
 def test_offers_of_before_there_were_leases_expire(old: Path) -> None:
     """Another person may be asked about a batch that nobody has begun."""
     store = Store(old)
-    bob = store.annotator("bob").annotator_id
-    waiting = [asked for person in store.read(people.annotators) for asked in store.open_questions(person.annotator_id)]
+    bob = storing.annotator(store, "bob").annotator_id
+    waiting = [
+        asked for person in store.snapshot().people for asked in storing.open_questions(store, person.annotator_id)
+    ]
     not_begun = {asked.round for asked in waiting} - {
-        asked.round for asked in store.questions() if asked.closed_by == "answer"
+        asked.round for asked in storing.questions(store) if asked.closed_by == "answer"
     }
     assert store.read(questions.others_expired, bob) == bool(not_begun)
     store.write(questions.withdraw_expired, bob)

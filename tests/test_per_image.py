@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotator.per_image import Renewed, RowFigures
+from annotator.metrics import row_entropy
+from annotator.per_image import CHUNK, Measure, Renewed, RowFigures
+from annotator.strategies.uncertainty import entropy, least_confidence, margin
+from annotator.types import likeliest
 
 N = 12
 steps = st.lists(st.tuples(st.lists(st.integers(0, N - 1), max_size=8), st.booleans()), min_size=1, max_size=12)
@@ -88,3 +92,20 @@ def test_two_threads_ask_at_once() -> None:
     for thread in threads:
         thread.join()
     assert len({id(value) for value in found}) == 1
+
+
+@pytest.mark.parametrize("measure", [row_entropy, entropy, margin, least_confidence, likeliest])
+@pytest.mark.parametrize("n_classes", [1, 2, 10, 33])
+def test_figures_are_measured_a_chunk_at_a_time(measure: Measure, n_classes: int) -> None:
+    """To the same bits as all at once, where all have changed and where a few have."""
+    rng = np.random.default_rng(n_classes)
+    before, after = (rng.dirichlet(np.full(n_classes, 0.05), CHUNK + 777) for _ in range(2))
+    changed = np.flatnonzero(rng.random(len(after)) < 0.3)
+    figures = RowFigures(before)
+    assert figures.measured(measure).tobytes() == measure(before).tobytes()
+    before = before.copy()
+    before[changed] = after[changed]
+    figures = figures.after(before, changed)
+    assert figures.measured(measure).tobytes() == measure(before).tobytes()
+    figures = figures.after(after, np.arange(len(after)))
+    assert figures.measured(measure).tobytes() == measure(after).tobytes()

@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 from annotator import registry
+from annotator.config import Config
 from annotator.errors import ImageError, SourceError
 from annotator.exporters.gather import gather
 from annotator.pictures import DECODERS
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.session import Session
+from tests import storing
 from tests.builders import ODD_PYTHON, use_python
 
 SIDES = (0, 400, 2560)
@@ -152,7 +154,7 @@ def test_a_project_without_its_cache_does_not_take_a_replaced_photo(projects: Pa
     assert "1.png" in message
     (pictures / "1.png").write_bytes(first)
     again = Project(projects / "folder")
-    assert again.store.images("ok")[1].content_sha256 == hashlib.sha256(first).hexdigest()
+    assert storing.images(again.store, "ok")[1].content_sha256 == hashlib.sha256(first).hexdigest()
     again.close()
 
 

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from annotator import predictions
+from annotator.config import Config
 from annotator.models.kernel_ridge import KernelRidge
 from annotator.models.sparse_graph import _GraphModel
 from annotator.predictions import N_KEPT, PredictionFiles
-from annotator.project import PREDICTIONS, STORE_NAME, Config, Project
+from annotator.project import PREDICTIONS, Project
+from annotator.projects import STORE_NAME
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import ModelRecord, Store
 from annotator.types import Prediction
+from tests import storing
 
 CONFIG = Config(
     name="kept", source="digits", source_parameters={"held_out": 50}, limit=120, encoder="pixels", batch_size=6
@@ -158,7 +161,7 @@ def test_a_file_of_another_seq_or_dataset_is_not_read(projects: Path) -> None:
     """The hash alone does not make it this model's prediction."""
     project = labeled(projects / "kept")
     project.close()
-    record = project.store.models()[-1]
+    record = storing.models(project.store)[-1]
     assert project._predictions.load(record) is not None
     for changes in ({"trained_through": 1}, {"dataset_version": "other"}, {"config_version": 9}, {"sha256": None}):
         assert project._predictions.load(replace(record, **changes)) is None
@@ -200,13 +203,30 @@ def test_a_round_waits_for_no_file_and_only_the_newest_is_written(
     assert len(written) <= 2
 
 
+def test_files_are_written_while_rounds_pause(projects: Path) -> None:
+    """A file that took long waits until no newer prediction has come for a while; closing waits for nothing."""
+    folder = projects / "f"
+    folder.mkdir(parents=True)
+    store = Store.create(projects / "s" / "project.sqlite", "s", 0)
+    files = PredictionFiles(folder, store)
+    files._took = 60.0
+    for version in range(1, 4):
+        files.keep(ModelRecord(version, version, "d", 1, {}), Prediction(np.full((5, 2), 0.5)))
+    assert files._thread is not None
+    files._thread.join(timeout=0.2)
+    assert not list(folder.iterdir())
+    files.close()
+    assert [int(path.name[:6]) for path in folder.iterdir()] == [3]
+    store.close()
+
+
 def test_what_cannot_be_written_stops_nobody(projects: Path) -> None:
     """Without a place there is no file, and labeling goes on."""
     project = labeled(projects / "kept", n_rounds=0)
     (project.folder / PREDICTIONS).write_text("in the way")
     assert len(next_batch(project)) == CONFIG.batch_size
     project.close()
-    assert project.store.models()[-1].sha256 is None
+    assert storing.models(project.store)[-1].sha256 is None
     project.store.close()
 
 

@@ -16,12 +16,15 @@ import pytest
 from annotator import project as project_module
 from annotator import reports
 from annotator.cli import main
+from annotator.config import Config, broken_presets, presets
 from annotator.dataset import Prepared
 from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.paths import assets
-from annotator.project import Config, Project, broken_presets, list_projects, presets
+from annotator.project import Project, check_pool
+from annotator.projects import list_projects
 from annotator.simulate import answer_batch, oracle_of
 from annotator.sources.listing import LISTING
+from tests import storing
 from tests.conftest import PhotoFolder, photo
 
 SMALL = Config(name="small", source="digits", limit=20, encoder="autoencoder", batch_size=4)
@@ -50,7 +53,7 @@ def test_settings_are_those_of_one_version(projects: Path, monkeypatch: pytest.M
         return share(config, prepared)
 
     monkeypatch.setattr(project_module, "_audit_share", changed_meanwhile)
-    read = [project.settings for _ in range(2)]
+    read = [project._settings() for _ in range(2)]
     assert [(settings.version, settings.batch_size) for settings in read] == [(1, 4), (2, 3)]
     project.close()
 
@@ -113,12 +116,12 @@ def test_a_project_knows_beforehand_which_encoder_its_pool_is_too_small_for(proj
     """No job need be started to find out, and the project goes on as it was."""
     project = Project.create(projects / "small", Config(name="small", source="digits", limit=20, encoder="pixels"))
     with pytest.raises(ModelError, match=f"{TOO_SMALL}.*quick features of pixels are used") as raised:
-        project.check_pool(SMALL)
+        check_pool(project, SMALL)
     assert raised.value.code == "MODEL_TOO_SMALL"
-    project.check_pool(Config(encoder="hog"))
+    check_pool(project, Config(encoder="hog"))
     with pytest.raises(ModelError):
         project.change(encoder="autoencoder")
-    assert (project.config.encoder, project.changes) == ("pixels", {})
+    assert (project.config.encoder, storing.changes(project.store)) == ("pixels", {})
     project.close()
 
 
@@ -156,7 +159,7 @@ def test_a_project_of_before_goes_on_on_its_images(
     config = Config(source=kind, source_parameters=old, classes=names, initial="known", encoder="pixels")
     project = Project.create(projects / "p", config)
     ids, labels = list(project.learner.dataset.ids), project.session("you").labels
-    project.store.record_config(asdict(replace(config, source_parameters=parameters)))
+    storing.record_config(project.store, asdict(replace(config, source_parameters=parameters)))
     note = projects / "p" / "dataset.json"
     note.write_text(note.read_text().replace(', "listing": 1', ""))
     project.close()
@@ -164,8 +167,8 @@ def test_a_project_of_before_goes_on_on_its_images(
         shutil.rmtree(projects / ".cache")
     again = Project(projects / "p")
     assert list(again.learner.dataset.ids) == ids == sorted(ids)
-    assert (again.store.n_labels(), again.session("you").labels) == (12, labels)
-    assert (again.class_names, again.dropped_labels) == (list(names), "")
+    assert (storing.n_labels(again.store), again.session("you").labels) == (12, labels)
+    assert (again.class_names, storing.dropped_labels(again)) == (list(names), "")
     assert again.learner.truth is not None
     assert [names[code] for code in again.learner.truth] == [image_id.partition("/")[0] for image_id in ids]
     assert again.learner.dataset.open_image(0, 0).size == (96, 72)
@@ -178,7 +181,7 @@ def test_a_new_project_keeps_how_its_source_lists(projects: Path, photo_folder: 
     config = Config(source="folder", source_parameters={"path": str(photo_folder(6))}, classes=("a",), encoder="pixels")
     project = Project.create(projects / "p", config)
     assert project.config.source_parameters["listing"] == LISTING
-    assert project.store.config()[1]["source_parameters"]["listing"] == LISTING
+    assert storing.config(project.store)[1]["source_parameters"]["listing"] == LISTING
     project.close()
     small = Project.create(projects / "small", SMALL)
     assert small.config.source_parameters == {}
@@ -201,7 +204,7 @@ def test_accuracy_is_measured_wherever_it_can_be(
     parameters = {"path": str(folder), "classes_from_folders": True}
     config = Config(source="folder", source_parameters=parameters, initial=initial, encoder="pixels", batch_size=4)
     project = Project.create(projects / "p", config)
-    assert project.settings.audit_share == share
+    assert project._settings().audit_share == share
     session = project.session("you")
     for _ in range(3):
         session.advance()
@@ -222,8 +225,8 @@ def test_a_held_out_layer_measures_accuracy(projects: Path, photo_folder: PhotoF
     assert (project.class_names, len(project.learner.dataset)) == (["cat", "dog"], 12)
     assert held_out is not None
     assert held_out.truth.tolist() == [0] * 6 + [1] * 6
-    assert [record.image_id for record in project.store.images("set aside")] == ["test/cat/bad.png"]
-    assert project.settings.audit_share == 0.0
+    assert [record.image_id for record in storing.images(project.store, "set aside")] == ["test/cat/bad.png"]
+    assert project._settings().audit_share == 0.0
     session = project.session("you")
     session.advance()
     answer_batch(session, oracle_of(project))
@@ -239,10 +242,10 @@ def test_a_project_of_before_keeps_its_audit_slice(projects: Path, photo_folder:
     parameters = {"path": str(folder), "classes_from_folders": True}
     config = Config(source="folder", source_parameters=parameters, initial="known", encoder="pixels")
     project = Project.create(projects / "p", config)
-    project.store.record_config(asdict(config))
+    storing.record_config(project.store, asdict(config))
     project.close()
     again = Project(projects / "p")
-    assert (again.settings.audit_share, len(again.learner.audit_rows)) == (0.0, 0)
+    assert (again._settings().audit_share, len(again.learner.audit_rows)) == (0.0, 0)
     again.close()
 
 
@@ -274,7 +277,7 @@ def test_a_change_that_finds_no_room_leaves_the_project_as_it_was(projects: Path
         project.change(encoder="pixels")
     assert raised.value.code == "STORE_FULL"
     assert project.learner.dataset is before
-    assert (project.config.encoder, project.changes) == ("hog", {})
+    assert (project.config.encoder, storing.changes(project.store)) == ("hog", {})
     project.change(encoder="pixels")
     assert project.learner.dataset is not before
     project.close()

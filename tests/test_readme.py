@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from annotator import registry
 from annotator.cli import app
-from annotator.project import presets
+from annotator.config import presets
 from annotator.simulate import simulate
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,9 @@ from sqlalchemy import Engine, event
 from streamlit.testing.v1 import AppTest
 
 from annotator import reports
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.errors import ConfigError
+from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
@@ -29,7 +31,7 @@ REPORTS: list[Callable[[Moment], Any]] = [
     reports.agreement, reports.answered_rounds, reports.changes, reports.class_counts, reports.class_names,
     reports.classes, reports.current_round, reports.history, reports.is_due, reports.labels, reports.learning,
     reports.n_answered, reports.n_events, reports.n_labels, reports.n_left, reports.n_open, reports.n_rounds,
-    reports.news, reports.pace, reports.pages, reports.recent, reports.remaining, reports.rounds,
+    reports.news, reports.pace, reports.batches, reports.recent, reports.remaining, reports.rounds,
     reports.seconds_per_label, reports.suggestions,
 ]  # fmt: skip
 
@@ -44,6 +46,8 @@ def project(projects: Path) -> Iterator[Project]:
         answer_batch(session, oracle_of(opened))
     session.advance()
     session.shown()
+    if (writing := opened._predictions._thread) is not None:
+        writing.join(timeout=60)  # its note in the store is no part of a page
     yield opened
     opened.close()
 
@@ -93,6 +97,20 @@ def test_a_key_press_is_one_write(session: Session) -> None:
     assert transactions == [False]
 
 
+def test_a_label_by_its_name_is_one_write(session: Session) -> None:
+    """With the id of a card and without, and where it replaces an answer; the class is looked up in the same write."""
+    first, second = session.remaining[:2]
+    with begun() as transactions:
+        session.label(first.image_id, "3", first.event_id)
+        session.label(second.image_id, "4")
+        session.label(second.image_id, "5")
+        session.skip(first.image_id)
+    assert transactions == [True] * 4
+    assert session.labels[second.image_id] == "5"
+    with pytest.raises(ConfigError, match=r"No class 'eleven'\. Choose from: 0, 1"):
+        session.label(first.image_id, "eleven")
+
+
 PAGE = """
 import streamlit as st
 from annotator.ui import main
@@ -106,22 +124,44 @@ finally:
 """
 
 
-@pytest.mark.parametrize("title", ["Label", "Progress", "Export"])
-def test_drawing_a_page_is_one_snapshot(
-    title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The whole script, once the project is open: one transaction, for reading."""
+def page(title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
     monkeypatch.setenv(PROJECTS, str(project.folder.parent))
     monkeypatch.setenv(ROOT, str(tmp_path))
     monkeypatch.setattr("annotator.workspace.workspace._soon", lambda _work: None)  # nothing beside the page
     app = AppTest.from_string(PAGE.format(title=title), default_timeout=60)
     app.query_params["project"] = project.folder.name
+    return app
+
+
+@pytest.mark.parametrize("title", ["Label", "Progress", "Export"])
+def test_drawing_a_page_is_one_snapshot(
+    title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The whole script, once the project is open: one transaction, for reading."""
+    app = page(title, project, monkeypatch, tmp_path)
     app.run()
     app.run()
     with begun() as transactions:
         app.run()
     assert not app.exception
     assert transactions == [False]
+
+
+def test_the_form_changes_a_stored_answer(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """To another class, and to none."""
+    app = page("Label", project, monkeypatch, tmp_path)
+    app.query_params["surface"] = "form"
+    image_id, seen = reports.recent(session.moment())[0].image_id, session.labels
+    for chosen, expected in (("class:0", "0"), ("class:1", "1"), ("skip", None)):
+        event = reports.recent(session.moment())[0].event
+        assert event is not None
+        app.run()
+        app.selectbox(f"change:{event.event_id}").set_value(chosen).run()
+        assert not app.exception
+        assert session.labels.get(image_id) == expected
+    assert {**session.labels, image_id: seen[image_id]} == seen
 
 
 # ---- what they say

@@ -1,4 +1,7 @@
-"""One annotator's loop over a real store and a real dataset: ask, answer, undo, come back, finish."""
+"""One annotator's loop over a real store and a real dataset: ask, answer, undo, come back, finish.
+
+Longer than other files: a person's whole way through the loop, with all that may happen on it.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,19 @@ import pytest
 from PIL import Image
 
 from annotator import registry, reports
+from annotator.batches import reason_for
+from annotator.config import Config, presets
 from annotator.consensus import agreement, consensus
 from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
 from annotator.evaluation import describe
 from annotator.learner import draw_audit
-from annotator.pages import reason_for
-from annotator.project import Config, Project, free_folder, list_projects, presets
+from annotator.project import Project
+from annotator.projects import free_folder, list_projects
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
-from annotator.store import Question, answers, log, people, questions
+from annotator.store import Question, answers, log, questions
 from annotator.strategies import herding
+from tests import storing
 
 SMALL = Config(
     name="small", source="digits", source_parameters={"held_out": 100}, limit=150, encoder="pixels", batch_size=6
@@ -203,7 +209,7 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
     session = project.session("ada")
     features, known = project.learner.dataset.features.astype(np.float64), np.empty(0, dtype=np.int64)
     for strategy in ("typical", "herding", "herding"):
-        page = reports.pages(session.moment())[-1]
+        page = reports.batches(session.moment())[-1]
         rows = np.array([card.row for card in page.cards])
         asked = np.concatenate([known, rows])
         others = np.setdiff1d(np.arange(len(features)), asked)
@@ -212,7 +218,7 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
         reasons = [card.reason for card in page.cards]
         assert (page.strategy, reasons) == (strategy, [herding.reason(count) for count in counts])
         again = Project(project.folder)
-        assert [card.reason for card in reports.pages(again.session("ada").moment())[-1].cards] == reasons
+        assert [card.reason for card in reports.batches(again.session("ada").moment())[-1].cards] == reasons
         again.close()
         known = asked
         answer_batch(session, oracle_of(project))
@@ -272,9 +278,9 @@ def test_simulate_and_a_hand_driven_session_leave_the_same_store(projects: Path)
 
 def _log(project: Project) -> list[dict[str, object]]:
     """Events and questions without ids, hashes and times; people by their number."""
-    numbers = {person.annotator_id: person.number for person in project.store.read(people.annotators)}
+    numbers = {person.annotator_id: person.number for person in project.store.snapshot().people}
     rows = [asdict(event) for event in project.store.read(log.events)]
-    rows += [asdict(question) for question in project.store.questions()]
+    rows += [asdict(question) for question in storing.questions(project.store)]
     dropped = {"event_id", "created_at", "question_id", "supersedes", "undoes", "shown_at"}
     return [{key: numbers.get(str(value), value) for key, value in row.items() if key not in dropped} for row in rows]
 
@@ -404,9 +410,9 @@ def test_a_folder_with_bad_files_imports_the_rest(projects: Path, photo_folder: 
     (path / "cut.jpg").write_bytes(cut[: len(cut) // 2])
     config = Config(source="folder", source_parameters={"path": str(path)}, classes=("a", "b"))
     photos = Project.create(projects / "photos", config)
-    aside = {record.image_id: record.reason.split(":")[0] for record in photos.store.images("set aside")}
+    aside = {record.image_id: record.reason.split(":")[0] for record in storing.images(photos.store, "set aside")}
     assert aside == {"empty.jpg": "IMG_EMPTY", "page.png": "IMG_FORMAT", "cut.jpg": "IMG_TRUNCATED"}
-    assert len(photos.store.images("ok")) == 60
+    assert len(storing.images(photos.store, "ok")) == 60
     photos.close()
 
 
@@ -466,7 +472,7 @@ def test_settings_change_in_the_middle_as_an_event(project: Project, session: Se
     answer_batch(changed, oracle_of(project))
     changed.advance()
     assert [card.strategy for card in changed.remaining] == ["margin"] * 3
-    assert project.store.config()[0] == 2
+    assert storing.config(project.store)[0] == 2
     with pytest.raises(ConfigError):
         project.change(source="folder")
 
@@ -483,7 +489,7 @@ def test_another_encoder_in_the_middle_keeps_every_label(project: Project, sessi
     assert (project.learner.labels == before).all()
     again = Project(project.folder)
     assert again.learner.dataset.version == project.learner.dataset.version
-    assert again.changes == {2: "encoder: hog"}
+    assert storing.changes(again.store) == {2: "encoder: hog"}
     again.close()
 
 
@@ -556,33 +562,33 @@ def test_consensus_is_the_majority_and_the_first_on_a_tie(project: Project) -> N
     """R8: two against one wins; one against one goes to the answer given first; an undo or a skip is no vote."""
     store, session = project.store, project.session("ada")
     session.advance()
-    asked = store.open_questions(session.annotator.annotator_id)[:3]
+    asked = storing.open_questions(store, session.annotator.annotator_id)[:3]
     image, tied, skipped = (question.image_id for question in asked)
 
     def give(person: str, number: int, outcome: str, class_id: int | None = None) -> None:
-        me = store.annotator(person).annotator_id
+        me = storing.annotator(store, person).annotator_id
         store.write(questions.withdraw, session.annotator.annotator_id)
-        [question] = store.offer([replace(asked[number], round=store.last_round() + 1, rank=1)], me)
+        [question] = storing.offer(store, [replace(asked[number], round=storing.last_round(store) + 1, rank=1)], me)
         store.append(answers.answer, question, me, outcome, class_id)
 
     give("eve", 0, "label", 5)
-    assert consensus(store.current()) == {image: 5}
+    assert consensus(storing.current(store)) == {image: 5}
     give("bob", 0, "label", 1)
-    assert consensus(store.current()) == {image: 5}
+    assert consensus(storing.current(store)) == {image: 5}
     give("dan", 0, "label", 1)
-    assert consensus(store.current()) == {image: 1}
+    assert consensus(storing.current(store)) == {image: 1}
     give("eve", 1, "label", 7)
     give("bob", 1, "label", 2)
     give("eve", 2, "skip")
     give("bob", 2, "unsure")
-    assert consensus(store.current()) == {image: 1, tied: 7}
+    assert consensus(storing.current(store)) == {image: 1, tied: 7}
     give("dan", 2, "label", 9)
-    assert consensus(store.current()) == {image: 1, tied: 7, skipped: 9}
-    found = agreement(store.current())
+    assert consensus(storing.current(store)) == {image: 1, tied: 7, skipped: 9}
+    found = agreement(storing.current(store))
     assert (found.n_images, found.n_unanimous) == (2, 0)
-    store.append(answers.undo, store.annotator("dan").annotator_id)
-    store.append(answers.undo, store.annotator("dan").annotator_id)
-    assert consensus(store.current()) == {image: 5, tied: 7}
+    store.append(answers.undo, storing.annotator(store, "dan").annotator_id)
+    store.append(answers.undo, storing.annotator(store, "dan").annotator_id)
+    assert consensus(storing.current(store)) == {image: 5, tied: 7}
 
 
 def test_no_news_before_a_model(session: Session) -> None:
@@ -620,11 +626,11 @@ def test_the_next_batch_is_there_before_the_open_one_is_done(session: Session) -
     session.label(session.remaining[0].image_id, "2")
     session.look_ahead()
     assert not reports.is_due(session.moment())
-    assert len(reports.pages(session.moment())) == 1
+    assert len(reports.batches(session.moment())) == 1
     session.label(session.remaining[0].image_id, "3")
     assert reports.is_due(session.moment())
     session.look_ahead()
-    assert [page.round for page in reports.pages(session.moment())] == [1, 2]
+    assert [page.round for page in reports.batches(session.moment())] == [1, 2]
     assert reports.current_round(session.moment()) == 1
     assert not reports.is_due(session.moment())
 
@@ -639,7 +645,10 @@ def test_what_is_chosen_ahead_knows_no_clock(project: Project, session: Session,
         answer_batch(slow, oracle)
         slow.look_ahead()
     asked = [
-        [(question.image_id, question.round, question.rank, question.chosen_at_seq) for question in store.questions()]
+        [
+            (question.image_id, question.round, question.rank, question.chosen_at_seq)
+            for question in storing.questions(store)
+        ]
         for store in (project.store, late.store)
     ]
     assert asked[0] == asked[1]
@@ -658,7 +667,9 @@ def test_the_simulator_looks_ahead_as_a_person_does(project: Project, projects: 
         ]
         for opened in (project, simulated)
     ]
-    asked = [[(q.image_id, q.round, q.rank) for q in opened.store.questions()] for opened in (project, simulated)]
+    asked = [
+        [(q.image_id, q.round, q.rank) for q in storing.questions(opened.store)] for opened in (project, simulated)
+    ]
     assert logs[0] == logs[1]
     assert asked[0] == asked[1]
     assert [row["round"] for row in rows] == [1, 2, 3, None]
@@ -670,7 +681,7 @@ def test_a_batch_chosen_ahead_says_how_old_its_model_is(project: Project) -> Non
     """The labels given since it was chosen can be counted."""
     session = ahead(project, 2)
     page = next(
-        page for page in reports.pages(session.moment()) if page.round == reports.current_round(session.moment())
+        page for page in reports.batches(session.moment()) if page.round == reports.current_round(session.moment())
     )
     assert (page.model_version, page.labels_at) == (2, 9)
     assert reports.n_labels(session.moment()) == 12
@@ -679,10 +690,11 @@ def test_a_batch_chosen_ahead_says_how_old_its_model_is(project: Project) -> Non
 def test_undo_reopens_a_card_of_the_page_before(project: Project) -> None:
     """All pages that can be answered or taken back are there, the newest answer marked by its seq."""
     session = ahead(project, 2)
-    assert [page.round for page in reports.pages(session.moment())] == [2, 3]
+    assert [page.round for page in reports.batches(session.moment())] == [2, 3]
     session.undo()
-    assert [page.round for page in reports.pages(session.moment())] == [1, 2, 3]
-    assert sum(card.head is None or card.head.outcome is None for card in reports.pages(session.moment())[1].cards) == 1
+    assert [page.round for page in reports.batches(session.moment())] == [1, 2, 3]
+    second = reports.batches(session.moment())[1]
+    assert sum(card.head is None or card.head.outcome is None for card in second.cards) == 1
 
 
 def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session: Session) -> None:
@@ -691,7 +703,7 @@ def test_only_what_nobody_has_begun_is_withdrawn_ahead(project: Project, session
     answer_batch(session, oracle, session.remaining[:3])
     session.look_ahead()
     session.withdraw(ahead_only=True)
-    assert [page.round for page in reports.pages(session.moment())] == [1]
+    assert [page.round for page in reports.batches(session.moment())] == [1]
     assert reports.is_due(session.moment())
 
 
@@ -709,7 +721,7 @@ def chosen(projects: Path, name: str, share: float) -> list[Question]:
     """Questions of three rounds after the first one, which has no guesses."""
     made = Project.create(projects / name, replace(SMALL, hidden_share=share))
     play(made, made.session("ada"), 3)
-    questions = [question for question in made.store.questions() if question.round > 1]
+    questions = [question for question in storing.questions(made.store) if question.round > 1]
     made.close()
     return questions
 
@@ -720,7 +732,7 @@ def test_the_gap_in_agreement_is_reported(projects: Path) -> None:
     session = made.session("ada")
     for _ in range(4):
         session.advance()
-        for question in made.store.open_questions(session.annotator.annotator_id):
+        for question in storing.open_questions(made.store, session.annotator.annotator_id):
             guess = question.guess if question.guess is not None else question.rank
             session.label(question.image_id, str(guess if question.guess_visible else (guess + 1) % 10))
     found = reports.agreement(session.moment())
@@ -743,7 +755,7 @@ def test_a_reopened_project_asks_what_it_would_have_asked(projects: Path) -> Non
     answer_batch(session, oracle, session.remaining[:3])
     session.look_ahead()
     asked = [
-        [(question.image_id, question.score) for question in opened.store.questions() if question.round == 5]
+        [(question.image_id, question.score) for question in storing.questions(opened.store) if question.round == 5]
         for opened in (never_closed, reopened)
     ]
     assert len(asked[0]) == 6

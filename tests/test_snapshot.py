@@ -17,6 +17,7 @@ from annotator.errors import StoreError
 from annotator.store import Event, ModelRecord, Question, Snapshot, Store, answers, questions
 from annotator.store import snapshot as snapshots
 from annotator.store.reader import Reader
+from tests import storing
 from tests.test_store import question
 
 Row = dict[str, Any]
@@ -47,9 +48,9 @@ class Two:
 def opened(folder: Path) -> Two:
     path = folder / "p" / "project.sqlite"
     stores = [Store.create(path, "two", 0), Store(path)]
-    stores[0].add_classes(["a", "b"])
-    stores[0].record_config({"batch_size": 3})
-    return Two(path, stores, [stores[0].annotator(name).annotator_id for name in ("ada", "bob")], [])
+    storing.add_classes(stores[0], ["a", "b"])
+    storing.record_config(stores[0], {"batch_size": 3})
+    return Two(path, stores, [storing.annotator(stores[0], name).annotator_id for name in ("ada", "bob")], [])
 
 
 def move(two: Two, store: Store, what: str, me: str, pick: int, number: int) -> None:
@@ -61,7 +62,7 @@ def move(two: Two, store: Store, what: str, me: str, pick: int, number: int) -> 
         held = {asked.image_id for asked in snapshot.questions.values() if asked.annotator_id == me}
         fresh = [image for image in (f"{(pick + step) % 9}.png" for step in range(3)) if image not in held]
         round_number = snapshots.last_round(snapshot) + 1
-        store.offer([question(image, round_number, rank) for rank, image in enumerate(fresh, start=1)], me)
+        storing.offer(store, [question(image, round_number, rank) for rank, image in enumerate(fresh, start=1)], me)
     elif what in ("label", "skip") and waiting:
         store.append(answers.answer, waiting[pick % len(waiting)], me, what, pick % 2 if what == "label" else None)
     elif what == "relabel" and mine:
@@ -75,7 +76,7 @@ def move(two: Two, store: Store, what: str, me: str, pick: int, number: int) -> 
     elif what == "shown":
         store.write(questions.mark_shown, [asked.question_id for asked in two.seen[pick % 5 :: 2]])
     elif what == "class":
-        store.add_classes([f"class {number}"])
+        storing.add_classes(store, [f"class {number}"])
     elif what == "flag" and two.seen:
         asked = two.seen[pick % len(two.seen)]
         store.append(answers.flag, asked, me, f"{asked.question_id}!{number}", "odd" if pick % 2 else "")
@@ -83,11 +84,11 @@ def move(two: Two, store: Store, what: str, me: str, pick: int, number: int) -> 
         images = [f"seed {number} {place}.png" for place in range(pick % 4)]
         known = [(replace(question(image, 0, 100 * number + place), purpose="seed"), place % 2)
                  for place, image in enumerate(images)]  # fmt: skip
-        store.seed(known, me)
+        storing.seed(store, known, me)
     elif what == "model":
-        store.record_model(ModelRecord(snapshot.n_models + 1, snapshot.head_seq, "data", 1, {}))
+        storing.record_model(store, ModelRecord(snapshot.n_models + 1, snapshot.head_seq, "data", 1, {}))
     elif what == "person":
-        store.annotator(f"person {number}")
+        storing.annotator(store, f"person {number}")
 
 
 @settings(max_examples=60, deadline=None)
@@ -220,7 +221,7 @@ def test_where_nothing_changed_it_is_the_same(tmp_path: Path) -> None:
     """Whatever was worked out from it holds as well; and what only concerns answers leaves `asked` as it is."""
     two = opened(tmp_path)
     ada, store, other = two.people[0], *two.stores
-    batch = store.offer([question(f"{rank}.png", 1, rank) for rank in (1, 2)], ada)
+    batch = storing.offer(store, [question(f"{rank}.png", 1, rank) for rank in (1, 2)], ada)
     first = store.snapshot()
     assert store.snapshot() is first
     other.append(answers.answer, batch[0], ada, "label", 1)
@@ -247,7 +248,7 @@ def test_a_fact_is_worked_out_once_for_each_snapshot(tmp_path: Path) -> None:
         return len(snapshot.people) + more
 
     assert [n_people(store.snapshot(), more) for more in (0, 0, 5)] == [2, 2, 7]
-    store.annotator("eve")
+    storing.annotator(store, "eve")
     assert n_people(store.snapshot(), 0) == 3
     assert calls == [0, 5, 0]
 
@@ -256,7 +257,7 @@ def test_a_read_that_fails_half_way_leaves_nothing_half_read(tmp_path: Path, mon
     """The next one begins anew, with every event."""
     two = opened(tmp_path)
     store, ada = two.stores[0], two.people[0]
-    batch = store.offer([question("1.png")], ada)
+    batch = storing.offer(store, [question("1.png")], ada)
     before = store.snapshot()
     two.stores[1].append(answers.answer, batch[0], ada, "label", 1)
 

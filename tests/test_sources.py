@@ -1,4 +1,7 @@
-"""Where images come from, and what paths and names made of untrusted text may become."""
+"""Where images come from, and what paths and names made of untrusted text may become.
+
+Longer than other files: folders and digits, and every name and path that somebody else may have chosen.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from streamlit.testing.v1 import AppTest, app_test
+from streamlit.testing.v1 import AppTest
 
+from annotator.config import Config
 from annotator.dataset import open_source
 from annotator.errors import ConfigError
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.ui import tab as tab_state
-from annotator.ui.new_project import KNOWN
 from annotator.ui.server import PROJECTS, ROOT
 from annotator.ui.shared import workspace
+from annotator.ui.views.new_project import KNOWN
 
 
 def import_form() -> None:
     """The form as a script of its own; what it would create is noted."""
     import streamlit as st
 
-    from annotator.ui import new_project, tab
+    from annotator.ui import tab
+    from annotator.ui.views import new_project
 
     chosen = new_project.choose_images()
     if chosen is not None:
@@ -57,7 +58,8 @@ def whose() -> None:
 
 def settings() -> None:
     """The settings of this tab's project."""
-    from annotator.ui import label, tab
+    from annotator.ui import tab
+    from annotator.ui.views import label
 
     project = tab.current_project()
     assert project is not None
@@ -67,20 +69,12 @@ def settings() -> None:
 
 def swap_panel() -> None:
     """What the labeling view says on another encoder, in this tab's project."""
-    from annotator.ui import label, tab
+    from annotator.ui import tab
+    from annotator.ui.views import label
 
     project = tab.current_project()
     assert project is not None
     label._swap_panel(project)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_leftovers() -> Iterator[None]:
-    """Streamlit's test leaves its folder to the interpreter to find, and a script in the place of the main module."""
-    main = sys.modules["__main__"]
-    yield
-    sys.modules["__main__"] = main
-    app_test.TMP_DIR.cleanup()
 
 
 @pytest.fixture
@@ -243,7 +237,8 @@ def test_settings_start_from_what_holds_now(listed: Path) -> None:
 
 def export_view() -> None:
     """The export view of this tab's project."""
-    from annotator.ui import export, tab
+    from annotator.ui import tab
+    from annotator.ui.views import export
 
     project = tab.current_project()
     assert project is not None

@@ -16,12 +16,15 @@ from PIL import Image
 
 from annotator import registry
 from annotator.cli import main
+from annotator.config import Config
 from annotator.errors import AnnotatorError, StoreError
 from annotator.exporters.gather import gather, write_export
-from annotator.project import STORE_NAME, Config, Project
+from annotator.project import Project
+from annotator.projects import STORE_NAME
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Answer, ImageRecord, ModelRecord, Store, answers, log, schema
 from annotator.store.verify import MOST_SAID, event_hash
+from tests import storing
 from tests.test_store import question
 
 OLD = Path(__file__).parent / "old_projects"
@@ -119,7 +122,7 @@ def test_damage_is_found_and_said(what: str, folder: Path) -> None:
     damage(folder, *statements)
     project = Project(folder)
     assert any(said in found for found in project.store.verify()), project.store.verify()
-    assert any(said in found for found in project.damage) == is_quick
+    assert any(said in found for found in project.store.damage) == is_quick
     session = project.session("ada")
     assert gather(project).provenance["damage"] == project.store.verify()
     if is_quick:
@@ -167,7 +170,8 @@ def test_labels_keep_their_meaning_in_a_damaged_project(what: str, folder: Path,
 def test_what_is_well_is_not_doubted(original: Path) -> None:
     """Neither form finds anything, and the note of the head is that of the log."""
     project = Project(original)
-    assert (project.damage, project.store.verify(), project.store.damage_since(project.store.head)) == ((), [], [])
+    store = project.store
+    assert (store.damage, store.verify(), store.damage_since(storing.head(store))) == ((), [], [])
     project.close()
 
 
@@ -191,7 +195,7 @@ def test_a_thousand_faults_are_five_and_a_number(folder: Path) -> None:
     damage(folder, f"UPDATE events SET class_id = 7, created_at = 'then' WHERE {IS_LABEL}")
     project = Project(folder)
     found = project.store.verify()
-    n_labels = project.store.n_labels()
+    n_labels = storing.n_labels(project.store)
     assert sum("is not what was stored" in said for said in found) == MOST_SAID
     assert f"... and {n_labels - MOST_SAID} more of this kind." in found
     project.close()
@@ -242,15 +246,15 @@ def test_any_value_in_any_column_is_a_finding_or_a_typed_error(tmp_path: Path) -
         with suppress(AnnotatorError), closing(Store(path)) as store:
             store.verify()
             store.snapshot()
-            store.flags()
-            store.current()
+            storing.flags(store)
+            storing.current(store)
 
 
 def test_events_that_cannot_be_read_are_findings(folder: Path) -> None:
     """A payload that is no JSON stops nothing: the project opens, and says so."""
     damage(folder, "UPDATE events SET payload = '{' WHERE kind = 'class'")
     project = Project(folder)
-    assert any("Class 0 was added as None" in said for said in project.damage)
+    assert any("Class 0 was added as None" in said for said in project.store.damage)
     assert len(project.class_names) == 10
     project.close()
 
@@ -274,7 +278,7 @@ def test_a_cut_with_a_head_that_fits_is_found_by_what_refers_to_it(folder: Path)
     """S4: the newest model and the answered questions speak of events that are gone."""
     damage(folder, *CUT)
     project = Project(folder)
-    assert any("has learned from event" in said for said in project.damage)
+    assert any("has learned from event" in said for said in project.store.damage)
     assert any("counts as answered" in said for said in project.store.verify())
     project.close()
 
@@ -316,7 +320,7 @@ def test_a_cut_without_a_trace_is_found_by_an_export(
 def test_an_export_of_another_log_is_found(folder: Path) -> None:
     """S4: a log written anew up to the same number has another hash; another project's export is named as such."""
     project = Project(folder)
-    kept = project.store.head
+    kept = storing.head(project.store)
     project.close()
     with closing(sqlite3.connect(folder / STORE_NAME)) as file, file:
         file.row_factory = sqlite3.Row
@@ -374,21 +378,21 @@ def test_a_project_of_each_schema_opens_with_its_labels(schema: str, tmp_path: P
     shutil.copy(OLD / f"{schema}.sqlite", folder / STORE_NAME)
     project = Project(folder)
     assert project.store.verify() == []
-    assert {event.image_id: event.class_id for event in project.store.current() if event.outcome == "label"} == {
+    assert {event.image_id: event.class_id for event in storing.current(project.store) if event.outcome == "label"} == {
         "digits/00000": 0, "digits/00001": 1, "digits/00002": 2, "digits/00003": 3, "digits/00004": 4,
         "digits/00038": 8, "digits/00017": 7, "digits/00033": 5, "digits/00028": 8,
         "digits/00016": 10, "digits/00026": 6, "digits/00021": 1, "digits/00034": 6,
     }  # fmt: skip
-    assert [event.outcome for event in project.store.current() if event.outcome != "label"] == [
+    assert [event.outcome for event in storing.current(project.store) if event.outcome != "label"] == [
         "unsure", "none-of-these", "skip"
     ]  # fmt: skip
-    assert (project.class_names[-1], list(project.store.flags().values())) == ("smudge", ["half a digit"])
+    assert (project.class_names[-1], list(storing.flags(project.store).values())) == ("smudge", ["half a digit"])
     assert [point.headline for point in project.learner.history] == ["test"] * 3
     assert len(gather(project).rows) == 16
     session = project.session("ada")
     answer_batch(session, oracle_of(project))
     session.advance()
     assert len(project.learner.history) == 4
-    assert json.loads(project.store.current()[-1].payload)["asked"]
+    assert json.loads(storing.current(project.store)[-1].payload)["asked"]
     assert project.store.verify() == []
     project.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from annotator import reports
+from annotator import due, reports
+from annotator.batches import ShownCard
+from annotator.config import Config
 from annotator.errors import AnnotatorError, ConfigError, StoreError
-from annotator.pages import PageCard
-from annotator.project import Config, Project
+from annotator.project import Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import Answer, answers, log
+from annotator.store import Answer, answers, log, questions
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
-from annotator.ui.surface import payload
+from annotator.ui.views.grid import payload
 from annotator.wire import inbox
 from annotator.wire.incoming import read_message
-from annotator.wire.outgoing import SurfaceData
+from annotator.wire.outgoing import GridData
 from annotator.workspace import LookAhead
+from tests import storing
 
 CONFIG = Config(
     name="keys", source="digits", source_parameters={"held_out": 50}, limit=60, encoder="pixels", batch_size=4
@@ -47,11 +50,11 @@ def session(project: Project) -> Session:
     return project.session("ada")
 
 
-def cards(session: Session) -> list[PageCard]:
-    return [card for page in reports.pages(session.moment()) for card in page.cards]
+def cards(session: Session) -> list[ShownCard]:
+    return [card for page in reports.batches(session.moment()) for card in page.cards]
 
 
-def press(card: PageCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
+def press(card: ShownCard, class_id: int | None, outcome: str = "label", tab: str = "tab") -> dict[str, Any]:
     """The first answer to a card, as the browser mints it."""
     event_id = f"{card.question_id}.{card.n_events}"
     answer = {"kind": "answer", "id": event_id, "q": card.question_id, "outcome": outcome, "class": class_id}
@@ -84,7 +87,7 @@ def test_what_is_sent_again_is_stored_once(session: Session) -> None:
 def test_milliseconds_and_the_visible_guess_stand_with_the_answer(project: Project, session: Session) -> None:
     """How long it took and whether the guess could be seen are part of the event."""
     send(session, press(cards(session)[0], 3))
-    event = project.store.current()[0]
+    event = storing.current(project.store)[0]
     assert (event.client_ms, json.loads(event.payload)["guess_shown"]) == (700, True)
     assert reports.pace(session.moment()) == 0.7
 
@@ -145,9 +148,9 @@ def test_nobody_answers_for_somebody_else(project: Project, session: Session) ->
     forger = project.session("eve")
     head = f"{standing.question_id}.0"
     flag = {"key": "flag", "kind": "flag", "id": "f", "q": open_card.question_id, "text": "mine"}
-    before = project.store.head_seq
+    before = storing.head_seq(project.store)
     assert send(forger, press(open_card, 3), change(head, 5), undo(head), flag) == ["refused"] * 4
-    assert project.store.head_seq == before
+    assert storing.head_seq(project.store) == before
 
 
 def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
@@ -224,13 +227,13 @@ def test_a_flag_stands_beside_the_label(project: Project, session: Session) -> N
     assert cards(session)[0].flag == "two digits"
     assert session.labels == {card.image_id: "3"}
     send(session, flag | {"key": "b", "id": f"{card.question_id}!2", "text": ""})
-    assert project.store.flags() == {}
+    assert storing.flags(project.store) == {}
 
 
 def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
     """Settings changed while a person looked at the next batch: what they then answer is kept."""
     session.withdraw()
-    asked = reports.pages(session.moment())
+    asked = reports.batches(session.moment())
     assert asked == []
     session.look_ahead()
     card = cards(session)[0]
@@ -242,7 +245,7 @@ def test_an_answer_to_a_withdrawn_card_is_accepted(session: Session) -> None:
 def test_a_flag_never_takes_the_id_of_another_event(project: Project, session: Session) -> None:
     """S8: a forged id is refused by the inbox and by the store; what it is the id of is stored."""
     card = cards(session)[0]
-    question = project.store.question(card.question_id)
+    question = storing.question(project.store, card.question_id)
     assert question is not None
     first = f"{card.question_id}.0"
     for forged in (first, "class.10.add", "config.2", f"{first}>label5", f"{first}<", "", f"x{card.question_id}!1"):
@@ -269,7 +272,7 @@ def test_a_flag_of_an_earlier_version_blocks_nothing(
     assert send(session, undo(f"~~{first}>label5"), undo(f"~~{first}>label5")) == ["stored"] * 2
     assert session.labels == {card.image_id: "3"}
     snapshot = project.store.snapshot()
-    assert first_answers(snapshot, session.annotator.annotator_id, 1) == [project.store.current()[0].seq - 2]
+    assert first_answers(snapshot, session.annotator.annotator_id, 1) == [storing.current(project.store)[0].seq - 2]
     session.add_class("late")
     assert session.class_names[-1] == "late"
     project.change(batch_size=3)
@@ -343,13 +346,13 @@ def test_what_the_surface_is_given_is_typed_and_unchanged(
     results = inbox.receive(session, {"events": [press(first, 3), press(third, None, "skip"), other]})
     project.session("ada").advance()
     given = payload(project, session.moment(), LookAhead(), results)
-    sent = SurfaceData.model_validate(given).as_json()
+    sent = GridData.model_validate(given).as_json()
     assert sent == json.loads(json.dumps(given))
     answers = {card["image"]: card["answer"] for page in sent["pages"] for card in page["cards"]}
     assert answers[first.image_id] == {"outcome": "label", "class": 3}
     assert sent["results"][other["key"]]["status"] == "refused"
     with pytest.raises(ValidationError):
-        SurfaceData.model_validate(given | {"unheard_of": 1})
+        GridData.model_validate(given | {"unheard_of": 1})
 
 
 def test_a_curve_with_its_marks_is_typed_and_unchanged(
@@ -363,7 +366,40 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
         session = project.session("ada")
         session.advance()
     given = payload(project, session.moment(), LookAhead(), {})
-    sent = SurfaceData.model_validate(given).as_json()
+    sent = GridData.model_validate(given).as_json()
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]
     assert sent == json.loads(json.dumps(given))
+
+
+# ---- the last images
+
+
+def test_the_last_images_of_somebody_else_are_not_finished(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others hold unanswered images nothing is finished; those not begun in time come to whoever is there."""
+    monkeypatch.setenv(PROJECTS, str(project.folder.parent))
+    eve, oracle = project.session("eve"), oracle_of(project)
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "LEASE", timedelta(hours=1))
+        eve.advance()
+    held = [card.image_id for card in eve.remaining]
+    while session.remaining:
+        answer_batch(session, oracle)
+        session.advance()
+    given = payload(project, session.moment(), LookAhead(), {})
+    assert (given["finished"], given["pending"], given["status"]["left"]) == (False, False, 0)
+    assert "with eve" in given["held"]
+    assert not due.can_take_over(project.store, session.moment().snapshot, session.annotator.annotator_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "LEASE", timedelta(seconds=-1))
+        project.store.write(questions.renew, eve.annotator.annotator_id)
+    assert due.can_take_over(project.store, session.moment().snapshot, session.annotator.annotator_id)
+    session.look_ahead()
+    assert {card.image_id for card in session.remaining} == set(held)
+    assert payload(project, session.moment(), LookAhead(), {})["held"] == ""
+    answer_batch(session, oracle)
+    session.advance()
+    given = payload(project, session.moment(), LookAhead(), {})
+    assert (given["finished"], given["held"]) == (True, "")

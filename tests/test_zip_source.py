@@ -1,4 +1,7 @@
-"""Images in a zip: what is listed, what is set aside, what is refused, and that nothing is ever unpacked."""
+"""Images in a zip: what is listed, what is set aside, what is refused, and that nothing is ever unpacked.
+
+Longer than other files: every refusal of a zip needs a zip that is wrong in just that way.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from annotator import __version__, registry, reports
-from annotator.exporters.manifests import note_export
+from annotator.exporters.manifests import record_export
 from annotator.exporters.rows import Export, Exporter, ExportRow, Manifest
 from annotator.project import Project
 from annotator.reports import Answered
@@ -30,7 +30,7 @@ def write_export(
     A damaged project is exported too; the manifest's provenance says under `damage` what is wrong.
     """
     manifest = exporter.write(gather(project, predictions), path, report)
-    note_export(project.folder, path.name, manifest.provenance)
+    record_export(project.folder, path.name, manifest.provenance)
     return manifest
 
 
@@ -43,11 +43,11 @@ def gather(project: Project, predictions: bool = False) -> Export:
     if predictions and project.learner.version is not None:
         rows += _predicted_rows(project, names, {row.row for row in rows if row.outcome == "label"})
     return Export(
-        project=project.name,
+        project=project.store.name,
         class_names=names,
         rows=tuple(sorted(rows, key=lambda row: (row.row, row.annotator))),
         open_image=partial(_full_size, project),
-        images=project.dataset.images,
+        images=project.learner.dataset.images,
         provenance=_provenance(project, snapshot),
     )
 
@@ -84,7 +84,7 @@ def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snaps
 
 
 def _predicted_rows(project: Project, names: Sequence[str], labeled: set[int]) -> list[ExportRow]:
-    ids = project.dataset.ids
+    ids = project.learner.dataset.ids
     probabilities = project.learner.prediction.probabilities
     codes, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
     unlabeled = np.setdiff1d(np.arange(len(ids)), np.fromiter(labeled, dtype=np.int64, count=len(labeled)))
@@ -113,7 +113,7 @@ def _predicted_rows(project: Project, names: Sequence[str], labeled: set[int]) -
 
 def _provenance(project: Project, snapshot: Snapshot) -> dict[str, object]:
     return {
-        "project_id": project.project_id,
+        "project_id": project.store.project_id,
         "store_head_seq": snapshot.head_seq,
         "store_head_hash": snapshot.head_hash,
         "damage": project.store.verify(),

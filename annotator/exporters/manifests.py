@@ -12,39 +12,40 @@ from typing import Any
 
 import numpy as np
 
+from annotator import durable
 from annotator.errors import ExportError
 from annotator.exporters.folders import MANIFEST
 from annotator.exporters.rows import manifest_path
 
-NOTES = "exports.jsonl"
+EXPORT_RECORDS = "exports.jsonl"
 """In a project's folder: one line an export, the newest last."""
 _KEPT = ("project_id", "store_head_seq", "store_head_hash")
 
 Provenance = Mapping[str, Any]  # Any: JSON
 
 
-def note_export(folder: Path, name: str, provenance: Provenance) -> None:
+def record_export(folder: Path, name: str, provenance: Provenance) -> None:
     """Record in the project's folder where the log ended at this export; skipped where the disk is full."""
     line = {
         "file": name,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         **{key: provenance[key] for key in _KEPT},
     }
-    with suppress(OSError), (folder / NOTES).open("a", encoding="utf-8") as stream:
+    with suppress(OSError), (folder / EXPORT_RECORDS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(line) + "\n")
 
 
-def noted_exports(folder: Path) -> dict[str, Provenance]:
+def recorded_exports(folder: Path) -> dict[str, Provenance]:
     """File and time of each recorded export -> its provenance; lines that cannot be read are skipped."""
     try:
-        lines = (folder / NOTES).read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / EXPORT_RECORDS).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     found: dict[str, Provenance] = {}
     for line in lines:
         with suppress(ValueError, KeyError, TypeError):
-            note = json.loads(line)
-            found[f"{note['file']} of {note['written_at']}"] = {key: note[key] for key in _KEPT}
+            record = json.loads(line)
+            found[f"{record['file']} of {record['written_at']}"] = {key: record[key] for key in _KEPT}
     return found
 
 
@@ -53,7 +54,7 @@ def read_provenance(path: Path) -> Provenance:
     try:
         manifest = json.loads(_manifest_text(path))
         provenance = manifest["provenance"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, *durable.DAMAGED_ZIP) as error:
         raise ExportError(
             f"No manifest of an export in or beside {path}. Name the exported file with its manifest beside it, or the "
             "manifest itself.",

@@ -23,8 +23,8 @@ FAINT = 0.03
 """Evidence below this share of the pool's mean counts as faint: such rows have the tolerance of a row at this share."""
 SINGLE_FROM = 1e-3
 """From this tolerance on the residual is kept in single precision."""
-MODERATE = 1e15
-"""Square roots of degrees between 1 / MODERATE and MODERATE fit single precision, and so do their quotients."""
+FITS_SINGLE = 1e15
+"""Square roots of degrees between 1 / FITS_SINGLE and FITS_SINGLE fit single precision, and so do their quotients."""
 REFRESHED_AFTER = 1000
 """Changes after which the residual is computed anew: until then rounding adds less than a thousandth of SINGLE_FROM."""
 
@@ -50,7 +50,8 @@ class Diffusion:
 
     def __init__(self, equations: Equations, n_classes: int, tolerance: float) -> None:
         n = len(equations.order)
-        fits_single = equations.roots.min(initial=1) >= 1 / MODERATE and equations.roots.max(initial=1) <= MODERATE
+        roots = equations.roots
+        fits_single = roots.min(initial=1) >= 1 / FITS_SINGLE and roots.max(initial=1) <= FITS_SINGLE
         kind = np.float32 if tolerance >= SINGLE_FROM and fits_single else np.float64
         self._equations = equations
         self._tolerance = tolerance
@@ -171,6 +172,8 @@ class Diffusion:
 
     def _without_label(self, places: IntArray) -> IntArray:
         """Set components that lost their last label at one of these places to exactly zero: no label reaches them."""
+        if not len(places):
+            return places
         components = self._equations.components
         lost = np.unique(components[places])
         lost = lost[~np.isin(lost, components[self._equations.places[self._codes != UNLABELED]])]

@@ -78,7 +78,7 @@ class _Columns:
         for start in range(0, len(self.features), ROWS_PER_CHUNK):
             chunk = slice(start, start + ROWS_PER_CHUNK)
             part = np.asarray(self.features[chunk], dtype=np.float64)
-            self._kept[places, chunk] = kernel(landmarks, part, self._gamma)
+            self._kept[places, chunk] = gaussian_kernel(landmarks, part, self._gamma)
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,11 @@ class KernelRidge:
         landmarks = _exactly(space.dataset, rows)
         targets = np.asarray(labels[labeled][:, None] == seen, dtype=np.float64)
         if len(rows) == len(labeled):
-            system, right = kernel(landmarks, landmarks, space.gamma), targets
+            system, right = gaussian_kernel(landmarks, landmarks, space.gamma), targets
             system[np.diag_indices_from(system)] += self.penalty
         else:
-            across = kernel(landmarks, _exactly(space.dataset, labeled), space.gamma)
-            system = across @ across.T + self.penalty * kernel(landmarks, landmarks, space.gamma)
+            across = gaussian_kernel(landmarks, _exactly(space.dataset, labeled), space.gamma)
+            system = across @ across.T + self.penalty * gaussian_kernel(landmarks, landmarks, space.gamma)
             system[np.diag_indices_from(system)] += JITTER * len(labeled)
             right = across @ targets
         coefficients = scipy.linalg.solve(_finite(system), right, assume_a="pos", overwrite_a=True, check_finite=False)
@@ -193,7 +193,7 @@ class KernelRidge:
         return probabilities
 
 
-def kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
+def gaussian_kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
     """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision.
 
     strategies/herding.py has squared distances of its own, in single precision: see there.

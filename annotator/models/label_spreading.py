@@ -2,7 +2,7 @@
 
 A program that imports `LabelSpreading` or `LabelPropagation` from here instead of from scikit-learn runs as it is: they
 take the same parameters. With kernel "rbf", "knn" or a function (or `gamma`, which only "rbf" has) the answers are
-scikit-learn's own (kernel.py). At kernel "auto" they are those of the self-tuned graph, described here.
+scikit-learn's own (sklearn_kernels.py). At kernel "auto" they are those of the self-tuned graph, described here.
 
 With W the graph's affinities, D its row sums, S = D^-1/2 W D^-1/2 and P = D^-1 W:
 
@@ -23,6 +23,9 @@ Spreading on larger pools: a residual push that keeps the solution and its resid
 push.py). The error of a probability in row i is at most e (1 + f / g_i): e follows from `push_tol`, g is the evidence,
 f the floor below which evidence counts as faint. Both bounds are proven, and their measured sizes given, in
 docs/label_spreading.md.
+
+Longer than other files: two estimators take the place of scikit-learn's, with all of its parameters, what each means,
+and every check of them.
 """
 
 from __future__ import annotations
@@ -45,8 +48,16 @@ from annotator.models.conjugate_gradients import MIN_TOL, solve
 from annotator.models.diffusion import Bytes, Diffusion, kernels
 from annotator.models.equations import BoolArray, read_equations
 from annotator.models.given_labels import Labels, as_given, read_labels
-from annotator.models.kernel import Kernel, Kind, Samples, Weights, propagation_steps, repeated, spreading_steps
 from annotator.models.priors import class_prior, normalised
+from annotator.models.sklearn_kernels import (
+    Kernel,
+    Kind,
+    Samples,
+    Weights,
+    propagation_steps,
+    repeated,
+    spreading_steps,
+)
 from annotator.per_image import Renewed
 from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, SparseMatrix
 

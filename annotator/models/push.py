@@ -101,8 +101,8 @@ def _take_scaled(_: Any, moving: Any, scale: Any, source: Any, row: Any) -> Any:
 
 
 @_intrinsic
-def _size(_: Any, of: Any, row: Any) -> Any:
-    """Sum of the absolute values of of[row]."""
+def _size(_: Any, array: Any, row: Any) -> Any:
+    """Sum of the absolute values of array[row]."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         vector = builder.load(_vector_at(context, builder, signature.args[0], *given), align=4)
@@ -110,17 +110,17 @@ def _size(_: Any, of: Any, row: Any) -> Any:
         absolute = builder.module.declare_intrinsic(name, fnty=ir.FunctionType(vector.type, [vector.type]))
         return _sum(builder, builder.call(absolute, [vector]))
 
-    return of.dtype(of, row), generate
+    return array.dtype(array, row), generate
 
 
 @_intrinsic
-def _total(_: Any, of: Any, row: Any) -> Any:
-    """Sum of the values of of[row]."""
+def _total(_: Any, array: Any, row: Any) -> Any:
+    """Sum of the values of array[row]."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return _sum(builder, builder.load(_vector_at(context, builder, signature.args[0], *given), align=4))
 
-    return of.dtype(of, row), generate
+    return array.dtype(array, row), generate
 
 
 def _vector_at(context: Any, builder: Any, array_type: Any, array: Any, row: Any) -> Any:

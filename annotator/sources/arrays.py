@@ -22,6 +22,9 @@ else it is asked about (`scale`), and "max" takes the largest value for white.
 Labels: whole numbers from 0, as any number type; -1 and NaN mean unlabeled; one-hot rows, an empty one unlabeled; or
 text, "" unlabeled. Numbers index the class names. Without those, each number or text that occurs is a class of that
 name, 2 before 10.
+
+Longer than other files: each of these readings comes with the sentence that refuses what does not fit it, and names the
+key, the row and the value.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ somebody else's is refused (STORE_AUTHZ), and so is what was never asked (STORE_
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, func, select
@@ -30,6 +31,47 @@ def give(connection: Connection, project_id: str, annotator_id: str, given: Answ
         return take_back(connection, project_id, annotator_id, given.seen_id)
     asked = _asked_once(connection, project_id, given.question_id)
     return flag(connection, project_id, asked, annotator_id, given.event_id, given.comment)
+
+
+def say(
+    connection: Connection,
+    project_id: str,
+    annotator_id: str,
+    image_id: str,
+    given: Answer,
+    class_name: str | None = None,
+) -> Event | None:
+    """Answer an image by its id, with a class by its name; None where that stands already.
+
+    With the id of an event it is the answer to that card; without, to the open question, else a change of what stands.
+    """
+    if class_name is not None:
+        given = replace(given, class_id=classes.offered(connection, project_id, class_name).class_id)
+    event_id = given.event_id or _open_id(connection, project_id, annotator_id, image_id)
+    if event_id is None:
+        return _say_again(connection, project_id, annotator_id, image_id, given)
+    given = replace(given, event_id=event_id, question_id=event_id.rpartition(".")[0], image_id=image_id)
+    return _give_answer(connection, project_id, annotator_id, given)
+
+
+def _open_id(connection: Connection, project_id: str, annotator_id: str, image_id: str) -> str | None:
+    """The id of the answer that this image waits for; None where it waits for none of this annotator."""
+    question_id = questions.open_on(connection, project_id, annotator_id, image_id)
+    if question_id is None:
+        return None
+    chain = log.chain(connection, project_id, image_id, annotator_id)
+    return event_ids.answer(question_id, sum(event.question_id == question_id for event in chain))
+
+
+def _say_again(
+    connection: Connection, project_id: str, annotator_id: str, image_id: str, given: Answer
+) -> Event | None:
+    chain = log.chain(connection, project_id, image_id, annotator_id)
+    if not chain or chain[-1].outcome is None:
+        raise _not_asked_of_you(image_id)
+    if (chain[-1].outcome, chain[-1].class_id) == (given.outcome, given.class_id):
+        return None
+    return _change(connection, project_id, chain[-1], given)
 
 
 def _give_answer(connection: Connection, project_id: str, annotator_id: str, given: Answer) -> Event:

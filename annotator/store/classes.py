@@ -16,6 +16,9 @@ _ALL = select(_table).where(_table.c.project_id == bindparam("project_id")).orde
 _RETIRED = select(_table.c.retired_at).where(
     _table.c.project_id == bindparam("project_id"), _table.c.class_id == bindparam("class_id")
 )
+_OFFERED = select(_table.c.class_id).where(
+    _table.c.project_id == bindparam("project_id"), _table.c.name == bindparam("name"), _table.c.retired_at.is_(None)
+)
 
 
 def classes(connection: Connection, project_id: str) -> list[LabelClass]:
@@ -24,11 +27,30 @@ def classes(connection: Connection, project_id: str) -> list[LabelClass]:
     return [LabelClass(row.class_id, row.name, row.retired_at is not None) for row in rows]
 
 
+def offered_id(connection: Connection, project_id: str, name: str) -> int:
+    """The id of the class of this name. Raises ConfigError where there is none, or it was retired."""
+    class_id = connection.execute(_OFFERED, {"project_id": project_id, "name": name}).scalar_one_or_none()
+    if class_id is None:
+        offered = (known.name for known in classes(connection, project_id) if not known.retired)
+        raise ConfigError(f"No class {name!r}. Choose from: {', '.join(offered)}; or add it first.")
+    return int(class_id)
+
+
 def check_offered(connection: Connection, project_id: str, class_id: int | None) -> None:
     """Raises ConfigError (CLASS_UNKNOWN) for a class that does not exist or was retired."""
     row = connection.execute(_RETIRED, {"project_id": project_id, "class_id": class_id}).one_or_none()
     if row is None or row.retired_at is not None:
         raise ConfigError("That class is not offered any more; choose another.", "CLASS_UNKNOWN")
+
+
+def offered(connection: Connection, project_id: str, name: str) -> LabelClass:
+    """The class of this name. Raises ConfigError where none that is offered has it."""
+    known = [label_class for label_class in classes(connection, project_id) if not label_class.retired]
+    for label_class in known:
+        if label_class.name == name:
+            return label_class
+    choices = ", ".join(label_class.name for label_class in known)
+    raise ConfigError(f"No class {name!r}. Choose from: {choices}; or add it first.")
 
 
 def add(

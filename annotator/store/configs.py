@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from sqlalchemy import Connection, func, insert, select
 
 from annotator.store import event_ids, log, schema
@@ -22,9 +20,3 @@ def record(connection: Connection, project_id: str, config: dict[str, Json], ann
     row = {"version": version, "seq": event.seq, "config": log.canonical_json(config), "created_at": event.created_at}
     connection.execute(insert(_table).values(project_id=project_id, **row))
     return version
-
-
-def configs(connection: Connection, project_id: str) -> dict[int, dict[str, Json]]:
-    """Every configuration there was, by version."""
-    query = select(_table).where(_table.c.project_id == project_id).order_by(_table.c.version)
-    return {int(row.version): json.loads(row.config) for row in connection.execute(query).fetchall()}

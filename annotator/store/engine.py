@@ -67,6 +67,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A connection whose queries all see the same moment; fetch all inside, an open cursor would block a commit."""
         with self._faults(), self._engine.connect() as connection, connection.begin():
+            connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextmanager
@@ -80,6 +81,7 @@ class Database:
         with self._faults(), self._engine.connect() as plain:
             connection = plain.execution_options(immediate=True)
             with connection.begin():
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
                 yield connection
         self._check_file()
 
@@ -173,7 +175,7 @@ def _engine(path: Path, wal: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:  # Any: the driver's own objects
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # transactions are begun by `read` and `write`, not by the driver
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
         cursor.execute(f"PRAGMA synchronous={'FULL' if wal else 'EXTRA'}")
@@ -184,10 +186,5 @@ def _engine(path: Path, wal: bool) -> Engine:
     def _same_process(_connection: Any, _record: Any, _proxy: Any) -> None:  # Any: the driver's own objects
         if os.getpid() != owner:
             raise DisconnectionError("A connection of the parent process is not inherited.")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        immediate = connection.get_execution_options().get("immediate", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine

@@ -29,7 +29,7 @@ class EventId:
 
     kind: str
     """"answer", "change", "undo", "flag", "class" or "config"."""
-    of: str = ""
+    about: str = ""
     """The question of an answer or a flag; the event that a change or an undo replaces."""
     number: int | None = None
     """Of an answer: n. Of a class: its id. Of a configuration: its version."""

@@ -93,6 +93,8 @@ _FIRST = select(_events).where(
     _events.c.supersedes.is_(None),
 )
 _NEXT = select(_events).where(_mine, _events.c.supersedes == bindparam("event_id"))
+_ADD = insert(_events)
+_MOVE_HEAD = update(schema.projects).where(schema.projects.c.project_id == bindparam("of_project"))
 
 
 def begin(connection: Connection, project_id: str, name: str, seed: int) -> None:
@@ -182,10 +184,9 @@ def append_all(
         row = _row(one, seq, kind, annotator_id)
         previous = row["hash"] = event_hash(previous, row)
         rows.append({"project_id": project_id, **row})
-    connection.execute(insert(_events), rows)
-    table = schema.projects
-    values = {"head_seq": before.seq + len(rows), "head_hash": previous}
-    connection.execute(update(table).where(table.c.project_id == project_id).values(values))
+    connection.execute(_ADD, rows)
+    moved = {"of_project": project_id, "head_seq": before.seq + len(rows), "head_hash": previous}
+    connection.execute(_MOVE_HEAD, moved)
     return rows
 
 

@@ -14,12 +14,6 @@ from annotator.store.values import Annotator, made
 _table = schema.annotators
 
 
-def annotators(connection: Connection, project_id: str) -> list[Annotator]:
-    """Everyone, by number."""
-    query = select(_table).where(_table.c.project_id == project_id).order_by(_table.c.number)
-    return [made(Annotator, row) for row in connection.execute(query).mappings().fetchall()]
-
-
 def named(connection: Connection, project_id: str, name: str) -> Annotator | None:
     """The annotator of this name; None where there is none yet."""
     query = select(_table).where(_table.c.project_id == project_id, _table.c.name == name)

@@ -11,13 +11,28 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, literal_column, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from annotator.store import event_ids, log, schema
 from annotator.store.values import Question, made
 
+Text = str | BindParameter[str]
+"""A value, or a parameter of a statement that is made once."""
 LEASE = timedelta(minutes=30)
 """How long an offer that nobody has begun is kept from others after it was made or shown last."""
 _ASKED = (
@@ -28,8 +43,35 @@ _table = schema.questions
 _projects = schema.projects
 KEPT = (_table.c.closed_by.is_(None)) | (_table.c.closed_by != literal_column("'withdrawn'"))
 """Not withdrawn; as the index of places has it, word for word: with a parameter SQLite would not use the index."""
+# The statements of a round are made once: putting one together costs as much as running it. In those that change a
+# table, parameters that are no column's new value begin with "of_".
 _ONE = select(_table).where(
     _table.c.project_id == bindparam("project_id"), _table.c.question_id == bindparam("question_id")
+)
+_OPEN_ON = select(_table.c.question_id).where(
+    _table.c.project_id == bindparam("project_id"),
+    _table.c.annotator_id == bindparam("annotator_id"),
+    _table.c.image_id == bindparam("image_id"),
+    _table.c.closed_at.is_(None),
+)
+_ADD = insert(_table)
+_CLOSE = update(_table).where(
+    _table.c.project_id == bindparam("of_project"), _table.c.question_id == bindparam("of_question")
+)
+_CLOSE_KEPT, _CLOSE_WITHDRAWN = _CLOSE.where(KEPT), _CLOSE.where(_table.c.closed_by == "withdrawn")
+_VERSION = select(_projects.c.asked_version).where(_projects.c.project_id == bindparam("project_id"))
+_HALF_OVER = (
+    select(_table.c.question_id)
+    .where(
+        _table.c.project_id == bindparam("project_id"),
+        _table.c.annotator_id == bindparam("annotator_id"),
+        _table.c.closed_at.is_(None),
+        func.coalesce(_table.c.lease_expires_at, "") < bindparam("middle"),
+    )
+    .limit(1)
+)
+_CLAIM = update(_projects).where(
+    _projects.c.project_id == bindparam("of_project"), _projects.c.asked_version == bindparam("of_version")
 )
 
 
@@ -53,16 +95,27 @@ def question(connection: Connection, project_id: str, question_id: str) -> Quest
     return None if row is None else made(Question, row)
 
 
+def open_on(connection: Connection, project_id: str, annotator_id: str, image_id: str) -> str | None:
+    """The id of the question that asks this annotator about this image now."""
+    ids = {"project_id": project_id, "annotator_id": annotator_id, "image_id": image_id}
+    return connection.execute(_OPEN_ON, ids).scalar()
+
+
 def asked_version(connection: Connection, project_id: str) -> int:
     """How often what is asked has changed; the same number means that nothing did."""
-    query = select(_projects.c.asked_version).where(_projects.c.project_id == project_id)
-    return int(connection.execute(query).scalar_one())
+    return int(connection.execute(_VERSION, {"project_id": project_id}).scalar_one())
 
 
 def others_expired(connection: Connection, project_id: str, annotator_id: str) -> bool:
     """Whether somebody else holds images of a batch not begun whose lease is over."""
-    query = select(_table.c.question_id).where(_expired(project_id, annotator_id)).limit(1)
-    return connection.execute(query).first() is not None
+    values = {"project_id": project_id, "annotator_id": annotator_id, "now": log.now()}
+    return connection.execute(_others_expired(), values).first() is not None
+
+
+@cache
+def _others_expired() -> Select[tuple[str]]:
+    which = _expired(bindparam("project_id"), bindparam("annotator_id"), bindparam("now"))
+    return select(_table.c.question_id).where(which).limit(1)
 
 
 # ---- offering
@@ -70,9 +123,8 @@ def others_expired(connection: Connection, project_id: str, annotator_id: str) -
 
 def claim(connection: Connection, project_id: str, annotator_id: str, batch: Sequence[Question], version: int) -> bool:
     """Store a batch chosen when `asked_version` was `version`; False, and nothing stored, where it has moved since."""
-    as_chosen = and_(_projects.c.project_id == project_id, _projects.c.asked_version == version)
-    moved = update(_projects).where(as_chosen).values(asked_version=version + 1)
-    if not connection.execute(moved).rowcount:
+    moved = {"of_project": project_id, "of_version": version, "asked_version": version + 1}
+    if not connection.execute(_CLAIM, moved).rowcount:
         return False
     _insert(connection, project_id, batch, annotator_id)
     return True
@@ -97,7 +149,7 @@ def _insert(
     rows = [vars(asked) | fixed | lease | {"question_id": uuid.uuid4().hex, **closed} for asked in batch]
     for row in rows:
         del row["n_events"]
-    connection.execute(insert(_table), rows)
+    connection.execute(_ADD, rows)
     return [str(row["question_id"]) for row in rows]
 
 
@@ -133,7 +185,7 @@ def withdraw(connection: Connection, project_id: str, annotator_id: str, after_r
 
 def withdraw_expired(connection: Connection, project_id: str, annotator_id: str) -> None:
     """Take back what others were offered and have not begun within the lease, for this annotator to be asked."""
-    _withdraw(connection, project_id, _expired(project_id, annotator_id))
+    _withdraw(connection, project_id, _expired(project_id, annotator_id, log.now()))
 
 
 def _withdraw(connection: Connection, project_id: str, which: ColumnElement[bool]) -> None:
@@ -142,7 +194,7 @@ def _withdraw(connection: Connection, project_id: str, which: ColumnElement[bool
         _moved(connection, project_id)
 
 
-def _not_begun(project_id: str) -> ColumnElement[bool]:
+def _not_begun(project_id: Text) -> ColumnElement[bool]:
     """Open questions of batches without an answer."""
     begun = _table.alias("begun")
     answered = select(begun.c.question_id).where(
@@ -154,10 +206,10 @@ def _not_begun(project_id: str) -> ColumnElement[bool]:
     return and_(_table.c.project_id == project_id, _table.c.closed_at.is_(None), ~answered.exists())
 
 
-def _expired(project_id: str, annotator_id: str) -> ColumnElement[bool]:
+def _expired(project_id: Text, annotator_id: Text, now: Text) -> ColumnElement[bool]:
     """Of other annotators; an offer of before there were leases ended when it was made."""
     end = func.coalesce(_table.c.lease_expires_at, _table.c.offered_at)
-    return and_(_not_begun(project_id), _table.c.annotator_id != annotator_id, end < log.now())
+    return and_(_not_begun(project_id), _table.c.annotator_id != annotator_id, end < now)
 
 
 # ---- on a screen
@@ -165,8 +217,9 @@ def _expired(project_id: str, annotator_id: str) -> ColumnElement[bool]:
 
 def to_renew(connection: Connection, project_id: str, annotator_id: str) -> bool:
     """Whether half of a lease of this annotator's open questions is over."""
-    query = select(_table.c.question_id).where(_half_over(project_id, annotator_id)).limit(1)
-    return connection.execute(query).first() is not None
+    middle = (datetime.now(UTC) + LEASE / 2).isoformat(timespec="microseconds")
+    values = {"project_id": project_id, "annotator_id": annotator_id, "middle": middle}
+    return connection.execute(_HALF_OVER, values).first() is not None
 
 
 def renew(connection: Connection, project_id: str, annotator_id: str) -> None:
@@ -186,23 +239,17 @@ def _unseen(project_id: str, question_ids: Sequence[str]) -> ColumnElement[bool]
     return and_(these, _table.c.shown_at.is_(None), _table.c.closed_at.is_(None))
 
 
-def _half_over(project_id: str, annotator_id: str) -> ColumnElement[bool]:
-    mine = and_(_table.c.project_id == project_id, _table.c.annotator_id == annotator_id, _table.c.closed_at.is_(None))
-    end = func.coalesce(_table.c.lease_expires_at, "")
-    return and_(mine, end < (datetime.now(UTC) + LEASE / 2).isoformat(timespec="microseconds"))
-
-
 # ---- answered
 
 
 def close(connection: Connection, project_id: str, asked: Question) -> None:
     """It is answered; one that was withdrawn goes behind the batch that may have taken its place."""
-    values: dict[str, Any] = {"closed_at": log.now(), "closed_by": "answer"}  # Any: column values
-    this = and_(_table.c.project_id == project_id, _table.c.question_id == asked.question_id)
-    if connection.execute(select(_table.c.closed_by).where(this)).scalar() == "withdrawn":
-        values["rank"] = max(asked.rank, 1 + _last_rank(connection, project_id, asked))
+    this = {"of_project": project_id, "of_question": asked.question_id}
+    values = this | {"closed_at": log.now(), "closed_by": "answer"}
+    if not connection.execute(_CLOSE_KEPT, values).rowcount:
+        rank = max(asked.rank, 1 + _last_rank(connection, project_id, asked))
+        connection.execute(_CLOSE_WITHDRAWN, values | {"rank": rank})
         _moved(connection, project_id)
-    connection.execute(update(_table).where(this).values(values))
 
 
 def _last_rank(connection: Connection, project_id: str, asked: Question) -> int:

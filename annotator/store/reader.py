@@ -51,11 +51,6 @@ class Reader:
         """Of the newest event that was read."""
         return self._history.seq
 
-    def withdrawn(self, connection: Connection, question_id: str) -> Question | None:
-        """This question, in the transaction of the last `read`, whether or not it was withdrawn."""
-        this = self._questions.where(schema.questions.c.question_id == question_id)
-        return next(iter(self._made(connection.execute(this).fetchall())), None)
-
     def read(self, connection: Connection, is_damaged: bool = False) -> Snapshot:
         """The snapshot of this read transaction; of a damaged store with classes and configurations as its log has."""
         try:
@@ -97,14 +92,14 @@ class Reader:
         for event in events:
             self._history.seq = event.seq
             if event.image_id is not None:
-                self._note_answer(event, tally.take(event))
+                self._count_answer(event, tally.take(event))
             elif event.kind == "flag":
                 tally.take_flag(event)
             elif event.kind == "class" and event.event_id.endswith(".add"):
                 self._history.class_seqs.append(event.seq)
         return {"newest_seq": self._history.seq, **vars(tally)}
 
-    def _note_answer(self, event: Event, before: Event | None) -> None:
+    def _count_answer(self, event: Event, before: Event | None) -> None:
         self._history.chained.append((event, before))
         self._history.first_answers.setdefault(str(event.question_id), event.seq)
         self._n_events[str(event.question_id)] += 1

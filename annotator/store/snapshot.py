@@ -128,6 +128,11 @@ def newest_standing(snapshot: Snapshot, annotator_id: str) -> Iterator[Event]:
                 return
 
 
+def class_names(snapshot: Snapshot) -> list[str]:
+    """Every class by id, retired ones too."""
+    return [known.name for known in snapshot.classes]
+
+
 def n_classes(snapshot: Snapshot, through: int) -> int:
     """How many classes there were at that event."""
     return bisect_right(snapshot._history.class_seqs, min(through, snapshot.newest_seq))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, TypeVar
 
 from annotator.errors import ConfigError
@@ -150,6 +151,11 @@ class ModelRecord:
     """Of the file with its prediction; None where there is none yet."""
 
 
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(part.name for part in fields(kind))
+
+
 def made(kind: type[Value], row: Row) -> Value:
     """One of the dataclasses above, from the columns that it has a field for."""
-    return kind(**{part.name: row[part.name] for part in fields(kind) if part.name in row})  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: row[name] for name in _names(kind) if name in row})  # type: ignore[arg-type]  # a dataclass

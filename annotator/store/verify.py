@@ -5,7 +5,7 @@ Knows rows and hashes; no images and no arrays. Each finding is one sentence, no
 `quick` looks at every opening, in milliseconds: head against newest event, number of events, classes and configurations
 against the events that made them, the newest model against the log. `whole` looks before an export and for
 `annotator verify`: also SQLite's own check, every number and hash of the log, every event's question, image and person,
-and every question that counts as answered. `against_export` holds the log against what an export noted of it.
+and every question that counts as answered. `against_export` holds the log against what an export recorded of it.
 
 Seen: an event that was changed, removed, added or moved; a head that was moved; a class that was renamed, added or
 removed without an event; a configuration that was changed; an answered question whose image or person was changed, and,

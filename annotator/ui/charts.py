@@ -82,7 +82,7 @@ def confusion(counts: Sequence[Sequence[int]], names: Sequence[str]) -> Any:
 
 
 def class_balance(counts: dict[str, int]) -> Any:
-    """Labels given per class, in order of creation, in the colours of the labeling surface."""
+    """Labels given per class, in order of creation, in the colours of the labeling grid."""
     colours = alt.Scale(domain=list(counts), range=[class_colour(class_id) for class_id in range(len(counts))])
     frame = pd.DataFrame({"class": list(counts), "labels": list(counts.values())})
     return (

@@ -1,4 +1,4 @@
-"""One colour a class, the same in the labeling surface and in the charts.
+"""One colour a class, the same in the labeling grid and in the charts.
 
 Ten that colour-blind people tell apart, after Okabe & Ito, "Color Universal Design", 2008, with four more; beyond them
 they come again. Colours only accompany names.

@@ -15,8 +15,8 @@ def starts_from(key: str, value: object, basis: object = None) -> str:
     It holds `value` when it is first drawn, and again as soon as `basis` (without one: the value) is another than at
     the last run. In between it holds what a person typed.
     """
-    now, noted = value if basis is None else basis, f"{key}:starts-from"
-    if key not in st.session_state or st.session_state.get(noted) != now:
+    now, basis_key = value if basis is None else basis, f"{key}:starts-from"
+    if key not in st.session_state or st.session_state.get(basis_key) != now:
         st.session_state[key] = value
-    st.session_state[noted] = now
+    st.session_state[basis_key] = now
     return key

@@ -32,15 +32,15 @@ def main() -> None:
     if st.get_option("server.address") not in LOOPBACK:
         st.error("There is no sign-in yet, so the app answers on this machine alone: start it with `annotator run`.")
         st.stop()
-    pages = [
+    views = [
         st.Page(_label, title="Label", icon=":material/edit:", url_path="label", default=True),
         st.Page(_progress, title="Progress", icon=":material/monitoring:", url_path="progress"),
         st.Page(_export, title="Export", icon=":material/download:", url_path="export"),
         st.Page(_start, title="Start", icon=":material/home:", url_path="start"),
     ]
     st.html(Path(__file__).with_name("style.css"))
-    st.session_state["pages"] = {page.title: page for page in pages}
-    chosen = st.navigation(pages, position="top")
+    st.session_state["views"] = {view.title: view for view in views}
+    chosen = st.navigation(views, position="top")
     with _waiting("annotator.ui.views" in sys.modules):
         import_module("annotator.ui.views")
     chosen.run()
@@ -58,22 +58,22 @@ def _waiting(is_there: bool) -> Iterator[None]:
 
 
 def _start() -> None:
-    from annotator.ui import start  # here and below: there since `main` has waited for it
+    from annotator.ui.views import start  # here and below: there since `main` has waited for it
 
     _notices()
     start.render()
 
 
 def _label() -> None:
-    from annotator.ui import label
+    from annotator.ui.views import label
 
     project = _project()
-    if project is not None and not project.damage:
+    if project is not None and not project.store.damage:
         label.render(project)
 
 
 def _progress() -> None:
-    from annotator.ui import progress
+    from annotator.ui.views import progress
 
     project = _project()
     if project is not None:
@@ -81,7 +81,7 @@ def _progress() -> None:
 
 
 def _export() -> None:
-    from annotator.ui import export
+    from annotator.ui.views import export
 
     project = _project()
     if project is not None:
@@ -97,21 +97,21 @@ def _project() -> Project | None:
             project = tab.current_project()
     except AnnotatorError as error:
         st.error(plain(str(error)))
-        st.page_link(st.session_state["pages"]["Start"], label="Choose another project")
+        st.page_link(st.session_state["views"]["Start"], label="Choose another project")
         return None
-    _notices(() if project is None else project.damage)
+    _notices(() if project is None else project.store.damage)
     if project is None:
         st.info("No project is open.")
-        st.page_link(st.session_state["pages"]["Start"], label="Choose or create one")
+        st.page_link(st.session_state["views"]["Start"], label="Choose or create one")
     return project
 
 
 def _notices(damage: Sequence[str] = ()) -> None:
     """In a place of their own: what comes after them stays where it is. A damaged project is said on every page."""
-    from annotator.ui import parts, tab
+    from annotator.ui import panels, tab
 
     with st.container():
-        parts.damage(damage)
+        panels.damage(damage)
         for kind, message in tab.take_notices():
             if kind == "error":
                 st.error(plain(message), icon=":material/error:")

@@ -1,8 +1,8 @@
 """How the app is served: the same script from `annotator run`, `python -m annotator run` and `streamlit run app.py`.
 
 Loopback only: there is no sign-in yet, so no other address can be asked for, and no page of another origin may talk to
-the server (see door.py). Which folders the app may touch reaches the script through the environment, since Streamlit
-starts it.
+the server (see request_guard.py). Which folders the app may touch reaches the script through the environment, since
+Streamlit starts it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from starlette.routing import BaseRoute, Route
 
 from annotator.errors import ConfigError
 from annotator.paths import assets, default_projects
-from annotator.ui.door import Door
 from annotator.ui.preload import Preload
+from annotator.ui.request_guard import RequestGuard
 
 SCRIPT = str(Path(__file__).with_name("main.py"))
 PROJECTS, ROOT = "ANNOTATOR_PROJECTS", "ANNOTATOR_ROOT"
@@ -66,7 +66,7 @@ def routes() -> list[BaseRoute]:
 
 def middleware() -> list[Middleware]:
     """What every request passes first."""
-    return [Middleware(Door), Middleware(Preload)]
+    return [Middleware(RequestGuard), Middleware(Preload)]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from annotator.project import default_projects
+from annotator.paths import default_projects
 from annotator.ui.server import PROJECTS, ROOT
 from annotator.workspace import Workspace, workspace_of
 

@@ -13,9 +13,10 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from annotator.config import Config
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.jobs import Job
-from annotator.project import IMPORTER, Config, Project
+from annotator.project import IMPORTER, Project
 from annotator.reports import current_round
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
@@ -83,12 +84,12 @@ def set_annotator(name: str) -> None:
 
 def answers_by() -> str:
     """How images are answered in this tab: "keys" or "form"."""
-    return "form" if (st.session_state.get("surface") or st.query_params.get("surface")) == "form" else "keys"
+    return "form" if (st.session_state.get("answers") or st.query_params.get("answers")) == "form" else "keys"
 
 
 def set_answers_by(way: str) -> None:
     """Answer by "keys" or by a "form" from now on."""
-    _remember("surface", way, "keys")
+    _remember("answers", way, "keys")
 
 
 def _remember(key: str, value: str, usual: str) -> None:

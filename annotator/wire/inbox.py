@@ -83,14 +83,14 @@ def _receive_one(session: Session, entry: Mapping[str, Any]) -> Result:  # Any: 
 def _as_answer(message: Answer | Change | Undo | Flag) -> store.Answer:
     """The message as the store takes it, in ids alone."""
     if message.kind == "undo":
-        return store.Answer(message.kind, message.id, seen_id=message.of)
+        return store.Answer(message.kind, message.id, seen_id=message.seen)
     if message.kind == "flag":
         return store.Answer(message.kind, message.id, question_id=message.q, comment=message.text)
     return store.Answer(
         message.kind,
         message.id,
         question_id=message.q if message.kind == "answer" else "",
-        seen_id=message.of if message.kind == "change" else "",
+        seen_id=message.seen if message.kind == "change" else "",
         outcome=message.outcome,
         class_id=message.class_id if message.outcome == "label" else None,
         milliseconds=message.ms,

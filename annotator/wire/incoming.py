@@ -30,7 +30,7 @@ PRINTABLE = re.compile(r"[ -~]*")
 
 
 def _id(value: object) -> object:
-    """Printable ASCII, as all ids are that were minted here or by the surface; empty where there is none."""
+    """Printable ASCII, as all ids are that were minted here or by the grid; empty where there is none."""
     text = "" if value is None else value
     if isinstance(text, str) and not PRINTABLE.fullmatch(text):
         raise ValueError("an id is printable ASCII")
@@ -95,7 +95,7 @@ class Change(_WithAnswer):
     """Another answer in place of the one that was seen."""
 
     kind: Literal["change"]
-    of: Id = ""
+    seen: Id = Field("", alias="of")
     """The event seen."""
 
 
@@ -103,7 +103,7 @@ class Undo(_Message):
     """The answer that was seen is taken back."""
 
     kind: Literal["undo"]
-    of: Id = ""
+    seen: Id = Field("", alias="of")
     """The event seen."""
 
 
@@ -127,8 +127,8 @@ def read_message(entry: Mapping[str, Any]) -> Answer | Change | Undo | Flag:  # 
     except ValidationError as error:
         raise _unreadable(entry) from error
     found = event_ids.parse(message.id)
-    about = message.q if isinstance(message, Answer | Flag) else message.of
-    if found is None or (found.kind, found.of) != (message.kind, about):
+    about = message.q if isinstance(message, Answer | Flag) else message.seen
+    if found is None or (found.kind, found.about) != (message.kind, about):
         raise _unreadable(entry)
     return message
 

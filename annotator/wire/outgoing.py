@@ -1,4 +1,4 @@
-"""Messages out: what the labeling surface, or a program, is given to draw. Types alone; knows no session and no page.
+"""Messages out: what the labeling grid, or a program, is given to draw. Types alone; knows no session and no page.
 
 `as_json` is what is sent: the field names are the component's own, see grid/surface.js. What this process makes for its
 own component is held to these types by tests alone, so that the first page need not wait for pydantic.
@@ -66,10 +66,10 @@ class CardData(Picture):
     """The ids of the most probable classes."""
     flag: str | None
     reason: str | None
-    """Why the image was picked; None on every card of a page, or on none."""
+    """Why the image was picked; None on every card of a batch, or on none."""
 
 
-class PageData(_Part):
+class BatchData(_Part):
     """One batch."""
 
     round: int
@@ -115,7 +115,7 @@ class Verdict(_Part):
     reason: str = ""
 
 
-class SurfaceData(_Part):
+class GridData(_Part):
     """Everything that is drawn."""
 
     project: str
@@ -123,13 +123,17 @@ class SurfaceData(_Part):
     title: str
     results: dict[str, Verdict]
     """What became of the messages that were sent last."""
-    pages: list[PageData]
+    pages: list[BatchData]
+    """As the browser calls a batch that it draws."""
     pending: bool
     """Whether the next batch is being chosen."""
     finished: bool
+    held: str
+    """Who was asked about the last images, where none is left for this annotator; empty otherwise."""
     status: Status
     news: str
-    note: str
+    background: str
+    """What failed or goes on in the background; empty where there is nothing to say."""
     curve: Curve
     classes: list[ClassData]
     names: dict[str, str]

@@ -20,7 +20,7 @@ from typing import Any
 
 from annotator.jobs import Job
 from annotator.jobs.process import cannot_start
-from annotator.project import CACHE
+from annotator.pointer import CACHE
 
 FOLDER = ".jobs"
 LEFTOVER_SECONDS = 24 * 3600

@@ -1,7 +1,7 @@
 """Another encoder for an open project: computed by a job while labeling goes on, then swapped in. Knows no browser.
 
 The swap is made by a thread of this process, between two batches, whether or not anybody looks at the project. What
-went wrong is noted on the project. A swap that a dead process began is taken up again when the project is opened.
+went wrong is said on the project. A swap that a dead process began is taken up again when the project is opened.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from annotator.errors import AnnotatorError, Cancelled
+from annotator.config import Config
+from annotator.errors import Cancelled
 from annotator.jobs import Job
-from annotator.project import CACHE, Config, Project
+from annotator.pointer import CACHE
+from annotator.project import Project, check_pool
 from annotator.workspace.jobs import Jobs
 
 WATCH_SECONDS = 1.0
@@ -60,7 +62,7 @@ class EncoderSwaps:
         Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
         """
         config = replace(project.config, **changes)
-        project.check_pool(config)
+        check_pool(project, config)
         with self._lock:
             before = self.running(project)
             if before is not None:
@@ -86,8 +88,8 @@ class EncoderSwaps:
                 return
             try:
                 self.start(project, project.wanted)
-            except AnnotatorError as error:
-                project.set_notice(f"The encoder {project.wanted['encoder']} was not taken up again. {error}")
+            except Exception as error:  # as in `_watch`; what is wanted was read from a file
+                project.set_notice(f"The encoder {project.wanted.get('encoder')} was not taken up again. {error}")
 
     def _started(self, project: Project, config: Config, changes: dict[str, Any]) -> EncoderSwap:  # Any: as above
         cache = str(project.folder.parent / CACHE)
@@ -102,8 +104,8 @@ class EncoderSwaps:
         try:
             swap.job.wait(poll=WATCH_SECONDS)
             self._apply(project, swap)
-        except AnnotatorError as error:
-            self._note(project, swap, error)
+        except Exception as error:  # whatever it is: what is said to be on its way must come or be said not to
+            self._explain(project, swap, error)
         finally:
             swap.over.set()
             self._jobs.forget(swap.key)
@@ -114,7 +116,7 @@ class EncoderSwaps:
                 project.change(**swap.changes)
                 swap.is_applied = True
 
-    def _note(self, project: Project, swap: EncoderSwap, error: AnnotatorError) -> None:
+    def _explain(self, project: Project, swap: EncoderSwap, error: Exception) -> None:
         """Say on the project why it stays as it is; nothing where another swap has taken the place of this one."""
         how, why = ("was cancelled", "") if isinstance(error, Cancelled) else ("failed", f" {error}")
         with self._lock:

@@ -17,7 +17,7 @@ from weakref import WeakSet
 from annotator import durable
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import safe_join, slug
-from annotator.project import STORE_NAME, folder_names
+from annotator.projects import STORE_NAME, folder_names, newest_config
 from annotator.store import Store
 
 SUFFIXES = (".zip", ".npz")
@@ -69,7 +69,7 @@ class Uploads:
         found = set()
         for name in folder_names(self._projects):
             with closing(Store(self._projects / name / STORE_NAME)) as store:
-                _, config = store.config()
+                _, config = newest_config(store)
                 found.add(Path(str(config["source_parameters"].get("path", ""))).parent.name)
         return found
 

@@ -50,6 +50,7 @@ from annotator.predictions import PredictionFiles
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Store
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, HeldOut, ImageArray, IntArray, Model, Pool
+from tests import storing
 
 BATCH = 10
 STRATEGY = "margin"
@@ -140,15 +141,15 @@ def session_rounds(dataset: Dataset, rounds: int, model_name: str, strategy: str
     assert dataset.truth is not None
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder) / "labels.sqlite", "engine", 0)
-        store.add_classes(class_names)
-        store.add_images(ImageRecord(image_id, row) for row, image_id in enumerate(dataset.ids))
-        version = store.record_config({})
+        storing.add_classes(store, class_names)
+        storing.add_images(store, (ImageRecord(image_id, row) for row, image_id in enumerate(dataset.ids)))
+        version = storing.record_config(store, {})
         own = replace(dataset, held_out=None)  # people's own images come without
         model: Model = registry.create("model", model_name)
         files = PredictionFiles(Path(folder) / "predictions", store)
         learner = Learner(store, own, model, class_names, np.empty(0, dtype=np.int64), version, files)
         settings = Settings(version, 0, strategy, {}, BATCH, audit_share=0.0)
-        session = Session(store, learner, store.annotator("engine"), settings)
+        session = Session(store, learner, storing.annotator(store, "engine"), settings)
         whole, after = [], []
         for _ in range(rounds + 1):
             session.advance()

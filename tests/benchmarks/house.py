@@ -60,7 +60,7 @@ GOALS = {"label_ms": 30, "progress_ms": 300}
 
 def play(folder: Path, n_answers: int) -> None:
     """A project of this many answered questions, an open batch after them."""
-    from annotator.project import Config, Project
+    from annotator import Config, Project
     from annotator.simulate import answer_batch, oracle_of
 
     config = Config(
@@ -140,7 +140,7 @@ def _key(folder: Path, repeats: int, begun: list[float]) -> dict[str, Any]:  # A
 
 def import_known(projects: Path, n_images: int) -> float:
     """Seconds that `Project.create` needs more for known labels, the pool being prepared."""
-    from annotator.project import Config, Project
+    from annotator import Config, Project
 
     config = Config(
         name="known", source="fashion-mnist", source_parameters={"full": True}, limit=n_images, encoder="pixels"

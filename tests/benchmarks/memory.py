@@ -21,8 +21,10 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from annotator.config import Config
 from annotator.encoders.autoencoder import HISTORY
-from annotator.project import Config, Project
+from annotator.project import Project
+from tests import storing
 from tests.conftest import find_chromium
 from tests.e2e.conftest import BROWSER_FLAGS, Server, running
 from tests.e2e.person import Person
@@ -88,7 +90,7 @@ def made(projects: Path, epochs: int) -> tuple[dict[str, str], int]:
 def asked_by_a_model(folder: Path) -> bool:
     """Whether a model chose the newest batch."""
     project = Project(folder)
-    newest = project.store.questions()[-1]
+    newest = storing.questions(project.store)[-1]
     project.close()
     return newest.model_version is not None
 

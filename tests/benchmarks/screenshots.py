@@ -15,7 +15,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from annotator.project import Project, presets
+from annotator.config import presets
+from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
 from tests.conftest import find_chromium
 from tests.e2e.conftest import BROWSER_FLAGS, Server

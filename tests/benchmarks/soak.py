@@ -19,7 +19,9 @@ import numpy as np
 from playwright.sync_api import CDPSession, Page, sync_playwright
 from sklearn.datasets import load_digits
 
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.project import Project
+from tests import storing
 from tests.conftest import find_chromium
 from tests.e2e.conftest import BROWSER_FLAGS, Server, running
 
@@ -135,7 +137,7 @@ def main() -> None:
             page.close()
         browser.close()
         project = Project(server.projects / "soak")
-        stored, damaged = len(project.store.current()), project.store.verify()
+        stored, damaged = len(storing.current(project.store)), project.store.verify()
         project.close()
     result = {
         "labels": arguments.labels,

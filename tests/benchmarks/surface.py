@@ -30,7 +30,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from annotator.class_keys import class_keys
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.project import Project
+from tests import storing
 from tests.conftest import find_chromium
 from tests.e2e.conftest import BROWSER_FLAGS, Server, running
 from tests.e2e.proxy import proxy_to
@@ -138,7 +140,7 @@ def by_form(page: Page, n_labels: int) -> dict[str, Any]:  # Any: JSON
 def stored(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """(image id -> class, read from the disk; key -> class)."""
     project = Project(folder)
-    names, events = project.class_names, project.store.current()
+    names, events = project.class_names, storing.current(project.store)
     keys = class_keys(names, project.config.class_keys)
     project.close()
     labels = {str(event.image_id): names[event.class_id] for event in events if event.class_id is not None}
@@ -214,7 +216,7 @@ class Bench:
         folder = self.server.projects / "form"
         Project.create(folder, CLOTHES).close()
         before = len(stored(folder)[0])
-        page = self.page(f"{self.server.url}/?project=form&surface=form")
+        page = self.page(f"{self.server.url}/?project=form&answers=form")
         found = by_form(page, self.n_labels // 4)
         page.context.close()
         return found | {"lost": before + found.pop("clicked") - len(stored(folder)[0])}

@@ -16,9 +16,12 @@ import numpy as np
 from playwright.sync_api import expect
 from sklearn.datasets import load_digits
 
-from annotator.project import CACHE, Config, Project
+from annotator.config import Config
+from annotator.pointer import CACHE
+from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Store
+from tests import storing
 from tests.conftest import PhotoFolder
 from tests.e2e.conftest import ANNOTATOR_RUN, NewPerson, Server, running
 from tests.e2e.person import Person
@@ -72,7 +75,7 @@ def stored_labels(folder: Path) -> dict[str, str]:
 
 def stored_config(folder: Path) -> tuple[int, dict[str, object]]:
     store = Store(folder / "project.sqlite")
-    found = store.config()
+    found = storing.config(store)
     store.close()
     return found
 
@@ -84,7 +87,7 @@ def uses(folder: Path, encoder: str) -> bool:
 def is_fitted_by(folder: Path, config_version: int) -> bool:
     """Whether the newest model is of this configuration."""
     store = Store(folder / "project.sqlite")
-    models = store.models()
+    models = storing.models(store)
     store.close()
     return models[-1].config_version == config_version
 
@@ -92,8 +95,8 @@ def is_fitted_by(folder: Path, config_version: int) -> bool:
 def is_asked_by(folder: Path, config_version: int) -> bool:
     """Whether every image of the newest batch was chosen by a model of this configuration."""
     store = Store(folder / "project.sqlite")
-    config_of = {model.version: model.config_version for model in store.models()}
-    newest = [question for question in store.questions() if question.round == store.last_round()]
+    config_of = {model.version: model.config_version for model in storing.models(store)}
+    newest = [question for question in storing.questions(store) if question.round == storing.last_round(store)]
     store.close()
     return {config_of[question.model_version or 0] for question in newest} == {config_version}
 
@@ -173,7 +176,7 @@ def test_encoder_and_model_are_switched_in_the_middle(shared: Server, new_person
     person.waits_for(lambda: is_asked_by(folder, version))
     assert stored_labels(folder) == typed
     project = Project(folder)
-    assert project.changes == {version - 1: "model: encoder-classifier", version: "encoder: autoencoder"}
+    assert storing.changes(project.store) == {version - 1: "model: encoder-classifier", version: "encoder: autoencoder"}
     project.close()
     person.go_to("Progress")
     expect(person.page.locator(CURVE).first.locator("[aria-roledescription='rule mark']")).to_have_count(2)

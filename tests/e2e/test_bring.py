@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from annotator.project import Project
+from tests import storing
 from tests.conftest import photo
 from tests.e2e.conftest import NewPerson, Server
 from tests.e2e.person import Person
@@ -67,7 +68,7 @@ def test_a_zip_with_three_bad_members_imports_the_rest(shared: Server, new_perso
     person.visible("Imported 40 of 43 images, 3 set aside").click()
     for code in ("IMG_EMPTY", "IMG_FORMAT", "IMG_TRUNCATED"):
         project = Project(shared.projects / person.project)
-        assert any(code in record.reason for record in project.store.images("set aside")), code
+        assert any(code in record.reason for record in storing.images(project.store, "set aside")), code
         project.close()
     assert len(person.asked) == 12
 
@@ -98,14 +99,14 @@ def test_model_and_encoder_change_in_the_middle(shared: Server, new_person: NewP
     project = Project(shared.projects / person.project)
     assert project.config.model == "logistic-regression"
     assert project.learner.history[-1].n_labeled == 24
-    assert project.changes == {2: "model: logistic-regression"}
+    assert storing.changes(project.store) == {2: "model: logistic-regression"}
     project.close()
     person.change_settings(encoder="hog")
     person.sees("The encoder hog is ready")
     person.save("skip")
     project = Project(shared.projects / person.project)
     assert project.config.encoder == "hog"
-    assert project.changes[3] == "encoder: hog"
+    assert storing.changes(project.store)[3] == "encoder: hog"
     assert len(project.session("you").labels) == 24
     project.close()
     person.go_to("Progress")

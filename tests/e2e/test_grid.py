@@ -1,5 +1,7 @@
 """The labeling component's own code in a real browser: its rules module by module, then the whole of it with a server
 that is a function. Nothing here waits for a clock.
+
+Longer than other files: all tests share one page that stands in for the app.
 """
 
 from __future__ import annotations
@@ -310,6 +312,8 @@ def test_without_storage_the_outbox_goes_on_in_memory_and_says_so(run: Run) -> N
         ({"unsaved": 0, "pending": True, "open": 3, "tries": 0, "polls": 0}, 150),
         ({"unsaved": 9, "pending": True, "open": 0, "tries": 9, "polls": 2}, 150),
         ({"unsaved": 9, "pending": True, "open": 0, "tries": 9, "polls": 9}, 700),
+        ({"unsaved": 0, "pending": False, "held": "with eve", "open": 0, "tries": 0, "polls": 0}, 10000),
+        ({"unsaved": 0, "pending": False, "held": "with eve", "open": 1, "tries": 0, "polls": 0}, None),
     ],
 )
 def test_when_it_is_sent_again(run: Run, state: dict[str, object], delay: int | None) -> None:
@@ -529,7 +533,7 @@ def asked(*pages: dict[str, object], n_classes: int = 2, **changes: object) -> d
     keys = [None if many else str(number + 1) for number in range(n_classes)]
     return {
         "project": "p", "annotator": "a", "title": "What are these?", "results": {}, "pages": list(pages),
-        "pending": False, "finished": False, "news": "", "note": "", "many": many, "names": {},
+        "pending": False, "finished": False, "held": "", "news": "", "background": "", "many": many, "names": {},
         "status": {"saved": 0, "labels": 0, "round": 1, "left": 9, "pool": 12, "pace": None},
         "curve": {"points": [], "caption": "", "marks": []},
         "classes": [{"id": k, "name": NAMES[k], "key": keys[k], "colour": "#0072b2"} for k in range(n_classes)],
@@ -550,6 +554,20 @@ def test_a_card_says_why_it_was_picked(mounted: Mounted) -> None:
     assert card.locator(".reason").all_inner_texts() == ["stands for 340 others", "stands for 340 others", ""]
     assert "stands for 340 others" in str(card.first.get_attribute("aria-label"))
     assert len({box["height"] for box in (one.bounding_box() for one in card.all()) if box}) == 1
+
+
+def test_the_last_images_of_others_are_told_and_asked_for_again(mounted: Mounted) -> None:
+    """Not "finished", nor "choosing": where they are, and now and then the server is asked whether that holds."""
+    mounted.page.clock.install()
+    mounted.give(asked(held="The last images are with eve."))
+    message = mounted.page.locator(".message")
+    mounted.page.clock.run_for(3_000)
+    assert message.inner_text() == "The last images are with eve."
+    assert (mounted.mark("waiting"), mounted.page.evaluate("letters.length")) == ("false", 0)
+    mounted.page.clock.run_for(8_000)
+    assert mounted.page.evaluate("letters.length") == 1
+    mounted.give(asked(finished=True))
+    assert "Finished" in message.inner_text()
 
 
 def test_nothing_is_sent_while_mounting_and_everything_with_the_first_key(mounted: Mounted) -> None:
@@ -671,7 +689,7 @@ def test_a_refused_answer_opens_its_card_again_and_says_why(mounted: Mounted) ->
 def test_the_cleanup_of_an_overtaken_call_stops_nothing(mounted: Mounted) -> None:
     """Streamlit calls it for a call that was overtaken, too; only the newest one's means the end."""
     mounted.give(asked(batch(1, 3)))
-    mounted.give(asked(batch(1, 3), note="learning"))
+    mounted.give(asked(batch(1, 3), background="learning"))
     mounted.page.evaluate("cleanups[0]()")
     mounted.press("1")
     mounted.page.evaluate("cleanups[1]()")

@@ -13,7 +13,9 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from annotator.project import STORE_NAME, Config, Project, list_projects
+from annotator.config import Config
+from annotator.project import Project
+from annotator.projects import STORE_NAME, list_projects
 from annotator.simulate import answer_batch, oracle_of
 from tests.conftest import PhotoFolder, photo
 from tests.e2e.conftest import NewPerson, Server, running

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.project import Project
 from annotator.ui.image_route import signed_url
 from annotator.ui.server import PROJECTS
 from tests.e2e.conftest import NewPerson, Server, running

@@ -10,8 +10,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from annotator import registry
-from annotator.project import Config, Project
+from annotator.config import Config
+from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
+from tests import storing
 from tests.e2e.conftest import NewPerson, Server
 
 DEFAULT = Config(name="begun", source="digits", limit=200, batch_size=6)
@@ -60,7 +62,7 @@ def by_default(begun: Path) -> Seen:
 
 def seen(folder: Path) -> Seen:
     project = Project(folder)
-    asked = [question.image_id for question in project.store.questions() if question.round == 4]
+    asked = [question.image_id for question in storing.questions(project.store) if question.round == 4]
     accuracy = next((point.accuracy for point in project.learner.history if point.n_labeled == N_LEARNED), None)
     project.close()
     return Seen(asked, accuracy)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
-from annotator.pages import reason_for
-from annotator.project import Config, Project
+from annotator.batches import reason_for
+from annotator.config import Config
+from annotator.project import Project
 from annotator.simulate import simulate
+from tests import storing
 from tests.conftest import SHAPES, PhotoFolder
 from tests.e2e.conftest import NewPerson, Server
 from tests.e2e.person import Person
@@ -37,7 +39,7 @@ def reasons(person: Person) -> dict[str, str]:
 
 def stored_reasons(project: Project, image_ids: set[str]) -> dict[str, str]:
     """Image id -> what the newest stored question's score says."""
-    asked = {question.image_id: question for question in project.store.questions()}
+    asked = {question.image_id: question for question in storing.questions(project.store)}
     return {image_id: reason_for(asked[image_id].strategy, asked[image_id].score) for image_id in image_ids}
 
 

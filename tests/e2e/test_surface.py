@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from annotator.project import Config, Project
-from annotator.store import Store, log, people
+from annotator.config import Config
+from annotator.project import Project
+from annotator.store import Store, log
+from tests import storing
 from tests.e2e.conftest import NewPerson, Server
 from tests.e2e.person import Person
 from tests.e2e.proxy import Proxy, proxy_to
@@ -190,7 +192,7 @@ def test_enter_accepts_space_too_and_letters_say_why_not(shared: Server, person:
     person.key("Enter", "Space", "s", "u", "n", "Numpad7")
     person.is_saved()
     project = Project(folder_of(shared, person))
-    given = {event.image_id: event for event in project.store.current()}
+    given = {event.image_id: event for event in storing.current(project.store)}
     answers = [(given[image_id].outcome, given[image_id].class_id) for image_id in asked[:6]]
     project.close()
     assert [answer for answer, _ in answers] == ["label", "label", "skip", "unsure", "none-of-these", "label"]
@@ -230,7 +232,7 @@ def test_a_flag_keeps_its_comment(shared: Server, person: Person) -> None:
     assert person.n_saved == 1
     project = Project(folder_of(shared, person))
     me = project.session("you").annotator.annotator_id
-    assert project.store.flags() == {(first, me): "is it a 3 or 8?"}
+    assert storing.flags(project.store) == {(first, me): "is it a 3 or 8?"}
     project.close()
 
 
@@ -293,7 +295,7 @@ def test_two_people_label_one_project(shared: Server, person: Person, new_person
     other.key("1")
     assert (other.n_saved, person.n_saved) == (1, 0)
     project = Project(folder_of(shared, person))
-    assert {someone.name for someone in project.store.read(people.annotators)} >= {"you", "bob"}
+    assert {someone.name for someone in project.store.snapshot().people} >= {"you", "bob"}
     project.close()
 
 
@@ -307,7 +309,7 @@ def test_hidden_guesses_are_hidden_and_counted(shared: Server, new_person: NewPe
     person.key("1")
     person.is_saved()
     project = Project(folder)
-    assert json.loads(project.store.current()[-1].payload)["guess_shown"] is False
+    assert json.loads(storing.current(project.store)[-1].payload)["guess_shown"] is False
     project.close()
 
 
@@ -315,7 +317,7 @@ def test_the_form_is_there_where_keys_are_not(shared: Server, new_person: NewPer
     """The same batch by plain widgets: what is saved there is saved."""
     folder = made(shared)
     person = new_person(shared)
-    person.open(f"?project={folder.name}&surface=form")
+    person.open(f"?project={folder.name}&answers=form")
     card = person.page.locator("[class*=st-key-card-]").first
     image_id = card.get_by_role("img").get_attribute("alt")
     card.get_by_role("radio", name="5", exact=True).click()

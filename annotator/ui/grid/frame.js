@@ -34,7 +34,7 @@ export class Frame {
     const group = { role: "group", "aria-label": "Commands" };
     this.commands = element("div.commands", group, ...COMMANDS.map(commandButton));
     this.news = element("p.news");
-    this.note = element("p.note");
+    this.background = element("p.background");
     this.curve = element("figure.curve");
     this.element = this.built();
   }
@@ -47,7 +47,7 @@ export class Frame {
     const pills = element("div.pills", {}, this.alert, this.message, this.notice);
     this.foot = element("div.foot", {}, pills, line, state, this.classes, this.commands);
     const main = element("section.main", {}, head, this.place, this.foot);
-    this.side = element("aside.side", { "aria-label": "Progress" }, this.news, this.curve, this.note);
+    this.side = element("aside.side", { "aria-label": "Progress" }, this.news, this.curve, this.background);
     this.columns = element("div.columns", {}, main, this.side);
     const surface = element("div.surface", { "data-ready": "false" }, this.columns);
     surface.style.visibility = "hidden"; // until the style sheet is there, which says otherwise
@@ -71,9 +71,9 @@ export class Frame {
     this.bar.style.transform = `scaleX(${of ? done / of : 0})`;
   }
 
-  paintSide(news, note) {
+  paintSide(news, background) {
     setText(this.news, news);
-    setText(this.note, note);
+    setText(this.background, background);
   }
 
   paintMessage(text) {

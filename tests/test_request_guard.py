@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from annotator.ui.door import Door
+from annotator.ui.request_guard import RequestGuard
 from tests.builders import run_to_its_end
 
 HEADERS = list[tuple[str, str]]
@@ -48,7 +48,7 @@ class Asked:
 
 
 def answered(kind: str, headers: HEADERS) -> tuple[int, list[dict[str, Any]]]:  # Any: ASGI's messages
-    """How often the app behind the door was asked, and what was sent."""
+    """How often the app behind the guard was asked, and what was sent."""
     app, sent = Asked(), []
 
     async def send(message: Any) -> None:  # Any: ASGI's own
@@ -59,7 +59,7 @@ def answered(kind: str, headers: HEADERS) -> tuple[int, list[dict[str, Any]]]:  
 
     raw = [(name.encode(), value.encode()) for name, value in headers]
     scope = {"type": kind, "path": "/", "method": "GET", "headers": raw}
-    run_to_its_end(Door(app)(scope, receive, send))
+    run_to_its_end(RequestGuard(app)(scope, receive, send))
     return app.n_times, sent
 
 
@@ -72,7 +72,7 @@ def test_a_page_of_this_machine_is_let_in(headers: HEADERS) -> None:
 @pytest.mark.parametrize("headers", FOREIGN)
 def test_a_page_of_elsewhere_is_refused_before_anything_is_done(headers: HEADERS) -> None:
     """S1, S2: another host, another origin, another port of this machine, none or two of them: nothing behind the
-    door is asked, so no address is looked up either.
+    guard is asked, so no address is looked up either.
     """
     n_asked, sent = answered("http", headers)
     assert (n_asked, sent[0]["status"]) == (0, 403)

@@ -12,7 +12,7 @@ from annotator.metrics import Scores, most_mistaken
 from annotator.project import Project
 from annotator.reports import Agreement, Moment
 from annotator.store import LabelClass
-from annotator.ui import parts, tab
+from annotator.ui import panels, tab
 from annotator.ui.words import count, percent, plain, visible
 
 MOST_IN_MATRIX = 40
@@ -37,7 +37,7 @@ def render(project: Project) -> None:
     newest = history[-1]
     with left:
         st.markdown("#### Learning curve")
-        parts.curve(session, moment, height=280)
+        panels.curve(moment, height=280)
     with right:
         st.markdown("#### Labels by class")
         counts = {visible(name): number for name, number in reports.class_counts(moment).items()}
@@ -52,8 +52,8 @@ def render(project: Project) -> None:
     st.markdown("#### What was asked")
     _rounds(project, moment)
     st.caption(
-        f"{plain(project.folder.name)}: {plain(project.store_note)}; {count(reports.n_events(moment), 'event')}. "
-        f"The graph: {plain(project.dataset.graph.note)}."
+        f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(reports.n_events(moment), 'event')}. "
+        f"The graph: {plain(project.learner.dataset.graph.description)}."
     )
 
 
@@ -126,4 +126,4 @@ def _rounds(project: Project, moment: Moment) -> None:
     if n_rounds > most and st.toggle(f"Show all {n_rounds} rounds", key="all-rounds"):
         most = n_rounds
     st.caption("Guess → answer for every image asked, the newest round first; mistakes of the model are marked ✗.")
-    parts.rounds_panel(project, moment, most)
+    panels.rounds_panel(project, moment, most)

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 import streamlit as st
 
+from annotator.config import Config, Preset, broken_presets, presets
 from annotator.jobs import Job
-from annotator.project import Config, Preset, Summary, broken_presets, presets
-from annotator.ui import new_project, parts, tab
+from annotator.projects import Summary
+from annotator.ui import panels, tab
 from annotator.ui.shared import workspace
+from annotator.ui.views import new_project
 from annotator.ui.words import count, plain
 
 
@@ -105,7 +107,7 @@ def _preparing(job: Job, config: Config) -> None:
         _open(workspace().create(config))
         tab.forget_preparing()
 
-    parts.running_job(job, done, tab.forget_preparing)
+    panels.running_job(job, done, tab.forget_preparing)
     _follow()
 
 
@@ -118,4 +120,4 @@ def _open(name: str) -> None:
 def _follow() -> None:
     """Go to the labeling view where a callback has just opened a project; only a script may switch pages."""
     if st.session_state.pop("go_label", False):
-        st.switch_page(st.session_state["pages"]["Label"])
+        st.switch_page(st.session_state["views"]["Label"])

@@ -12,8 +12,8 @@ from annotator.project import Project
 from annotator.reports import Card, Moment
 from annotator.session import Session
 from annotator.simulate import oracle_of
-from annotator.ui import parts, pictures, tab
-from annotator.ui.form import CARD_WIDTH
+from annotator.ui import panels, pictures, tab
+from annotator.ui.views.form import CARD_WIDTH
 from annotator.ui.words import plain
 
 PACE_SECONDS = 1.2
@@ -21,20 +21,20 @@ PACE_SECONDS = 1.2
 
 def render(project: Project, session: Session) -> None:
     """The batch, and beside it the curve and the rounds so far."""
-    moment = parts.with_batch(project, session)
+    moment = panels.with_batch(project, session)
     if moment is None:
         return
-    st.markdown(parts.facts(moment))
+    st.markdown(panels.facts(moment))
     grid, side = st.columns([2.6, 1], gap="medium")
     cards = reports.remaining(moment)
     with grid:
         if cards:
             _batch(project, moment, cards)
         else:
-            parts.finished(moment)
+            panels.finished(moment)
     with side:
-        parts.beside(session, moment)
-        parts.rounds_panel(project, moment, most=5)
+        panels.beside(moment)
+        panels.rounds_panel(project, moment, most=5)
 
 
 def _batch(project: Project, moment: Moment, cards: Sequence[Card]) -> None:
@@ -43,10 +43,10 @@ def _batch(project: Project, moment: Moment, cards: Sequence[Card]) -> None:
     with st.container(horizontal=True, gap="xsmall", key="oracle-grid"):
         for card in cards:
             with st.container(border=True, width=CARD_WIDTH, key=f"oracle-card-{card.row}"):
-                pictures.show(project.dataset, card.row)
+                pictures.show(project.learner.dataset, card.row)
                 answer = oracle.answer(card.image_id)
                 sign = "" if card.guess in (None, answer) else " ✗"
-                st.markdown(f"{parts.chip(card)} → **{plain(answer or 'skip')}**{sign}")
+                st.markdown(f"{panels.chip(card)} → **{plain(answer or 'skip')}**{sign}")
     st.session_state["pace_from"] = time.monotonic()
     _pacemaker(project)
 

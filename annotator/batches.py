@@ -1,4 +1,4 @@
-"""A batch as a labeling surface shows it: every card with its guess and its reason, what stands now, possible answers.
+"""A batch as the labeling grid shows it: every card with its guess and its reason, what stands now, possible answers.
 
 Functions of a snapshot and a learner; they change nothing. Speaks image ids, class ids and event ids.
 """
@@ -19,7 +19,7 @@ N_TOP = 5
 
 
 @dataclass(frozen=True)
-class PageCard:
+class ShownCard:
     """One asked image, answered or not."""
 
     image_id: str
@@ -42,7 +42,7 @@ class PageCard:
 
 
 @dataclass(frozen=True)
-class Page:
+class ShownBatch:
     """One batch of one annotator."""
 
     round: int
@@ -50,21 +50,21 @@ class Page:
     model_version: int | None
     labels_at: int
     """How many labels stood when it was chosen."""
-    cards: tuple[PageCard, ...]
+    cards: tuple[ShownCard, ...]
 
 
-def read_pages(snapshot: Snapshot, learner: Learner, annotator_id: str) -> list[Page]:
+def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> list[ShownBatch]:
     """The open batches of this annotator and the one before them, by round."""
     waiting = {question.round for question in snapshots.open_of(snapshot, annotator_id)}
     rounds = snapshots.rounds_of(snapshot, annotator_id)
     first = next((place for place, number in enumerate(rounds) if number in waiting), len(rounds))
     wanted = [number for place, number in enumerate(rounds) if number in waiting or place == first - 1]
-    return [_page(snapshot, learner, snapshots.questions_in(snapshot, annotator_id, number)) for number in wanted]
+    return [_shown(snapshot, learner, snapshots.questions_in(snapshot, annotator_id, number)) for number in wanted]
 
 
-def _page(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> Page:
+def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
     picked = next((question for question in asked if question.purpose != "audit"), asked[0])
-    return Page(
+    return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,
         model_version=picked.model_version,
@@ -73,11 +73,11 @@ def _page(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> Page:
     )
 
 
-def _card(snapshot: Snapshot, learner: Learner, question: Question) -> PageCard:
+def _card(snapshot: Snapshot, learner: Learner, question: Question) -> ShownCard:
     chain = question.image_id, question.annotator_id
     visible = question.guess_visible and question.guess is not None
     row = learner.row(question.image_id)
-    return PageCard(
+    return ShownCard(
         image_id=question.image_id,
         row=row,
         question_id=question.question_id,

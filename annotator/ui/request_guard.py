@@ -27,7 +27,7 @@ ON_EVERY_ANSWER = {
 REFUSED = "This app answers on this machine alone. Open it here, at the address that was printed when it was started.\n"
 
 
-class Door:
+class RequestGuard:
     """ASGI middleware: 403 for a request that names another host or comes from another origin."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from annotator import reports
+from annotator import due, reports
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
 from annotator.jobs import Job
@@ -16,7 +16,7 @@ from annotator.session import Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT
 from annotator.ui import pictures
 from annotator.ui.shared import workspace
-from annotator.ui.words import count, duration, image_name, plain
+from annotator.ui.words import count, duration, held, image_name, plain
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
@@ -55,28 +55,31 @@ def facts(moment: Moment) -> str:
 
 
 def finished(moment: Moment) -> None:
-    """Nothing is left to ask about."""
+    """Nothing is left to ask about, or nothing that others do not hold."""
+    if with_others := held(due.held_by(moment.snapshot, moment.me)):
+        st.info(plain(with_others), icon=":material/hourglass_empty:")
+        return
     st.success(
         f"Finished: every image has been asked about. {count(len(reports.labels(moment)), 'label')} stand.",
         icon=":material/check_circle:",
     )
-    st.page_link(st.session_state["pages"]["Export"], label="Export what you labeled", icon=":material/download:")
+    st.page_link(st.session_state["views"]["Export"], label="Export what you labeled", icon=":material/download:")
 
 
-def beside(session: Session, moment: Moment) -> None:
+def beside(moment: Moment) -> None:
     """What the newest model changed, and the curve."""
-    _background(session, moment)
+    _background(moment)
     if news := reports.news(moment):
         st.markdown(f"**{plain(news)}**")
-    curve(session, moment)
+    curve(moment)
 
 
-def _background(session: Session, moment: Moment) -> None:
+def _background(moment: Moment) -> None:
     """A word on a slow model at work, until its fit is there or has failed."""
     learning = reports.learning(moment)
     if learning.failure is not None:
         st.warning(plain(str(learning.failure)))
-        st.button("Try again", key="learn-again", on_click=session.learn_again)
+        st.button("Try again", key="learn-again", on_click=moment.learner.learn, kwargs={"wait": False})
     if learning.is_running:
         _until_learned(moment)
 
@@ -97,12 +100,12 @@ def chip(card: Card) -> str:
     return f":blue-badge[{plain(card.guess)}? {100 * card.probability:.0f} %] :small[entropy {card.entropy:.2f}]"
 
 
-def curve(session: Session, moment: Moment, height: int = 220) -> None:
+def curve(moment: Moment, height: int = 220) -> None:
     """The learning curve, on what it was measured, and where another model, encoder or strategy took effect."""
     history = reports.history(moment)
     newest = history[-1] if history else None
     if newest is None or newest.headline is None:
-        st.caption("The learning curve starts with the first round." if newest is None else _not_measured(session))
+        st.caption("The learning curve starts with the first round." if newest is None else _not_measured(moment))
         return
     from annotator.ui import charts  # Altair and pandas, which a first page without a curve need not wait for
 
@@ -116,8 +119,8 @@ def curve(session: Session, moment: Moment, height: int = 220) -> None:
     )
 
 
-def _not_measured(session: Session) -> str:
-    if session.settings.audit_share:
+def _not_measured(moment: Moment) -> str:
+    if len(moment.learner.audit_rows):
         return (
             "Nothing to measure accuracy on yet: a share of each batch is drawn at random for that, and the curve "
             "starts when the first of them are answered."
@@ -143,7 +146,7 @@ def rounds_panel(project: Project, moment: Moment, most: int) -> None:
 def _asked_image(project: Project, image: Answered) -> None:
     with st.container(width=92, gap=None):
         st.caption(_guess_and_answer(image))
-        pictures.show(project.dataset, image.row, 84)
+        pictures.show(project.learner.dataset, image.row, 84)
 
 
 def _guess_and_answer(image: Answered) -> str:
@@ -216,6 +219,6 @@ def job_progress(job: Job) -> None:
 
 def _progress_text(job: Job) -> str:
     progress = job.progress
-    of = f" {progress.done:,} of {progress.total:,}" if progress.total else f", {duration(progress.seconds)}"
+    total = f" {progress.done:,} of {progress.total:,}" if progress.total else f", {duration(progress.seconds)}"
     left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    return f"{progress.stage}{of}{left}"
+    return f"{progress.stage}{total}{left}"

@@ -1,4 +1,4 @@
-"""The labeling view: a line with what is one click away, and below it the surface where images are answered."""
+"""The labeling view: a line with what is one click away, and below it the grid where images are answered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
-from annotator.ui import form, parts, play, surface, tab
+from annotator.ui import panels, tab
 from annotator.ui.fields import starts_from
 from annotator.ui.shared import workspace
+from annotator.ui.views import form, grid, play
 from annotator.ui.words import plain, visible
 from annotator.workspace import EncoderSwap
 
@@ -29,18 +30,18 @@ def render(project: Project) -> None:
     elif tab.answers_by() == "form":
         form.render(project, session)
     else:
-        st.button("Run again", key="wake")  # out of sight: the surface presses it where a new server does not know it
-        surface.render(project, [moment])
+        st.button("Run again", key="wake")  # out of sight: the grid presses it where a new server does not know it
+        grid.render(project, [moment])
 
 
 def _head(project: Project, session: Session, moment: Moment) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="head"):
-        st.markdown(f"##### {plain(project.name)}", width="stretch")
+        st.markdown(f"##### {plain(project.store.name)}", width="stretch")
         _class_popover(project, session, reports.class_names(moment))
         _settings_popover(project, session)
         _play_button(project)
     with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
-        parts.set_aside(project, moment)
+        panels.set_aside(project, moment)
         _swap_panel(project)
 
 
@@ -63,7 +64,7 @@ def _swap_panel(project: Project) -> None:
 def _swap_progress(swap: EncoderSwap) -> None:
     if swap.over.is_set():
         _say_over(swap)
-    parts.job_progress(swap.job)
+    panels.job_progress(swap.job)
 
 
 def _say_over(swap: EncoderSwap) -> None:
@@ -97,7 +98,7 @@ def _key_form(project: Project, names: list[str]) -> None:
     keys = class_keys(names, project.config.class_keys)
     with st.form("class-keys", border=False):
         for place, name in enumerate(names):
-            key = starts_from(f"class-key-{place}", keys[name], (project.project_id, name, keys[name]))
+            key = starts_from(f"class-key-{place}", keys[name], (project.store.project_id, name, keys[name]))
             st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
         st.form_submit_button("Set the keys", on_click=tab.guarded(_set_keys), args=(project, names))
 
@@ -133,7 +134,7 @@ def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
         "Answer",
         tuple(ANSWERS_BY),
         format_func=lambda way: ANSWERS_BY[way],
-        key=starts_from("set-surface", tab.answers_by(), basis),
+        key=starts_from("set-answers-by", tab.answers_by(), basis),
         help="The form is made of plain widgets: slower, for where the keys do not work.",
     )
 
@@ -141,7 +142,7 @@ def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
 def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
     """What the settings' fields come from: when it has changed, whoever changed it, all of them are set again."""
     swapping = workspace().swaps.running(project) is not None  # the end of a swap, cancelled or not
-    return project.project_id, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
+    return project.store.project_id, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
 
 
 def _guesses(share: float, basis: tuple[object, ...]) -> None:
@@ -165,7 +166,7 @@ def _plug_in(kind: str, current: str, basis: tuple[object, ...]) -> None:
 
 
 def _play_button(project: Project) -> None:
-    if project.dataset.truth is None:
+    if project.learner.dataset.truth is None:
         return
     if tab.is_playing():
         st.button("Pause", icon=":material/pause:", key="pause", on_click=tab.guarded(tab.pause), args=(project,))
@@ -196,7 +197,7 @@ def _set_keys(project: Project, names: list[str]) -> None:
 
 
 def _apply_settings(project: Project, session: Session) -> None:
-    tab.set_answers_by(st.session_state["set-surface"])
+    tab.set_answers_by(st.session_state["set-answers-by"])
     tab.set_annotator(st.session_state["set-name"])
     before = project.config_version
     project.change(

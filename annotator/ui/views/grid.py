@@ -1,4 +1,4 @@
-"""The labeling surface: what the component in the browser is given, and what it gives back.
+"""The labeling grid: what the component in the browser is given, and what it gives back.
 
 The component answers key presses by itself and keeps them until the store has them; a run of this fragment stores what
 has come, says which events are stored, and hands over the next batch. Nothing here is waited for.
@@ -14,11 +14,11 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import images, reports
+from annotator import due, images, reports
+from annotator.batches import ShownBatch, ShownCard
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
-from annotator.pages import Page, PageCard
 from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
@@ -29,7 +29,7 @@ from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
-from annotator.ui.words import image_name, plain, visible
+from annotator.ui.words import held, image_name, plain, visible
 from annotator.wire import inbox
 from annotator.workspace import LookAhead
 
@@ -41,19 +41,19 @@ LEAST_SIDE = 96
 
 @st.fragment
 def render(project: Project, first: list[Moment]) -> None:
-    """The surface; where the store fails for a while, it stays as it is, and what is pressed waits in the browser.
+    """The grid; where the store fails for a while, it stays as it is, and what is pressed waits in the browser.
 
     `first` holds the moment that the page around it was drawn from, for the first run; later runs take their own.
     """
-    key = f"grid-{project.project_id}-{tab.annotator()}"
+    key = f"grid-{project.store.project_id}-{tab.annotator()}"
     try:
         drawn = _drawn(project, key, first.pop() if first else None)
     except AnnotatorError as error:
         if f"{key}-drawn" not in st.session_state:
             st.error(plain(str(error)), icon=":material/error:")
-            st.button("Try again", key="surface-again")
+            st.button("Try again", key="grid-again")
             return
-        drawn = st.session_state[f"{key}-drawn"] | {"note": str(error), "results": _results(key)}
+        drawn = st.session_state[f"{key}-drawn"] | {"background": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
     _prepare_inbox()
     # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
@@ -72,11 +72,12 @@ def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:
     session = tab.session(project)
     planner = workspace().look_ahead(project)
     moment = moment or session.moment()
-    if not reports.pages(moment):
+    if not reports.batches(moment):
         with st.spinner("Choosing the first images …"):
             planner.run(session)
         moment = session.moment()
-    if reports.is_due(moment) and not planner.is_running:
+    is_due = reports.is_due(moment) or due.can_take_over(project.store, moment.snapshot, moment.me)
+    if is_due and not planner.is_running:
         planner.start(session, partial(_warm, project, session))
     return payload(project, moment, planner, _results(key))
 
@@ -102,8 +103,8 @@ def _results(key: str) -> dict[str, inbox.Result]:
 
 def _warm(project: Project, session: Session) -> None:
     """Thumbnails of the cards to come are encoded before the browser asks for them."""
-    rows = [card.row for page in reports.pages(session.moment())[-1:] for card in page.cards]
-    dataset = project.dataset
+    rows = [card.row for batch in reports.batches(session.moment())[-1:] for card in batch.cards]
+    dataset = project.learner.dataset
     if rows and not _is_small(dataset, rows[0]):
         image_route.warm(project, rows, 2 * PHOTO_SIDE)
 
@@ -115,28 +116,30 @@ def payload(
     project: Project, moment: Moment, planner: LookAhead, results: dict[str, inbox.Result]
 ) -> dict[str, Any]:  # Any: JSON
     """Everything that is drawn, in the words of the component's contract."""
-    pages, classes = reports.pages(moment), reports.classes(moment)
+    batches, classes = reports.batches(moment), reports.classes(moment)
     offered = [label_class for label_class in classes if not label_class.retired]
     n_left = reports.n_left(moment)
-    is_open = any(_is_open(card) for page in pages for card in page.cards)
+    is_open = any(_is_open(card) for batch in batches for card in batch.cards)
+    with_others = "" if n_left else held(due.held_by(moment.snapshot, moment.me))
     return {
-        "project": project.project_id,
+        "project": project.store.project_id,
         "annotator": moment.me,
         "title": "What are these?",
         "results": results,
-        "pages": [_page(project, page) for page in pages],
+        "pages": [_batch(project, batch) for batch in batches],
         "pending": planner.is_running or reports.is_due(moment),
-        "finished": not is_open and n_left == 0,
+        "finished": not is_open and n_left == 0 and not with_others,
+        "held": with_others,
         "status": {
             "saved": reports.n_answered(moment),
             "labels": reports.n_labels(moment),
             "round": reports.current_round(moment),
             "left": n_left,
-            "pool": len(project.dataset),
+            "pool": len(project.learner.dataset),
             "pace": reports.pace(moment),
         },
         "news": reports.news(moment),
-        "note": _note(moment, planner),
+        "background": _background(moment, planner),
         "curve": _curve(moment),
         "classes": _classes(project, offered),
         "names": {str(known.class_id): visible(known.name) for known in classes if known.retired},
@@ -144,11 +147,11 @@ def payload(
     }
 
 
-def _is_open(card: PageCard) -> bool:
+def _is_open(card: ShownCard) -> bool:
     return card.head is None or card.head.outcome is None
 
 
-def _note(moment: Moment, planner: LookAhead) -> str:
+def _background(moment: Moment, planner: LookAhead) -> str:
     learning = reports.learning(moment)
     failure = planner.failure or learning.failure
     if failure is not None:
@@ -185,17 +188,17 @@ def _curve(moment: Moment) -> dict[str, Any]:  # Any: JSON
     }
 
 
-def _page(project: Project, page: Page) -> dict[str, Any]:  # Any: JSON
-    has_reasons = any(card.reason for card in page.cards)
+def _batch(project: Project, batch: ShownBatch) -> dict[str, Any]:  # Any: JSON
+    has_reasons = any(card.reason for card in batch.cards)
     return {
-        "round": page.round,
-        "why": reports.picked_by(page.strategy, page.model_version),
-        "labels_at": None if page.model_version is None else page.labels_at,
-        "cards": [_card(project, card, has_reasons) for card in page.cards],
+        "round": batch.round,
+        "why": reports.picked_by(batch.strategy, batch.model_version),
+        "labels_at": None if batch.model_version is None else batch.labels_at,
+        "cards": [_card(project, card, has_reasons) for card in batch.cards],
     }
 
 
-def _card(project: Project, card: PageCard, has_reasons: bool) -> dict[str, Any]:  # Any: JSON
+def _card(project: Project, card: ShownCard, has_reasons: bool) -> dict[str, Any]:  # Any: JSON
     head = card.head
     stands = head is not None and head.outcome is not None
     return {
@@ -219,7 +222,7 @@ def _card(project: Project, card: PageCard, has_reasons: bool) -> dict[str, Any]
 
 def _picture(project: Project, row: int) -> dict[str, Any]:  # Any: JSON
     """Where the browser finds the image, and at which size in px it is drawn."""
-    dataset = project.dataset
+    dataset = project.learner.dataset
     full = image_route.signed_url(project, row, 0)
     if _is_small(dataset, row):
         source, width, height = _inline(dataset.open_image, dataset.version, row)

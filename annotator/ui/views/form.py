@@ -1,4 +1,4 @@
-"""The batch as a form of Streamlit's own widgets: what remains where the labeling surface cannot run.
+"""The batch as a form of Streamlit's own widgets: what remains where the labeling grid cannot run.
 
 Nothing is preselected, and an untouched image is not a label: it stays. A label is said to be saved only after the
 store has committed it.
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import streamlit as st
 
 from annotator import reports
-from annotator.pages import reason_for
+from annotator.batches import reason_for
 from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
-from annotator.store import Event
-from annotator.ui import parts, pictures, tab
+from annotator.store import Answer, Event
+from annotator.ui import panels, pictures, tab
 from annotator.ui.words import count, plain, visible
 
 ACCEPT = "accept"
@@ -28,7 +28,7 @@ CARD_WIDTH = 190
 
 def render(project: Project, session: Session) -> None:
     """The open batch, and beside it the curve and what changed."""
-    moment = parts.with_batch(project, session)
+    moment = panels.with_batch(project, session)
     if moment is None:
         return
     _facts(session, moment)
@@ -38,9 +38,9 @@ def render(project: Project, session: Session) -> None:
         if cards:
             _form(project, session, moment)
         else:
-            parts.finished(moment)
+            panels.finished(moment)
     with side:
-        parts.beside(session, moment)
+        panels.beside(moment)
         if reports.n_answered(moment):
             _recent(project, session, moment)
     session.shown()
@@ -48,7 +48,7 @@ def render(project: Project, session: Session) -> None:
 
 def _facts(session: Session, moment: Moment) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="facts"):
-        st.markdown(parts.facts(moment), width="stretch")
+        st.markdown(panels.facts(moment), width="stretch")
         st.button(
             "Undo",
             icon=":material/undo:",
@@ -66,7 +66,7 @@ def _recent(project: Project, session: Session, moment: Moment) -> None:
         for answered in reports.recent(moment, most=8):
             picture, change = st.columns([1, 3], vertical_alignment="center")
             with picture:
-                pictures.show(project.dataset, answered.row, 48)
+                pictures.show(project.learner.dataset, answered.row, 48)
             with change:
                 _change_box(session, moment, answered)
 
@@ -128,8 +128,8 @@ def _picked_by(card: Card) -> None:
 
 def _card(project: Project, moment: Moment, card: Card) -> None:
     with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
-        pictures.show(project.dataset, card.row)
-        st.markdown(parts.chip(card))
+        pictures.show(project.learner.dataset, card.row)
+        st.markdown(panels.chip(card))
         if reason := reason_for(card.strategy, card.score):
             st.caption(plain(reason))
         options = _options(moment, card)
@@ -206,7 +206,8 @@ def _answer(session: Session, image_id: str, option: str, event_id: str | None) 
 def _change(session: Session, seen: Event) -> None:
     option = st.session_state[f"change:{seen.event_id}"]
     _, colon, name = option.partition(":")
-    session.change(seen.event_id, name if colon else None, "label" if colon else option)
+    code = {known.name: known.class_id for known in reports.classes(session.moment())}.get(name) if colon else None
+    session.give(Answer("change", seen_id=seen.event_id, outcome="label" if colon else option, class_id=code))
     tab.notify("Changed; the next round learns from it.")
 
 

@@ -15,9 +15,9 @@ import streamlit as st
 
 from annotator import registry
 from annotator.class_names import checked_class_names, distinct_names
+from annotator.config import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import expanded
-from annotator.project import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.sources.folder import class_folders
 from annotator.sources.idx import has_family
 from annotator.types import ImageSource, layers

@@ -12,7 +12,7 @@ from annotator import registry, reports
 from annotator.jobs import Job
 from annotator.paths import readable
 from annotator.project import Project
-from annotator.ui import parts, tab
+from annotator.ui import panels, tab
 from annotator.ui.shared import workspace
 from annotator.ui.words import count, plain
 
@@ -22,7 +22,7 @@ SHORT = {"csv": "CSV", "jsonl": "JSON Lines", "npz": "NumPy .npz", "folders": "Z
 def render(project: Project) -> None:
     """The form; once written, the download."""
     moment = tab.session(project).moment()
-    st.markdown(f"#### Export {plain(project.name)}")
+    st.markdown(f"#### Export {plain(project.store.name)}")
     standing = count(reports.n_labels(moment), "label")
     st.caption(f"{standing} stand. Every row says who answered, when, in which round and why.")
     running = st.session_state.get("exporting")
@@ -64,7 +64,7 @@ def _start(project: Project) -> None:
     name, predictions = str(st.session_state["export-format"]), bool(st.session_state["export-predictions"])
     exporter = registry.create("exporter", name)
     folder = tab.new_export_folder().path
-    path = folder / f"{readable(project.name, 'labels')}{exporter.suffix}"
+    path = folder / f"{readable(project.store.name, 'labels')}{exporter.suffix}"
     arguments = {"project": str(project.folder), "format": name, "predictions": predictions, "path": str(path)}
     key = workspace().jobs.start("annotator.exporters.gather:export_job", arguments, folder / "job")
     st.session_state["exporting"] = (key, arguments)
@@ -77,7 +77,7 @@ def _writing(job: Job) -> None:
         name = Path(arguments["project"]).name
         st.session_state["exported"] = {**arguments, "project": name, "manifest": job.result()}
 
-    parts.running_job(job, done, lambda: st.session_state.pop("exporting", None))
+    panels.running_job(job, done, lambda: st.session_state.pop("exporting", None))
 
 
 def _download(written: dict[str, Any]) -> None:  # Any: JSON
@@ -107,7 +107,7 @@ def _download(written: dict[str, Any]) -> None:  # Any: JSON
                 on_click="ignore",
                 key="download-manifest",
             )
-        parts.damage(manifest["provenance"]["damage"])
+        panels.damage(manifest["provenance"]["damage"])
         st.code(exporter.load_line(path.name), language="python", wrap_lines=True)
         if manifest["failed"]:
             st.warning(f"{count(len(manifest['failed']), 'image')} could not be written; the manifest says why.")
