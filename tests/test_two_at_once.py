@@ -43,7 +43,10 @@ class StillLearner:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.audit_rows: IntArray = np.empty(0, dtype=np.int64)
-        self.newest = Newest((), _Fitted(np.full(len(dataset), -1), Prediction(np.ones((len(dataset), 1)))))
+        labels = (
+            np.arange(len(dataset)) % 2
+        )  # two classes are known, so the strategy chooses: at random, which is quick
+        self.newest = Newest((), _Fitted(labels, Prediction(np.ones((len(dataset), 1)))))
         self.is_ready, self.version, self.trained_through = True, None, 0
 
     def learn(self, wait: bool = True, through: int | None = None) -> None:
@@ -179,7 +182,7 @@ from annotator.store import Answer, Store
 from tests.test_two_at_once import N_IMAGES, still_session
 
 store = Store(Path(sys.argv[1]))
-session = still_session(store, sys.argv[2])
+session = still_session(store, sys.argv[2], batch_size=2)
 while len(store.snapshot().asked.images) < N_IMAGES or session.remaining:
     session.advance()
     for card in session.remaining:
@@ -197,7 +200,7 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_four_processes_choose_and_answer_at_once(memory: Path) -> None:
-    """R1, S5: two people in two processes each, 500 rounds: no error, no double, no gap, and all of it verifies."""
+    """R1, S5: two people in two processes each, 250 rounds of two: no error, no double, no gap; it verifies."""
     store = still_store(memory / "p" / "project.sqlite")
     humans = [storing.annotator(store, name).annotator_id for name in ("ada", "bob")]
     command = [sys.executable, "-c", PLAY, str(store.path)]
@@ -209,7 +212,7 @@ def test_four_processes_choose_and_answer_at_once(memory: Path) -> None:
     assert [process.returncode for process in playing] == [0] * 4, said
     asked, events = storing.questions(store), store.read(log.events)
     assert len(asked) == len({one.image_id for one in asked}) == N_IMAGES
-    assert len({one.round for one in asked}) == N_IMAGES
+    assert len({one.round for one in asked}) == N_IMAGES / 2
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     answered = [event.image_id for event in events if event.kind == "answer"]
     assert len(answered) == len(set(answered)) == N_IMAGES

@@ -223,13 +223,13 @@ COLUMNS = [(table.name, column.name) for table in schema.metadata.sorted_tables 
 def test_any_value_in_any_column_is_a_finding_or_a_typed_error(tmp_path: Path) -> None:
     """S4: SQLite lets any type stand in any column; nothing but an error of ours comes of it."""
     made = Store.create(tmp_path / "made" / STORE_NAME, "birds", 3)
-    made.add_classes(["wren", "owl"])
-    made.add_images(ImageRecord(f"{row}.png", row, f"hash{row}") for row in range(4))
-    made.record_config({"seed": 3})
-    made.seed([(question("0.png", 0), 1)], made.annotator("import").annotator_id)
-    made.record_model(ModelRecord(1, made.head_seq, "data", 1, {"accuracy": 0.5}))
-    ada = made.annotator("ada").annotator_id
-    [asked, _] = made.offer([question(f"{rank}.png", rank=rank) for rank in (1, 2)], ada)
+    storing.add_classes(made, ["wren", "owl"])
+    storing.add_images(made, [ImageRecord(f"{row}.png", row, f"hash{row}") for row in range(4)])
+    storing.record_config(made, {"seed": 3})
+    storing.seed(made, [(question("0.png", 0), 1)], storing.annotator(made, "import").annotator_id)
+    storing.record_model(made, ModelRecord(1, storing.head_seq(made), "data", 1, {"accuracy": 0.5}))
+    ada = storing.annotator(made, "ada").annotator_id
+    [asked, _] = storing.offer(made, [question(f"{rank}.png", rank=rank) for rank in (1, 2)], ada)
     made.append(answers.flag, asked, ada, f"{asked.question_id}!1", "odd")
     made.append(answers.answer, asked, ada, "label", 1)
     made.close()
