@@ -21,6 +21,8 @@ QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
 RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
 """What won in trials on clothes and on colour pictures: offered first for one's own images."""
+LARGEST = (1 << 63) - 1
+"""The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100
 """Images. A smaller pool is labeled before the recommended encoder could save a label: it stays on quick features."""
 
@@ -79,7 +81,8 @@ class Config:
             registry.check_name(kind, getattr(self, kind))
         checked_class_names(self.classes, own=self.classes)  # which of them are the source's is not known yet
         _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
-        _require(self.n_neighbors >= 1, f"n_neighbors must be at least 1, not {self.n_neighbors}.")
+        _require(1 <= self.n_neighbors <= LARGEST, f"n_neighbors must be 1 to {LARGEST}, not {self.n_neighbors}.")
+        _require(0 <= self.seed <= LARGEST, f"seed must be 0 to {LARGEST}, not {self.seed}.")
         share = self.audit_share
         _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
         _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from annotator.eligible import Asked, asked_rows, eligible
 from annotator.learner import Learner
 from annotator.purposes import AUDIT, SEED, TRAIN
-from annotator.store import Snapshot
+from annotator.store import Snapshot, Store, questions
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
 
@@ -51,6 +51,17 @@ def is_due(snapshot: Snapshot, learner: Learner, annotator_id: str) -> bool:
     has_all_learned = learner.trained_through == snapshot.head_seq
     is_open = bool(snapshots.open_of(snapshot, annotator_id))
     return not (is_open or has_all_learned or not snapshots.n_labels(snapshot))
+
+
+def held_by(snapshot: Snapshot, annotator_id: str) -> tuple[str, ...]:
+    """Names of the others who were asked what nobody has answered yet, by number."""
+    holders = {question.annotator_id for question in snapshot.open} - {annotator_id}
+    return tuple(person.name for person in snapshot.people if person.annotator_id in holders)
+
+
+def can_take_over(store: Store, snapshot: Snapshot, annotator_id: str) -> bool:
+    """Whether images that others were offered and have not begun in time can be asked of this annotator now."""
+    return not snapshots.open_of(snapshot, annotator_id) and store.read(questions.others_expired, annotator_id)
 
 
 def enough_to_look_ahead(batch_size: int) -> int:

@@ -11,9 +11,11 @@ import errno
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import BadZipFile
 
 from annotator.errors import SourceError
 
@@ -31,6 +33,9 @@ NO_PLACE = {
     None: "Free some space there or allow writing to it, or choose another folder",
 }
 """What else can be wrong with a place -> what to do; None = anything else."""
+
+DAMAGED_ZIP = (BadZipFile, KeyError, ValueError, EOFError, RuntimeError, zlib.error)
+"""What reading a damaged .zip or .npz raises: each layer has its own, RuntimeError is that of an unknown method."""
 
 
 def write(path: Path, content: bytes | memoryview | str, synced: bool = True, alone: bool = False) -> None:

@@ -148,14 +148,14 @@ class NeighborGraph:
         graph = _Stored(
             features, None, _mapped(folder, "scales"), n_neighbors, 1.0 if recall is None else float(recall),
             index_file if index_file.exists() else None, None if frame is None else Frame(frame[:-1], float(frame[-1])),
-            folder,
+            tuple(_mapped(folder, part) for part in ("weights", "neighbors", "starts")),
         )  # fmt: skip
-        del graph.__dict__["affinity"]  # read on first use
+        del graph.__dict__["affinity"]  # put together on first use
         return graph
 
     @cached_property
     def _finder(self) -> _Finder:
-        if self.index_file is None:
+        if not self._has_index_file:
             return _build_finder(self.features, self.n_neighbors, self.frame)[0]
         import faiss  # slow to load
 
@@ -163,13 +163,22 @@ class NeighborGraph:
         index = faiss.read_index(str(self.index_file), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
         return _Finder(index, self.frame)
 
+    @property
+    def _has_index_file(self) -> bool:
+        """Whether it is still there: the cache may be deleted at any time."""
+        return self.index_file is not None and self.index_file.exists()
+
     def _finder_with(self, features: FeatureArray) -> _Finder:
         """A copy of what finds neighbours with more images in it."""
         import faiss  # slow to load
 
         # One that is memory-mapped can be read again, but not cloned.
-        is_mapped = self.index_file is not None
-        index = faiss.read_index(str(self.index_file)) if is_mapped else faiss.clone_index(self._finder.index)
+        if self._has_index_file:
+            index = faiss.read_index(str(self.index_file))
+        elif self.index_file is None:
+            index = faiss.clone_index(self._finder.index)
+        else:
+            index = _build_finder(self.features, self.n_neighbors, self.frame)[0].index
         index.add(in_frame(features, self.frame))
         return _Finder(index, self.frame)
 
@@ -181,19 +190,19 @@ class NeighborGraph:
 
 @dataclass(frozen=True, eq=False)
 class _Stored(NeighborGraph):
-    """A graph on the disk. Its affinities are read on first use: scipy.sparse is slow to import, and not needed to ask
-    the first images.
+    """A graph on the disk. Its affinities are put together on first use: scipy.sparse is slow to import, and not needed
+    to ask the first images. They are mapped before: the cache may be deleted while its project is open.
     """
 
-    folder: Path = Path()
+    parts: tuple[NDArray[Any], ...] = ()  # Any: float64 weights, whole numbers
+    """Of `affinity` as a csr_array: weights, columns, where each row starts."""
 
     @cached_property  # type: ignore[misc]  # put in the place of the field, which `load` empties
     def affinity(self) -> SparseMatrix:
         """As in any graph, memory-mapped."""
         import scipy.sparse  # slow to import
 
-        parts = tuple(_mapped(self.folder, part) for part in ("weights", "neighbors", "starts"))
-        return scipy.sparse.csr_array(parts, shape=(len(self.features), len(self.features)), copy=False)
+        return scipy.sparse.csr_array(self.parts, shape=(len(self.features), len(self.features)), copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,36 @@ class _Fitted:
     prediction: Prediction
 
 
+@dataclass(frozen=True)
+class Newest:
+    """The newest fit with what was measured, swapped in one step: who needs several of its values reads it once."""
+
+    measured: tuple[Measured, ...] = ()
+    """Of every model version."""
+    fitted: _Fitted | None = None
+    """None while the last model is not fitted again after a restart."""
+
+    @property
+    def version(self) -> int | None:
+        """None before the first label was learned."""
+        return self.measured[-1].version if self.measured else None
+
+    @property
+    def trained_through(self) -> int:
+        """The seq of the last event that it has seen."""
+        return self.measured[-1].trained_through if self.measured else 0
+
+    @property
+    def labels(self) -> IntArray | None:
+        """As of Learner; None while it is not fitted again."""
+        return None if self.fitted is None else self.fitted.labels
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """As of Learner; None while it is not fitted again."""
+        return None if self.fitted is None else self.fitted.prediction
+
+
 class Learner:
     """Fits `model` on what the store holds; safe to share between threads.
 
@@ -77,12 +107,11 @@ class Learner:
         """The truth as class codes, and what it was translated for: looked at in every round."""
         self._fitting = threading.RLock()
         self._swapping = threading.Lock()
-        self._fitted: _Fitted | None = None
         self._failure: AnnotatorError | None = None
         self._thread: threading.Thread | None = None
         self._files = files
         records = store.read(artefacts.models)
-        self._measured = [from_record(record) for record in records]
+        self._newest = Newest(tuple(map(from_record, records)))
         self._last_record = records[-1] if records else None
         self._is_behind = False
         """Whether the prediction was read from its file: a model that goes on has not taken its steps again."""
@@ -92,22 +121,30 @@ class Learner:
     @property
     def history(self) -> tuple[Measured, ...]:
         """Every model version with its figures: the learning curve."""
-        return tuple(self._measured)
+        return self._newest.measured
 
     @property
     def version(self) -> int | None:
         """The newest model's number; None before the first label was learned."""
-        return self._measured[-1].version if self._measured else None
+        return self._newest.version
 
     @property
     def trained_through(self) -> int:
         """The seq of the last event that the newest model has seen."""
-        return self._measured[-1].trained_through if self._measured else 0
+        return self._newest.trained_through
 
     @property
     def is_ready(self) -> bool:
         """Whether a prediction is there without waiting for a fit."""
-        return self._fitted is not None or not self._measured
+        newest = self._newest
+        return newest.fitted is not None or not newest.measured
+
+    @property
+    def newest(self) -> Newest:
+        """The newest fit; before the first a uniform belief. Waits for no fit after a restart."""
+        if self.is_ready:
+            self._now()
+        return self._newest
 
     @property
     def is_learning(self) -> bool:
@@ -185,7 +222,7 @@ class Learner:
         with self._fitting, suppress(AnnotatorError):
             if held_out is not None and isinstance(model, JoinsHeldOut):
                 model.join(self.dataset, held_out.features)
-            if self._measured:
+            if self._newest.measured:
                 self._now()
                 self._catch_up()
 
@@ -201,22 +238,25 @@ class Learner:
                 self.dataset, self._truth_names = other[0], tuple(other[1])
 
     def _now(self) -> _Fitted:
-        fitted = self._fitted
+        fitted = self._newest.fitted
         if fitted is not None:
             return fitted
         with self._fitting:
             self._read()
-            if self._fitted is None:
-                self._fitted = self._replayed()
-            return self._fitted
+            fitted = self._newest.fitted
+            if fitted is None:
+                fitted = self._replayed()
+                self._newest = replace(self._newest, fitted=fitted)
+            return fitted
 
     def _read(self) -> None:
         """Take the last prediction from its file, where nothing is known yet and the file is whole."""
         record = self._last_record
-        if self._fitted is not None or self._files is None or record is None:
+        if self._newest.fitted is not None or self._files is None or record is None:
             return
         if record.dataset_version == self.dataset.version and (prediction := self._files.load(record)) is not None:
-            self._fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            self._newest = replace(self._newest, fitted=fitted)
             self._is_behind = True
 
     def _read_unless_busy(self) -> None:
@@ -229,9 +269,9 @@ class Learner:
 
     def _replayed(self) -> _Fitted:
         """Refit after a restart; a stateful model once for each version recorded, so that the result is the same."""
-        if not self._measured:
+        if not self._newest.measured:
             return self._fitted_through(0)
-        last = self._measured[-1]
+        last = self._newest.measured[-1]
         if goes_on(self._model) and last.config_version != self._config_version:
             # Those labels were another model's: this one begins with the next fit.
             model, self._model = self._model, self._copy_of_model()
@@ -252,7 +292,9 @@ class Learner:
         """The fits that a stateful model takes again: the seqs that those with this config were trained through."""
         if not goes_on(self._model):
             return []
-        return [point.trained_through for point in self._measured if point.config_version == self._config_version]
+        return [
+            point.trained_through for point in self._newest.measured if point.config_version == self._config_version
+        ]
 
     def _follow(self, through: int) -> None:
         """Repeat a recorded fit before the last one; its prediction is left out where the model can do without."""
@@ -276,13 +318,13 @@ class Learner:
     def _learn(self, through: int | None) -> None:
         with self._fitting:
             through = self._store.snapshot().head_seq if through is None else through
-            if self._measured and through <= self.trained_through:
+            if self._newest.measured and through <= self.trained_through:
                 self._now()  # after a restart it is read from its file, or fitted again
                 return
             labels, audit = self._answers(through)
-            if not (self._measured or (labels != UNLABELED).any()):
+            if not (self._newest.measured or (labels != UNLABELED).any()):
                 return
-            before = self.prediction if self._measured else None
+            before = self.prediction if self._newest.measured else None
             self._catch_up()
             started = time.perf_counter()
             fitted = _Fitted(labels, self._fit(labels, self._n_classes(through)))
@@ -291,10 +333,9 @@ class Learner:
 
     def _take(self, fitted: _Fitted, measured: Measured) -> None:
         """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
-        record = to_record(measured, self.dataset.version)
-        self._store.write(artefacts.record_model, record)
-        self._fitted = fitted
-        self._measured.append(measured)
+        record = self._store.write(artefacts.record_model, to_record(measured, self.dataset.version))
+        measured = replace(measured, version=record.version)
+        self._newest = Newest((*self._newest.measured, measured), fitted)
         if self._files is not None:
             self._files.keep(record, fitted.prediction)
 
@@ -311,7 +352,7 @@ class Learner:
             return Prediction(np.full((len(self.dataset), n_columns), 1 / n_columns))
         try:
             return self._model.fit_predict(self.dataset, labels, n_classes)
-        except (ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
+        except (OSError, ValueError, ArithmeticError, MemoryError, np.linalg.LinAlgError) as error:
             message = f"The model could not be fitted ({error}). Your labels are safe; choose another model and go on."
             raise ModelError(message) from error
 
@@ -340,7 +381,7 @@ class Learner:
         unlabeled = fitted.labels == UNLABELED
         scores = {} if unlabeled.all() else self._scores(fitted, audit)
         return Measured(
-            version=len(self._measured) + 1,
+            version=(self._newest.version or 0) + 1,
             trained_through=through,
             config_version=self._config_version,
             round=snapshots.last_round(self._store.snapshot()),

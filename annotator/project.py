@@ -60,8 +60,9 @@ class Project:
         self.store = Store(folder / STORE_NAME)
         self._changing = threading.RLock()
         """Settings are changed by people and by the thread that swaps an encoder in."""
-        self.config_version, values = newest_config(self.store)
-        self.config = _with_listing(Config.from_json(values), FIRST_LISTING)
+        version, values = newest_config(self.store)
+        self._current = (version, _with_listing(Config.from_json(values), FIRST_LISTING))
+        """Version and config, swapped in one step."""
         self.prepared = reopen(folder, self.config, self.store, report)
         pointer = Pointer.read(folder)
         self.notice = pointer.notice
@@ -100,6 +101,16 @@ class Project:
         return cls(folder, report)
 
     @property
+    def config(self) -> Config:
+        """The settings in use."""
+        return self._current[1]
+
+    @property
+    def config_version(self) -> int:
+        """Of the settings in use, counted from 1."""
+        return self._current[0]
+
+    @property
     def class_names(self) -> list[str]:
         """Every class by id."""
         return snapshots.class_names(self.store.snapshot())
@@ -118,10 +129,10 @@ class Project:
 
     def _settings(self) -> Settings:
         """What of the config a session reads."""
-        config = self.config
+        version, config = self._current
         share = _audit_share(config, self.prepared)
         return Settings(
-            self.config_version,
+            version,
             config.seed,
             config.strategy,
             config.strategy_parameters,
@@ -144,11 +155,12 @@ class Project:
     def _change(self, report: Report, changes: dict[str, Any]) -> None:  # Any: fields of Config
         config = replace(self.config, **changes)
         if config == self.config:
+            if self.wanted and all(getattr(config, name) == value for name, value in self.wanted.items()):
+                self.set_notice("")  # an earlier process stored it, and was stopped before it noted so
             return
         check_plugins(config)
         prepared = self._encoded_with(config, report) if config.recipe != self.config.recipe else None
-        self.config_version = self.store.append(configs.record, asdict(config))
-        self.config = config
+        self._current = (self.store.append(configs.record, asdict(config)), config)
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
             point_to(self.folder, config, prepared)

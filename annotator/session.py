@@ -188,7 +188,7 @@ class Session:
 
     def _situation(self) -> Situation:
         """All that the next batch depends on, at this moment."""
-        learner, snapshot = self._learner, self._store.snapshot()
+        learner, newest, snapshot = self._learner, self._learner.newest, self._store.snapshot()
         return Situation(
             settings=self._settings,
             annotator_number=self.annotator.number,
@@ -196,10 +196,10 @@ class Session:
             dataset=learner.dataset,
             audit_rows=learner.audit_rows,
             asked=due.asked(snapshot, learner),
-            labels=learner.labels if learner.is_ready else None,
-            prediction=learner.prediction if learner.is_ready else None,
-            model_version=learner.version,
-            trained_through=learner.trained_through,
+            labels=newest.labels,
+            prediction=newest.prediction,
+            model_version=newest.version,
+            trained_through=newest.trained_through,
         )
 
     def _renew(self) -> None:

@@ -13,10 +13,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from annotator import durable
-from annotator.paths import assets
+from annotator.errors import SourceError
+from annotator.paths import assets, safe_join
 
 MADE_FROM = "made_from.json"
 DATASET = "dataset-"
@@ -32,7 +33,7 @@ def unpack(made_from: MadeFrom, cache: Path) -> Path | None:
             with ZipFile(path) as packed:
                 if json.loads(packed.read(MADE_FROM)) == made_from:
                     return _unpacked(packed, cache)
-        except (BadZipFile, KeyError, ValueError):  # a damaged file: the pool is prepared from its source
+        except (*durable.DAMAGED_ZIP, SourceError):  # the pool is prepared from its source
             continue
     return None
 
@@ -52,8 +53,9 @@ def _unpacked(packed: ZipFile, cache: Path) -> Path:
         if not (cache / name).exists():
             with durable.building(cache / name) as partial_folder:
                 for member, part in _parts(packed, name):
-                    (partial_folder / part).parent.mkdir(parents=True, exist_ok=True)
-                    with packed.open(member) as read, (partial_folder / part).open("wb") as written:
+                    target = safe_join(partial_folder, part)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with packed.open(member) as read, target.open("wb") as written:
                         shutil.copyfileobj(read, written)
     return cache / next(name for name in names if name.startswith(DATASET))
 

@@ -63,8 +63,8 @@ def n_labels(store: Store) -> int:
     return store.read(tables.answers.n_labels)
 
 
-def record_model(store: Store, record: ModelRecord) -> None:
-    store.write(tables.artefacts.record_model, record)
+def record_model(store: Store, record: ModelRecord) -> ModelRecord:
+    return store.write(tables.artefacts.record_model, record)
 
 
 def models(store: Store) -> list[ModelRecord]:

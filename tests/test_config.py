@@ -55,6 +55,13 @@ def test_parameters_are_refused_where_a_project_is_changed(wrong: str, tmp_path:
     project.close()
 
 
+@pytest.mark.parametrize("wrong", [{"seed": -1}, {"seed": 1 << 63}, {"n_neighbors": 0}, {"n_neighbors": 10**20}])
+def test_a_number_that_nothing_can_hold_is_refused(wrong: dict[str, int]) -> None:
+    """Before a file is made: the database, NumPy's generators and its files refuse it with errors of their own."""
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Config(**wrong)  # type: ignore[arg-type]  # fields of Config
+
+
 def test_a_stored_config_is_the_same_again() -> None:
     """Through JSON's lists and back; what is not known is named."""
     for preset in presets().values():

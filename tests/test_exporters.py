@@ -32,6 +32,7 @@ from annotator import registry
 from annotator.errors import Cancelled, ExportError, ImageError
 from annotator.exporters.arrays import array_name
 from annotator.exporters.folders import class_folders, encode
+from annotator.exporters.manifests import read_provenance
 from annotator.exporters.rows import COLUMNS, Export, ExportRow, Manifest, complete_or_absent, to_json
 from annotator.exporters.tables import FORMULA_STARTS, neutral, write_csv, write_json_lines
 from annotator.paths import same_on_disk
@@ -571,3 +572,19 @@ def test_metadata_stays_behind(side: int) -> None:
     content, _ = encode(image)
     assert b"SERIAL-123" not in content
     assert image.info
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".npz"])
+def test_a_damaged_export_is_told_by_name(tmp_path: Path, suffix: str) -> None:
+    """Also where its directory is whole and the compressed bytes are not."""
+    path = tmp_path / f"labels{suffix}"
+    member = "manifest.npy" if suffix == ".npz" else "manifest.json"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, bytes(range(256)))
+    content = bytearray(path.read_bytes())
+    start = 30 + len(member)
+    content[start : start + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    with pytest.raises(ExportError) as refused:
+        read_provenance(path)
+    assert refused.value.code == "EXPORT_READ"

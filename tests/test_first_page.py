@@ -5,17 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from annotator import shipped
 from annotator.config import Config, presets
 from annotator.dataset import made_from, prepare_here
 from annotator.paths import assets
 from annotator.project import Project
-from annotator.shipped import unpack
+from annotator.shipped import pack, unpack
 from annotator.sources.digits import Digits
 from annotator.ui.preload import links
 
@@ -56,11 +59,11 @@ def test_a_project_that_opens_imports_nothing_slow(tmp_path: Path, parts: dict[s
 def test_the_prepared_demo_is_what_preparing_gives(tmp_path: Path) -> None:
     """File by file; weights to the last digits, which a processor may round otherwise. A new revision needs it anew."""
     recipe = presets()["digits"].config.recipe
-    shipped = unpack(made_from(recipe), tmp_path / "shipped")
-    assert shipped is not None, "python assets/prepared/make.py makes it anew"
-    assert shipped.name == prepare_here(recipe, tmp_path / "made").name
+    folder = unpack(made_from(recipe), tmp_path / "shipped")
+    assert folder is not None, "python assets/prepared/make.py makes it anew"
+    assert folder.name == prepare_here(recipe, tmp_path / "made").name
     made = {path.relative_to(tmp_path / "made"): path for path in (tmp_path / "made").rglob("*") if path.is_file()}
-    found = {path.relative_to(tmp_path / "shipped"): path for path in shipped.parent.rglob("*") if path.is_file()}
+    found = {path.relative_to(tmp_path / "shipped"): path for path in folder.parent.rglob("*") if path.is_file()}
     assert found.keys() == made.keys()
     for name, path in found.items():
         if path.parent.name == "graph":
@@ -76,6 +79,38 @@ def test_another_recipe_is_prepared_from_its_source(tmp_path: Path) -> None:
     assert unpack(made_from(replace(recipe, n_neighbors=11)), tmp_path) is None
     assert unpack(made_from(recipe) | {"revisions": {}}, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def damaged(packed: bytes, member: str, content: bytes) -> bytes:
+    """The file with other bytes where the compressed content of a member begins."""
+    with ZipFile(BytesIO(packed)) as whole:
+        start = whole.getinfo(member).header_offset + 30 + len(member)
+    return packed[:start] + content + packed[start + len(content) :]
+
+
+@pytest.mark.parametrize("wrong", ["stream", "method", "path"])
+def test_a_damaged_pool_is_prepared_from_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Whichever layer finds the damage; and no member's name leads out of the cache."""
+    folder = tmp_path / "dataset-0"
+    folder.mkdir()
+    (folder / "x").write_bytes(bytes(range(256)))
+    path = tmp_path / "assets" / "prepared" / "demo.zip"
+    path.parent.mkdir(parents=True)
+    pack(path, {"a": 1}, [folder])
+    packed = path.read_bytes()
+    path.write_bytes(
+        {
+            "stream": damaged(packed, "dataset-0/x", b"\xff" * 8),
+            "method": packed.replace(b"PK\1\2\x14\x03\x14\x00\x00\x00\x08", b"PK\1\2\x14\x03\x14\x00\x00\x00\x63"),
+            "path": packed.replace(b"dataset-0/x", b"dataset-0/\\"),
+        }[wrong]
+    )
+    assert path.read_bytes() != packed
+    monkeypatch.setattr(shipped, "assets", lambda: tmp_path / "assets")
+    assert shipped.unpack({"a": 1}, tmp_path / "cache") is None
+    assert not [left for left in (tmp_path / "cache").rglob("*") if left.is_file()]
 
 
 def test_digits_are_read_as_scikit_learn_reads_them() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,33 @@ def test_a_large_graph_from_the_cache_connects_without_building(
     new = large_points[:50] + np.float32(0.01)
     expected = large_graph.connect(new)
     assert (loaded.connect(new) != expected).nnz == 0
+    assert (loaded.appended(new).affinity != large_graph.appended(new).affinity).nnz == 0
+
+
+@pytest.mark.parametrize("n_images", [70, EXACT_UP_TO + 1])
+def test_a_loaded_graph_outlives_its_files(large_points: FeatureArray, tmp_path: Path, n_images: int) -> None:
+    """The cache may be deleted while its project is open: the graph is whole, and connects new images as before."""
+    points = large_points[:n_images]
+    graph = build_graph(points, 6)
+    graph.save(tmp_path / "graph")
+    loaded = NeighborGraph.load(tmp_path / "graph", points)
+    shutil.rmtree(tmp_path / "graph")
+    assert (loaded.affinity != graph.affinity).nnz == 0
+    new = large_points[:20] + np.float32(0.01)
+    assert (loaded.connect(new) != graph.connect(new)).nnz == 0
+    assert (loaded.appended(new).affinity != graph.appended(new).affinity).nnz == 0
+
+
+def test_a_large_graph_that_has_connected_outlives_its_files(
+    large_points: FeatureArray, large_graph: NeighborGraph, tmp_path: Path
+) -> None:
+    """What is mapped already is read on, and copied by building it anew."""
+    large_graph.save(tmp_path / "graph")
+    loaded = NeighborGraph.load(tmp_path / "graph", large_points)
+    new = large_points[:20] + np.float32(0.01)
+    loaded.connect(new)
+    shutil.rmtree(tmp_path / "graph")
+    assert (loaded.connect(new) != large_graph.connect(new)).nnz == 0
     assert (loaded.appended(new).affinity != large_graph.appended(new).affinity).nnz == 0
 
 

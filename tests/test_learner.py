@@ -14,6 +14,7 @@ import pytest
 from annotator import registry
 from annotator.config import Config
 from annotator.errors import ModelError
+from annotator.learner import Learner
 from annotator.models.sparse_graph import SparseLabelSpreading
 from annotator.models.vote import Vote
 from annotator.project import PREDICTIONS, Project
@@ -121,6 +122,48 @@ def test_a_vote_after_a_restart_is_the_one_from_before(projects: Path) -> None:
     np.testing.assert_array_equal(again.learner.prediction.probabilities, first.learner.prediction.probabilities)
     first.close()
     again.close()
+
+
+def test_a_batch_is_chosen_by_one_fit(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R1: a fit that ends while a batch is chosen counts as a whole for it, or not at all."""
+    session, oracle = project.session("ada"), oracle_of(project)
+    for _ in range(2):
+        session.advance()
+        answer_batch(session, oracle)
+    was_read = Learner.version.fget
+    assert was_read is not None
+
+    def fitted_meanwhile(learner: Learner) -> int | None:
+        learner._learn(None)
+        return was_read(learner)
+
+    monkeypatch.setattr(Learner, "version", property(fitted_meanwhile))
+    situation = session._situation()
+    point = project.learner.history[(situation.model_version or 0) - 1]
+    assert situation.labels is not None
+    assert (situation.labels != -1).sum() == point.n_labeled
+    assert situation.trained_through == point.trained_through
+
+
+def test_two_processes_give_their_models_different_numbers(projects: Path) -> None:
+    """R2: what a question says of its model is what the store has recorded under that version."""
+    first = Project.create(projects / "two", replace(CONFIG, name="two"))
+    second = Project(first.folder)
+    ada, oracle = first.session("ada"), oracle_of(first)
+    ada.advance()
+    answer_batch(ada, oracle)
+    ada.advance()
+    answer_batch(ada, oracle)
+    bob = second.session("bob")
+    bob.advance()
+    for project, session in ((first, ada), (second, bob)):
+        session.advance()
+        asked = storing.open_questions(project.store, session.annotator.annotator_id)[0]
+        recorded = {record.version: record.trained_through for record in storing.models(project.store)}
+        assert recorded[asked.model_version or 0] == asked.chosen_at_seq == project.learner.trained_through
+    assert len(recorded) == 2
+    first.close()
+    second.close()
 
 
 def test_the_card_says_how_old_its_guess_is(project: Project, slow: Slow) -> None:

@@ -230,6 +230,46 @@ def test_what_cannot_be_written_stops_nobody(projects: Path) -> None:
     project.store.close()
 
 
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no room")])
+def test_after_a_file_that_could_not_be_written_the_next_one_is(
+    projects: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """P1: the thread goes on; against the last file any row may have changed by then."""
+    projects.mkdir(parents=True, exist_ok=True)
+    store = Store.create(projects / "s" / "project.sqlite", "s", 0)
+    files, pieces, failing = PredictionFiles(projects, store), predictions._pieces, [2]
+
+    def failed(header: dict[str, Any], arrays: Any) -> Any:
+        if header["of"]["version"] in failing:
+            raise error
+        return pieces(header, arrays)
+
+    monkeypatch.setattr(predictions, "_pieces", failed)
+    for version, changed in enumerate((None, np.array([1]), np.array([3])), start=1):
+        files.keep(ModelRecord(version, version, "d", 1, {}), Prediction(np.full((5, 2), 0.5), changed=changed))
+        wait_for_files(files)
+    headers = {path.name[:6]: predictions._read(path.read_bytes())[0] for path in projects.glob("*.prediction")}
+    assert {version: header["since"] for version, header in headers.items()} == {"000001": None, "000003": None}
+    files.close()
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_that_nobody_foresaw_ends_one_file_only(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """P1: the next prediction is kept, by another thread."""
+    projects.mkdir(parents=True, exist_ok=True)
+    store = Store.create(projects / "s" / "project.sqlite", "s", 0)
+    files = PredictionFiles(projects, store)
+    with monkeypatch.context() as patched:
+        patched.setattr(predictions, "_pieces", lambda *_: 1 / 0)
+        files.keep(ModelRecord(1, 1, "d", 1, {}), Prediction(np.full((5, 2), 0.5)))
+        wait_for_files(files)
+    files.keep(ModelRecord(2, 2, "d", 1, {}), Prediction(np.full((5, 2), 0.5)))
+    wait_for_files(files)
+    assert [path.name[:6] for path in projects.glob("*.prediction")] == ["000002"]
+    store.close()
+
+
 def wait_for_files(files: PredictionFiles) -> None:
     thread = files._thread
     if thread is not None:

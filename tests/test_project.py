@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from annotator import project as project_module
 from annotator import reports
 from annotator.cli import main
 from annotator.config import Config, broken_presets, presets
+from annotator.dataset import Prepared
 from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.paths import assets
 from annotator.project import Project, check_pool
@@ -38,6 +40,22 @@ def file_size_limit(n_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_settings_are_those_of_one_version(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S5: settings changed while they are read are all the old ones or all the new ones."""
+    project = Project.create(projects / "p", replace(SMALL, encoder="pixels", n_neighbors=3))
+    share, changes = project_module._audit_share, [3]
+
+    def changed_meanwhile(config: Config, prepared: Prepared) -> float:
+        if changes:
+            project.change(batch_size=changes.pop())
+        return share(config, prepared)
+
+    monkeypatch.setattr(project_module, "_audit_share", changed_meanwhile)
+    read = [project._settings() for _ in range(2)]
+    assert [(settings.version, settings.batch_size) for settings in read] == [(1, 4), (2, 3)]
+    project.close()
 
 
 # ---- a pool too small to train on

@@ -336,14 +336,40 @@ def test_class_names_are_kept_exactly(store: Store) -> None:
     assert [label_class.name for label_class in storing.classes(store)][2:] == names
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store: storing.annotator(store, "half \ud83d"),
+        lambda store: storing.add_classes(store, ["half \ud83d"]),
+        lambda store: storing.add_images(store, [ImageRecord("10.png", 2**63)]),
+        lambda store: storing.question(store, "\ud83d"),
+        lambda store: storing.record_model(store, ModelRecord(2**63, 0, "dataset", 1, {})),
+    ],
+)
+def test_what_sqlite_cannot_hold_is_a_typed_error(store: Store, write: Callable[[Store], object]) -> None:
+    """S7: an integer above 64 bits, and half a character; nothing is stored of it."""
+    before = storing.head_seq(store)
+    with pytest.raises(AnnotatorError):
+        write(store)
+    assert (storing.head_seq(store), store.verify()) == (before, [])
+    storing.add_classes(store, ["kite"])
+
+
+def test_a_seed_that_sqlite_cannot_hold_is_a_typed_error(tmp_path: Path) -> None:
+    """S7: it comes from a command line."""
+    with pytest.raises(AnnotatorError):
+        Store.create(tmp_path / "p" / "project.sqlite", "p", seed=10**20)
+
+
 def test_configs_and_models_keep_their_versions(store: Store) -> None:
-    """Each config is an event with a version; a model version recorded twice stays as it was."""
+    """Each config is an event with a version; a fit recorded twice stays, another one gets the next."""
     assert storing.record_config(store, {"batch_size": 5}) == 2
     assert storing.config(store) == (2, {"batch_size": 5})
     record = ModelRecord(1, storing.head_seq(store), "dataset", 2, {"accuracy": 0.5})
-    storing.record_model(store, record)
-    storing.record_model(store, ModelRecord(1, 0, "other", 2, {}))
-    assert storing.models(store) == [record]
+    assert storing.record_model(store, record) == storing.record_model(store, record) == record
+    other = storing.record_model(store, ModelRecord(1, 0, "other", 2, {}))
+    assert storing.models(store) == [record, other]
+    assert other.version == 2
 
 
 def test_a_missing_store_and_a_foreign_file_are_named(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from annotator.asking import Settings
 from annotator.config import Config
 from annotator.eligible import asked_rows, eligible
 from annotator.errors import StoreError
+from annotator.learner import Newest, _Fitted
 from annotator.project import Project
 from annotator.purposes import AUDIT, PURPOSES, SECOND_OPINION, TRAIN
 from annotator.session import N_FREE_TRIES, Session
@@ -42,8 +43,7 @@ class StillLearner:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.audit_rows: IntArray = np.empty(0, dtype=np.int64)
-        self.labels: IntArray = np.full(len(dataset), -1)
-        self.prediction = Prediction(np.ones((len(dataset), 1)))
+        self.newest = Newest((), _Fitted(np.full(len(dataset), -1), Prediction(np.ones((len(dataset), 1)))))
         self.is_ready, self.version, self.trained_through = True, None, 0
 
     def learn(self, wait: bool = True, through: int | None = None) -> None:

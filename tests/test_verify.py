@@ -7,7 +7,7 @@ import json
 import shutil
 import sqlite3
 import zipfile
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from PIL import Image
 from annotator import registry
 from annotator.cli import main
 from annotator.config import Config
-from annotator.errors import StoreError
+from annotator.errors import AnnotatorError, StoreError
 from annotator.exporters.gather import gather, write_export
 from annotator.project import Project
 from annotator.projects import STORE_NAME
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import log
+from annotator.store import Answer, ImageRecord, ModelRecord, Store, answers, log, schema
 from annotator.store.verify import MOST_SAID, event_hash
 from tests import storing
+from tests.test_store import question
 
 OLD = Path(__file__).parent / "old_projects"
 SMALL = Config(name="small", source="digits", limit=60, encoder="pixels", batch_size=6, initial="first:3")
@@ -198,6 +199,55 @@ def test_a_thousand_faults_are_five_and_a_number(folder: Path) -> None:
     assert sum("is not what was stored" in said for said in found) == MOST_SAID
     assert f"... and {n_labels - MOST_SAID} more of this kind." in found
     project.close()
+
+
+def test_a_flag_that_cannot_be_read_hides_nothing(folder: Path) -> None:
+    """S4: a flag that is no JSON, or bytes in a question, stop neither labels nor the export."""
+    expected = labels_of(folder)
+    project = Project(folder)
+    session = project.session("ada")
+    asked = session.remaining[0].event_id.rpartition(".")[0]
+    session.give(Answer("flag", f"{asked}!1", asked, comment="odd"))
+    project.close()
+    damage(
+        folder,
+        "UPDATE events SET payload = '{' WHERE kind = 'flag'",
+        f"UPDATE questions SET strategy = x'00ff' WHERE {LAST_ASKED}",
+    )
+    assert labels_of(folder) == expected
+
+
+COLUMNS = [(table.name, column.name) for table in schema.metadata.sorted_tables for column in table.columns]
+
+
+def test_any_value_in_any_column_is_a_finding_or_a_typed_error(tmp_path: Path) -> None:
+    """S4: SQLite lets any type stand in any column; nothing but an error of ours comes of it."""
+    made = Store.create(tmp_path / "made" / STORE_NAME, "birds", 3)
+    made.add_classes(["wren", "owl"])
+    made.add_images(ImageRecord(f"{row}.png", row, f"hash{row}") for row in range(4))
+    made.record_config({"seed": 3})
+    made.seed([(question("0.png", 0), 1)], made.annotator("import").annotator_id)
+    made.record_model(ModelRecord(1, made.head_seq, "data", 1, {"accuracy": 0.5}))
+    ada = made.annotator("ada").annotator_id
+    [asked, _] = made.offer([question(f"{rank}.png", rank=rank) for rank in (1, 2)], ada)
+    made.append(answers.flag, asked, ada, f"{asked.question_id}!1", "odd")
+    made.append(answers.answer, asked, ada, "label", 1)
+    made.close()
+    cases = [(table, column, "x'00ff'") for table, column in COLUMNS]
+    cases += [("classes", "class_id", "9e18"), ("events", "class_id", "9e18"), ("projects", "head_seq", "'words'")]
+    for table, column, value in cases:
+        path = tmp_path / f"{table} {column} {value}" / STORE_NAME
+        shutil.copytree(made.path.parent, path.parent)
+        with suppress(sqlite3.Error):
+            damage(
+                path.parent,
+                f"UPDATE {table} SET {column} = {value} WHERE rowid IN (SELECT max(rowid) FROM {table})",
+            )
+        with suppress(AnnotatorError), closing(Store(path)) as store:
+            store.verify()
+            store.snapshot()
+            storing.flags(store)
+            storing.current(store)
 
 
 def test_events_that_cannot_be_read_are_findings(folder: Path) -> None:

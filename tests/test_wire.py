@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from annotator import reports
+from annotator import due, reports
 from annotator.batches import ShownCard
 from annotator.config import Config
-from annotator.errors import ConfigError, StoreError
+from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.project import Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
-from annotator.store import answers, log
+from annotator.store import Answer, answers, log, questions
 from annotator.store.snapshot import first_answers
 from annotator.ui.server import PROJECTS
 from annotator.ui.views.grid import payload
@@ -156,6 +157,34 @@ def test_a_class_that_is_not_offered_is_refused(session: Session) -> None:
     """A class id out of nowhere does not reach the store."""
     assert send(session, press(cards(session)[0], 99)) == ["refused"]
     assert reports.n_answered(session.moment()) == 0
+
+
+@pytest.mark.parametrize("class_id", [-1, 2**31, 2**63, int(1e20)])
+def test_a_class_that_no_database_can_hold_is_refused_for_good(session: Session, class_id: int) -> None:
+    """S7: JSON holds integers of any size; the message is refused, and what follows it is stored."""
+    card, other = cards(session)[:2]
+    assert send(session, press(card, class_id), press(other, 3)) == ["refused", "stored"]
+    first = f"{other.question_id}.0"
+    assert send(session, change(first, class_id), undo(first)) == ["refused", "stored"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"class_id": 10**20},
+        {"class_id": 3, "milliseconds": 10**20},
+        {"question_id": "\ud83d"},
+        {"kind": "undo", "seen_id": "\ud83d"},
+    ],
+)
+def test_what_the_database_cannot_hold_is_a_typed_refusal(session: Session, given: dict[str, Any]) -> None:
+    """S7: whoever calls the session himself gets an error of ours, nothing is stored, and the next answer is."""
+    card = cards(session)[0]
+    first: dict[str, Any] = {"event_id": f"{card.question_id}.0", "question_id": card.question_id}  # Any: fields
+    with pytest.raises(AnnotatorError):
+        session.give(Answer(**{"kind": "answer", **first, **given}))
+    session.give(Answer("answer", **first, class_id=3))
+    assert session.labels == {card.image_id: "3"}
 
 
 def test_a_store_that_cannot_write_keeps_everything_in_the_browser(project: Project, session: Session) -> None:
@@ -341,3 +370,36 @@ def test_a_curve_with_its_marks_is_typed_and_unchanged(
     assert len(sent["curve"]["points"]) == 2
     assert sent["curve"]["marks"]
     assert sent == json.loads(json.dumps(given))
+
+
+# ---- the last images
+
+
+def test_the_last_images_of_somebody_else_are_not_finished(
+    project: Project, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others hold unanswered images nothing is finished; those not begun in time come to whoever is there."""
+    monkeypatch.setenv(PROJECTS, str(project.folder.parent))
+    eve, oracle = project.session("eve"), oracle_of(project)
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "LEASE", timedelta(hours=1))
+        eve.advance()
+    held = [card.image_id for card in eve.remaining]
+    while session.remaining:
+        answer_batch(session, oracle)
+        session.advance()
+    given = payload(project, session.moment(), LookAhead(), {})
+    assert (given["finished"], given["pending"], given["status"]["left"]) == (False, False, 0)
+    assert "with eve" in given["held"]
+    assert not due.can_take_over(project.store, session.moment().snapshot, session.annotator.annotator_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(questions, "LEASE", timedelta(seconds=-1))
+        project.store.write(questions.renew, eve.annotator.annotator_id)
+    assert due.can_take_over(project.store, session.moment().snapshot, session.annotator.annotator_id)
+    session.look_ahead()
+    assert {card.image_id for card in session.remaining} == set(held)
+    assert payload(project, session.moment(), LookAhead(), {})["held"] == ""
+    answer_batch(session, oracle)
+    session.advance()
+    given = payload(project, session.moment(), LookAhead(), {})
+    assert (given["finished"], given["held"]) == (True, "")

@@ -7,6 +7,8 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from annotator.errors import ConfigError, JobError, ModelError
 from annotator.jobs import Job
 from annotator.pointer import CACHE
 from annotator.project import Project
+from annotator.projects import Summary, folder_names
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Store
 from annotator.workspace import KeptFolder, LookAhead, Workspace, workspace_of
@@ -187,6 +190,38 @@ def test_a_swap_that_a_dead_process_began_is_taken_up_again(workspace: Workspace
     assert (project.config.encoder, project.wanted) == ("hog", {})
 
 
+def test_a_swap_that_was_stored_already_is_over(workspace: Workspace) -> None:
+    """A process was killed after it had stored the new encoder, before it noted that: nothing is on its way."""
+    created = Project.create(workspace.folder / "again", CONFIG)
+    created.change(**HOG)
+    created.set_wanted(HOG)
+    created.close()
+    project = workspace.open("again")
+    workspace.swaps.resume(project)
+    waits(workspace, project)
+    assert (project.wanted, project.notice) == ({}, "")
+    reopened = Project(project.folder)
+    assert (reopened.wanted, reopened.notice) == ({}, "")
+    reopened.close()
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyError("features")])
+def test_a_swap_that_fails_in_any_way_is_noted(
+    workspace: Workspace, project: Project, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Also where the error is none of ours: no page goes on saying that the encoder comes in a moment."""
+
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(project, "change", failing)
+    workspace.swaps.start(project, HOG)
+    waits(workspace, project)
+    assert project.wanted == {}
+    assert "hog failed" in project.notice
+    assert type(error).__name__ in project.notice or str(error) in project.notice
+
+
 # ---- projects
 
 
@@ -254,6 +289,33 @@ def test_the_list_reads_a_project_again_only_when_its_file_has_changed(
     assert [summary.n_labels for summary in workspace.summaries()] == [4]
 
 
+def test_the_list_reads_on_where_a_file_goes_while_it_looks(
+    workspace: Workspace, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite removes the write-ahead log when its last connection is closed, at any moment."""
+    monkeypatch.setattr(Path, "exists", lambda _path: True)
+    assert listing_module._stamp(workspace.folder / "gone" / "project.sqlite") == ()
+    assert [summary.folder.name for summary in workspace.summaries()] == [project.folder.name]
+
+
+def test_tabs_that_open_first_at_once_make_one_demo(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks whether there is a project: the second finds the one that the first has made."""
+    tabs = threading.Barrier(2)
+    summaries = workspace.summaries
+
+    def both_look() -> list[Summary]:
+        found = summaries()
+        with suppress(threading.BrokenBarrierError):
+            tabs.wait(1.0)
+        return found
+
+    monkeypatch.setattr(workspace, "summaries", both_look)
+    with ThreadPoolExecutor(2) as pool:
+        names = list(pool.map(lambda _: workspace.default_project(), range(2)))
+    assert names == ["Digits", "Digits"]
+    assert folder_names(workspace.folder) == ["Digits"]
+
+
 def test_the_newest_project_opens_first_and_else_a_preset(workspace: Workspace) -> None:
     """A first start has something to label."""
     assert workspace.default_project() == "Digits"
@@ -307,3 +369,18 @@ def test_looking_ahead_runs_one_at_a_time(project: Project) -> None:
         planner.start(Failing(), offered.set)  # type: ignore[arg-type]  # as above
         time.sleep(0.01)
     assert str(planner.failure) == "no model"
+
+
+def test_looking_ahead_says_what_a_plug_in_raised(project: Project) -> None:
+    """Whatever it is: a thread that ends without a word would be waited for for ever."""
+    planner = LookAhead()
+
+    class Failing:
+        def look_ahead(self, wait: bool) -> None:
+            raise KeyError("colour")
+
+    planner.start(Failing(), lambda: None)  # type: ignore[arg-type]  # all that is called of a session
+    deadline = time.monotonic() + SECONDS
+    while planner.failure is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "KeyError('colour')" in str(planner.failure)

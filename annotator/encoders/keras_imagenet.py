@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from annotator import durable
 from annotator.encoders import stored
 from annotator.encoders.imagenet_network import GRID
 from annotator.encoders.keras_setup import keras, tf
@@ -130,7 +130,7 @@ def _fill(network: Any) -> None:  # a keras.Model
             for layer in network.layers:
                 if layer.weights:
                     layer.set_weights([weights[f"{layer.name}.{part}"].astype(np.float32) for part in PARTS])
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, *durable.DAMAGED_ZIP) as error:
         raise ModelError(
             f"The weights of the encoder imagenet cannot be read from {path}: {error}. Install annotator again.",
             "MODEL_WEIGHTS",

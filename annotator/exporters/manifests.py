@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from annotator import durable
 from annotator.errors import ExportError
 from annotator.exporters.folders import MANIFEST
 from annotator.exporters.rows import manifest_path
@@ -53,7 +54,7 @@ def read_provenance(path: Path) -> Provenance:
     try:
         manifest = json.loads(_manifest_text(path))
         provenance = manifest["provenance"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, *durable.DAMAGED_ZIP) as error:
         raise ExportError(
             f"No manifest of an export in or beside {path}. Name the exported file with its manifest beside it, or the "
             "manifest itself.",

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sqlalchemy import Connection, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, func, insert, select, update
 
 from annotator.store import schema
 from annotator.store.log import canonical_json, now
 from annotator.store.values import ModelRecord, made
 
 _table = schema.models
-_KNOWN = select(_table.c.version).where(
-    _table.c.project_id == bindparam("project_id"), _table.c.version == bindparam("version")
-)
-_ADD = insert(_table)
+_TRAINED_ON = ("trained_through", "dataset_version", "config_version")
 
 
-def record_model(connection: Connection, project_id: str, record: ModelRecord) -> None:
-    """Store what a fit was trained on and what was measured; a version that is known stays."""
-    this = {"project_id": project_id, "version": record.version}
-    if connection.execute(_KNOWN, this).first() is None:
-        values = vars(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
-        connection.execute(_ADD, this | values)
+def record_model(connection: Connection, project_id: str, record: ModelRecord) -> ModelRecord:
+    """Store what a fit was trained on and what was measured; returns it with the version that it got.
+
+    The same fit stays as it is stored. Another fit of that version, of a second process, makes this the next version.
+    """
+    mine = _table.c.project_id == project_id
+    known = connection.execute(select(_table).where(mine, _table.c.version == record.version)).mappings().first()
+    if known is not None and all(known[key] == vars(record)[key] for key in _TRAINED_ON):
+        return record
+    if known is not None:
+        newest = connection.execute(select(func.max(_table.c.version)).where(mine)).scalar_one()
+        record = replace(record, version=newest + 1)
+    values = vars(record) | {"metrics": canonical_json(record.metrics), "status": "ready", "created_at": now()}
+    connection.execute(insert(_table).values(project_id=project_id, **values))
+    return record
 
 
 def models(connection: Connection, project_id: str) -> list[ModelRecord]:
@@ -31,6 +38,13 @@ def models(connection: Connection, project_id: str) -> list[ModelRecord]:
     query = select(_table).where(_table.c.project_id == project_id).order_by(_table.c.version)
     rows = connection.execute(query).mappings().fetchall()
     return [made(ModelRecord, dict(row) | {"metrics": json.loads(row["metrics"])}) for row in rows]
+
+
+def newest_files(connection: Connection, project_id: str, n: int) -> list[tuple[int, str]]:
+    """(version, SHA-256) of the newest models whose predictions were written."""
+    query = select(_table.c.version, _table.c.sha256).where(_table.c.project_id == project_id)
+    newest = query.where(_table.c.sha256.is_not(None)).order_by(_table.c.version.desc()).limit(n)
+    return [(row.version, row.sha256) for row in connection.execute(newest).fetchall()]
 
 
 def record_prediction(

@@ -91,7 +91,7 @@ class Database:
             found = _revision(connection)
         if found == HEAD_REVISION:
             return
-        if found is not None and found > HEAD_REVISION:
+        if found is not None and (not str(found).isdecimal() or found > HEAD_REVISION):
             raise StoreError(
                 f"{self.path} was written by a newer version (schema {found}, this one knows {HEAD_REVISION}). Update.",
                 "STORE_VERSION",
@@ -150,6 +150,10 @@ class Database:
             if not self.is_conflict(error):
                 self._engine.dispose()
             raise self.explain(error) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            # The driver's, which SQLAlchemy passes on as they are: an integer above 64 bits, half a character.
+            message = f"A value cannot be stored ({error}); nothing was stored. Use a smaller number, or plain text."
+            raise StoreError(message, "STORE_VALUE") from error
 
 
 def replaced(path: Path) -> str:

@@ -59,6 +59,7 @@ class Reader:
             self._forget()
             raise
 
+    @verify.typed()
     def _read(self, connection: Connection, is_damaged: bool) -> Snapshot:
         head_seq, head_hash, n_people, n_models = connection.execute(self._marks).one()
         events = self._newer_events(connection)
@@ -140,7 +141,7 @@ class Reader:
         for row in rows:
             values = dict(zip(_QUESTION, row, strict=True))
             for name in _REPEATED:
-                if values[name] is not None:
+                if type(values[name]) is str:  # a damaged file may hold bytes
                     values[name] = intern(values[name])
             questions.append(Question(**values, n_events=self._n_events.get(values["question_id"], 0)))
         return questions
@@ -240,12 +241,12 @@ class _Tally:
         return before
 
     def take_flag(self, event: Event) -> None:
-        """The newest comment of an annotator on an image holds; an empty one takes it back."""
-        payload = json.loads(event.payload)
-        chain = (payload["image_id"], str(event.annotator_id))
+        """The newest comment of an annotator on an image holds; an empty one, or a damaged one, takes it back."""
+        payload = verify.payload_of(event.payload)
+        chain = (str(payload.get("image_id")), str(event.annotator_id))
         self.flags.pop(chain, None)
-        if payload["comment"]:
-            self.flags[chain] = payload["comment"]
+        if comment := payload.get("comment"):
+            self.flags[chain] = str(comment)
 
     def _count(self, event: Event | None, step: int) -> None:
         if event is None or event.outcome is None:

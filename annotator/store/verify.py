@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, select
 
+from annotator.errors import StoreError
 from annotator.paths import name_of
 from annotator.store import event_ids, schema
 from annotator.store.log import CHUNK, GENESIS, MOST_AT_ONCE, event_hash
@@ -39,9 +41,21 @@ ADVICE = (
     "Restore the project's folder from a backup of before. Until then nothing new is stored in it; what was answered "
     "can be looked at and exported, and the export's manifest says what is wrong."
 )
+LAST_CODE = 1_000_000
+"""A class id above it was never given out."""
 Row = Any  # column values by name: SQLAlchemy's RowMapping, or a dict
 
 
+@contextmanager
+def typed() -> Iterator[None]:
+    """What stands in a damaged file can have any type: where that stops the reading it is a StoreError."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise StoreError(f"The label store holds what cannot be read ({error}). {ADVICE}", "STORE_DAMAGED") from error
+
+
+@typed()
 def quick(connection: Connection, project_id: str) -> list[str]:
     """Findings that cost milliseconds, however long the log."""
     found = [_head(connection, project_id), _models(connection, project_id)]
@@ -49,6 +63,7 @@ def quick(connection: Connection, project_id: str) -> list[str]:
     return [*lines, *_few(_classes(connection, project_id)), *_few(_configs(connection, project_id))]
 
 
+@typed()
 def whole(connection: Connection, project_id: str) -> list[str]:
     """Every finding; reads the whole log once."""
     return [
@@ -60,6 +75,7 @@ def whole(connection: Connection, project_id: str) -> list[str]:
     ]
 
 
+@typed()
 def against_export(connection: Connection, project_id: str, provenance: Row) -> list[str]:
     """Whether the log still holds what it held when an export was written."""
     if provenance.get("project_id", project_id) != project_id:
@@ -88,6 +104,7 @@ def broken_links(connection: Connection, project_id: str) -> list[int]:
     return broken
 
 
+@typed()
 def class_names(connection: Connection, project_id: str) -> list[str]:
     """Names by class id as the log has them, for a project whose table of classes may be wrong.
 
@@ -101,9 +118,13 @@ def class_names(connection: Connection, project_id: str) -> list[str]:
     for row in connection.execute(added).mappings().fetchall():
         names[int(row["class_id"])] = str(_payload(row).get("name", f"class {row['class_id']}"))
     given = connection.execute(select(func.max(event.c.class_id)).where(mine)).scalar()
-    return [names.get(code, f"class {code}") for code in range(1 + max([*names, given or 0]))]
+    last = max([*names, given or 0])
+    if last > LAST_CODE:
+        raise StoreError(f"The log speaks of class {last}, which cannot be. {ADVICE}", "STORE_DAMAGED")
+    return [names.get(code, f"class {code}") for code in range(1 + last)]
 
 
+@typed()
 def configs(connection: Connection, project_id: str) -> dict[int, dict[str, Any]]:  # Any: JSON
     """Configurations by version as the log has them, for a project whose table of them may be wrong."""
     table, event = schema.configs, schema.events
@@ -299,10 +320,14 @@ def _by_id(
     return rows
 
 
-def _payload(event: Row) -> dict[str, Any]:  # Any: JSON
+def payload_of(text: Any) -> dict[str, Any]:  # Any: what stands in a column of text; JSON
     """What an event carries; empty where that is damaged."""
-    payload = _parsed(event["payload"])
+    payload = _parsed(text)
     return payload if isinstance(payload, dict) else {}
+
+
+def _payload(event: Row) -> dict[str, Any]:  # Any: JSON
+    return payload_of(event["payload"])
 
 
 def _parsed(text: Any) -> Any:  # Any: what stands in a column of text; JSON

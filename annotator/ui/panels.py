@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from annotator import reports
+from annotator import due, reports
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
 from annotator.jobs import Job
@@ -16,7 +16,7 @@ from annotator.session import Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT
 from annotator.ui import pictures
 from annotator.ui.shared import workspace
-from annotator.ui.words import count, duration, image_name, plain
+from annotator.ui.words import count, duration, held, image_name, plain
 
 OUTCOME_SIGNS = {"skip": "skipped", "unsure": "unsure", "none-of-these": "none of these"}
 
@@ -55,7 +55,10 @@ def facts(moment: Moment) -> str:
 
 
 def finished(moment: Moment) -> None:
-    """Nothing is left to ask about."""
+    """Nothing is left to ask about, or nothing that others do not hold."""
+    if with_others := held(due.held_by(moment.snapshot, moment.me)):
+        st.info(plain(with_others), icon=":material/hourglass_empty:")
+        return
     st.success(
         f"Finished: every image has been asked about. {count(len(reports.labels(moment)), 'label')} stand.",
         icon=":material/check_circle:",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from annotator.paths import name_of
 
@@ -36,6 +37,14 @@ def image_name(image_id: str) -> str:
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """1 label, 2 labels, 1,000 labels."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def held(names: Sequence[str]) -> str:
+    """Where the last images are, while others were asked about them; empty where nobody was."""
+    if not names:
+        return ""
+    whom = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"The last images are with {visible(whom)}. Those that are not begun within half an hour come to you."
 
 
 def percent(share: float | None) -> str:

@@ -18,7 +18,7 @@ from annotator.session import Session
 if TYPE_CHECKING:
     from annotator.wire.incoming import Answer, Change, Flag, Undo
 
-FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED"}
+FOR_GOOD = {"STORE_CONFLICT", "STORE_AUTHZ", "STORE_NOT_ASKED", "STORE_VALUE"}
 
 
 class Result(TypedDict):

@@ -24,6 +24,8 @@ from annotator.errors import ConfigError
 from annotator.store import event_ids
 
 LONGEST_COMMENT, LONGEST_ID, LONGEST_DECISION_MS = 500, 4_000, 86_400_000
+MOST_CLASS_IDS = 2**31
+"""More than a project can have, and few enough for every database."""
 PRINTABLE = re.compile(r"[ -~]*")
 
 
@@ -68,7 +70,7 @@ class _Message(BaseModel):
 
 class _WithAnswer(_Message):
     outcome: Outcome
-    class_id: int | None = Field(default=None, alias="class")
+    class_id: int | None = Field(default=None, alias="class", ge=0, lt=MOST_CLASS_IDS)
     ms: Milliseconds = None
     """How long the answer took."""
     guess: Shown = None

@@ -128,6 +128,8 @@ class GridData(_Part):
     pending: bool
     """Whether the next batch is being chosen."""
     finished: bool
+    held: str
+    """Who was asked about the last images, where none is left for this annotator; empty otherwise."""
     status: Status
     news: str
     background: str

@@ -5,7 +5,10 @@ Opening a store verifies its log, which takes a while; a file of the same size a
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from annotator.projects import STORE_NAME, Summary, folder_names, summarize
@@ -42,8 +45,14 @@ class Listing:
 def _stamp(store: Path) -> Stamp:
     """Inode, size and time of the store's file and of the write-ahead log beside it, which newer events are in."""
     beside = store.with_name(f"{store.name}-wal")
-    statuses = [path.stat() for path in (store, beside) if path.exists()]
-    return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in statuses)
+    return tuple((status.st_ino, status.st_size, status.st_mtime_ns) for status in _statuses(store, beside))
+
+
+def _statuses(*paths: Path) -> Iterator[os.stat_result]:
+    """Of the files that are there: the last connection to close takes the write-ahead log away at any moment."""
+    for path in paths:
+        with suppress(FileNotFoundError):
+            yield path.stat()
 
 
 def _is_settled(stamp: Stamp) -> bool:

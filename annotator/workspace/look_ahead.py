@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from annotator.errors import AnnotatorError
+from annotator.errors import AnnotatorError, ModelError
 from annotator.session import Session
 
 SECONDS_BEFORE_RETRY = 3.0
@@ -70,5 +70,10 @@ class LookAhead:
             on_offered()
             self.failure = None
         except AnnotatorError as error:
-            self.failure = error
-            self._rests_until = time.monotonic() + SECONDS_BEFORE_RETRY
+            self._fail(error)
+        except Exception as error:  # a plug-in raises whatever it likes; said to people, as nobody waits for the thread
+            self._fail(ModelError(f"The next images could not be chosen ({error!r}). Your labels are safe."))
+
+    def _fail(self, error: AnnotatorError) -> None:
+        self.failure = error
+        self._rests_until = time.monotonic() + SECONDS_BEFORE_RETRY

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator.config import Config
-from annotator.errors import AnnotatorError, Cancelled
+from annotator.errors import Cancelled
 from annotator.jobs import Job
 from annotator.pointer import CACHE
 from annotator.project import Project, check_pool
@@ -88,8 +88,8 @@ class EncoderSwaps:
                 return
             try:
                 self.start(project, project.wanted)
-            except AnnotatorError as error:
-                project.set_notice(f"The encoder {project.wanted['encoder']} was not taken up again. {error}")
+            except Exception as error:  # as in `_watch`; what is wanted was read from a file
+                project.set_notice(f"The encoder {project.wanted.get('encoder')} was not taken up again. {error}")
 
     def _started(self, project: Project, config: Config, changes: dict[str, Any]) -> EncoderSwap:  # Any: as above
         cache = str(project.folder.parent / CACHE)
@@ -104,7 +104,7 @@ class EncoderSwaps:
         try:
             swap.job.wait(poll=WATCH_SECONDS)
             self._apply(project, swap)
-        except AnnotatorError as error:
+        except Exception as error:  # whatever it is: what is said to be on its way must come or be said not to
             self._explain(project, swap, error)
         finally:
             swap.over.set()
@@ -116,7 +116,7 @@ class EncoderSwaps:
                 project.change(**swap.changes)
                 swap.is_applied = True
 
-    def _explain(self, project: Project, swap: EncoderSwap, error: AnnotatorError) -> None:
+    def _explain(self, project: Project, swap: EncoderSwap, error: Exception) -> None:
         """Say on the project why it stays as it is; nothing where another swap has taken the place of this one."""
         how, why = ("was cancelled", "") if isinstance(error, Cancelled) else ("failed", f" {error}")
         with self._lock:

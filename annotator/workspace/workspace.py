@@ -64,11 +64,14 @@ class Workspace:
 
     def default_project(self) -> str | None:
         """The newest project, else the preset that opens first, which is created; None where there is neither."""
-        found = [summary for summary in self.summaries() if not summary.error]
-        if found:
-            return found[0].folder.name
+        newest = self._newest()
+        if newest is not None:
+            return newest
         first = next((preset for preset in presets().values() if preset.opens_first), None)
-        return None if first is None else self.create(first.config)
+        if first is None:
+            return None
+        with self._lock:  # another tab may have made it meanwhile
+            return self._newest() or self.create(first.config)
 
     def has(self, name: str) -> bool:
         """Whether the list has a project in a folder of that name."""
@@ -126,6 +129,10 @@ class Workspace:
         """The one of this project, for every thread."""
         renewed = partial(_renewed, project)
         return self._look_aheads.setdefault(project.folder, LookAhead(renewed))  # a copy has the same id
+
+    def _newest(self) -> str | None:
+        """The newest project that can be opened."""
+        return next((summary.folder.name for summary in self.summaries() if not summary.error), None)
 
     def _between_batches(self, project: Project) -> AbstractContextManager[None]:
         return self.look_ahead(project).paused()

@@ -531,7 +531,7 @@ def asked(*pages: dict[str, object], n_classes: int = 2, **changes: object) -> d
     keys = [None if many else str(number + 1) for number in range(n_classes)]
     return {
         "project": "p", "annotator": "a", "title": "What are these?", "results": {}, "pages": list(pages),
-        "pending": False, "finished": False, "news": "", "background": "", "many": many, "names": {},
+        "pending": False, "finished": False, "held": "", "news": "", "background": "", "many": many, "names": {},
         "status": {"saved": 0, "labels": 0, "round": 1, "left": 9, "pool": 12, "pace": None},
         "curve": {"points": [], "caption": "", "marks": []},
         "classes": [{"id": k, "name": NAMES[k], "key": keys[k], "colour": "#0072b2"} for k in range(n_classes)],
@@ -552,6 +552,20 @@ def test_a_card_says_why_it_was_picked(mounted: Mounted) -> None:
     assert card.locator(".reason").all_inner_texts() == ["stands for 340 others", "stands for 340 others", ""]
     assert "stands for 340 others" in str(card.first.get_attribute("aria-label"))
     assert len({box["height"] for box in (one.bounding_box() for one in card.all()) if box}) == 1
+
+
+def test_the_last_images_of_others_are_told_and_asked_for_again(mounted: Mounted) -> None:
+    """Not "finished", nor "choosing": where they are, and now and then the server is asked whether that holds."""
+    mounted.page.clock.install()
+    mounted.give(asked(held="The last images are with eve."))
+    message = mounted.page.locator(".message")
+    mounted.page.clock.run_for(3_000)
+    assert message.inner_text() == "The last images are with eve."
+    assert (mounted.mark("waiting"), mounted.page.evaluate("letters.length")) == ("false", 0)
+    mounted.page.clock.run_for(8_000)
+    assert mounted.page.evaluate("letters.length") == 1
+    mounted.give(asked(finished=True))
+    assert "Finished" in message.inner_text()
 
 
 def test_nothing_is_sent_while_mounting_and_everything_with_the_first_key(mounted: Mounted) -> None:

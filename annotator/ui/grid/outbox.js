@@ -5,6 +5,7 @@ const LATER_MS = [1000, 2000, 4000];
 const LATEST_MS = 5000;
 const HASTY_MS = 150;
 const CALM_MS = 700;
+const HELD_MS = 10000;
 const FEW_OPEN = 3;
 
 export class Outbox {
@@ -125,9 +126,10 @@ export function pollDelay(pending, open, polls) {
   return Math.max(base, Math.min(CALM_MS, HASTY_MS * 2 ** Math.max(0, polls - 2)));
 }
 
-// The sooner of the two, or null.
-export function nextDelay({ unsaved, pending, open, tries, polls }) {
-  const delays = [resendDelay(unsaved, tries), pollDelay(pending, open, polls)].filter((delay) => delay !== null);
+// The soonest, or null. Images that are `held` by others may come back, or be answered there.
+export function nextDelay({ unsaved, pending, held, open, tries, polls }) {
+  const known = [resendDelay(unsaved, tries), pollDelay(pending, open, polls), held && !open ? HELD_MS : null];
+  const delays = known.filter((delay) => delay !== null);
   return delays.length ? Math.min(...delays) : null;
 }
 

@@ -7,6 +7,7 @@ import { whyLine } from "./words.js";
 
 const LATE_MS = 3000;
 const WAIT_MS = 150;
+const FINISHED = "Finished: every image has been asked about.";
 
 export class Painter {
   // `data` and `words` return the newest ones.
@@ -48,12 +49,12 @@ export class Painter {
     if (this.isWaiting) {
       this.waitTimer = setTimeout(() => this.frame.paintMessage("Choosing the next images …"), WAIT_MS);
     } else {
-      this.frame.paintMessage(this.batches.openCount ? "" : "Finished: every image has been asked about.");
+      this.frame.paintMessage(this.batches.openCount ? "" : this.data().held || FINISHED);
     }
   }
 
   get isWaiting() {
-    return !this.data().finished && this.batches.openCount === 0;
+    return !this.data().finished && !this.data().held && this.batches.openCount === 0;
   }
 
   paintMarks() {

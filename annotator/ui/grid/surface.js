@@ -62,7 +62,7 @@ export class Surface {
     const commands = new Commands({
       answers, shown, navigation, overlays, layout, data: () => this.data, paint: () => this.paint(),
     });
-    const demand = () => ({ pending: this.data.pending, open: this.batches.openCount });
+    const demand = () => ({ pending: this.data.pending, held: this.data.held, open: this.batches.openCount });
     this.sender = new Sender(this.outbox, demand, () => painter.paintStatus());
     this.dialog = new ReconnectDialog();
     this.keys = new KeyListener(root, {

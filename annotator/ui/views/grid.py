@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import images, reports
+from annotator import due, images, reports
 from annotator.batches import ShownBatch, ShownCard
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.errors import AnnotatorError
@@ -29,7 +29,7 @@ from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
-from annotator.ui.words import image_name, plain, visible
+from annotator.ui.words import held, image_name, plain, visible
 from annotator.wire import inbox
 from annotator.workspace import LookAhead
 
@@ -76,7 +76,8 @@ def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:
         with st.spinner("Choosing the first images …"):
             planner.run(session)
         moment = session.moment()
-    if reports.is_due(moment) and not planner.is_running:
+    is_due = reports.is_due(moment) or due.can_take_over(project.store, moment.snapshot, moment.me)
+    if is_due and not planner.is_running:
         planner.start(session, partial(_warm, project, session))
     return payload(project, moment, planner, _results(key))
 
@@ -119,6 +120,7 @@ def payload(
     offered = [label_class for label_class in classes if not label_class.retired]
     n_left = reports.n_left(moment)
     is_open = any(_is_open(card) for batch in batches for card in batch.cards)
+    with_others = "" if n_left else held(due.held_by(moment.snapshot, moment.me))
     return {
         "project": project.store.project_id,
         "annotator": moment.me,
@@ -126,7 +128,8 @@ def payload(
         "results": results,
         "pages": [_batch(project, batch) for batch in batches],
         "pending": planner.is_running or reports.is_due(moment),
-        "finished": not is_open and n_left == 0,
+        "finished": not is_open and n_left == 0 and not with_others,
+        "held": with_others,
         "status": {
             "saved": reports.n_answered(moment),
             "labels": reports.n_labels(moment),
