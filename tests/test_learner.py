@@ -20,6 +20,7 @@ from annotator.models.vote import Vote
 from annotator.project import PREDICTIONS, Project
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import Dataset, IntArray, Prediction
+from tests import storing
 
 CONFIG = Config(
     name="slow", source="digits", source_parameters={"held_out": 50}, limit=120, encoder="pixels", batch_size=6

@@ -48,6 +48,12 @@ KEPT = (_table.c.closed_by.is_(None)) | (_table.c.closed_by != literal_column("'
 _ONE = select(_table).where(
     _table.c.project_id == bindparam("project_id"), _table.c.question_id == bindparam("question_id")
 )
+_OPEN_ON = select(_table.c.question_id).where(
+    _table.c.project_id == bindparam("project_id"),
+    _table.c.annotator_id == bindparam("annotator_id"),
+    _table.c.image_id == bindparam("image_id"),
+    _table.c.closed_at.is_(None),
+)
 _ADD = insert(_table)
 _CLOSE = update(_table).where(
     _table.c.project_id == bindparam("of_project"), _table.c.question_id == bindparam("of_question")
@@ -66,12 +72,6 @@ _HALF_OVER = (
 )
 _CLAIM = update(_projects).where(
     _projects.c.project_id == bindparam("of_project"), _projects.c.asked_version == bindparam("of_version")
-)
-_OPEN_ON = select(_table.c.question_id).where(
-    _table.c.project_id == bindparam("project_id"),
-    _table.c.annotator_id == bindparam("annotator_id"),
-    _table.c.image_id == bindparam("image_id"),
-    _table.c.closed_at.is_(None),
 )
 
 

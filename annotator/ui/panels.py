@@ -146,7 +146,7 @@ def rounds_panel(project: Project, moment: Moment, most: int) -> None:
 def _asked_image(project: Project, image: Answered) -> None:
     with st.container(width=92, gap=None):
         st.caption(_guess_and_answer(image))
-        pictures.show(project.learner.dataset, image.row, 84)
+        pictures.show(project.prepared.dataset, image.row, 84)
 
 
 def _guess_and_answer(image: Answered) -> str:

@@ -20,13 +20,14 @@ from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 
-from annotator import registry
+from annotator import due, registry, reports
 from annotator.config import QUICK_ENCODER, RECOMMENDED, RECOMMENDED_FROM, Config, presets
 from annotator.dataset import open_source
 from annotator.errors import ModelError
 from annotator.pointer import CACHE
 from annotator.project import Project, check_plugins, is_slow
 from annotator.projects import Summary, folder_names, free_folder, project_folder
+from annotator.reports import Moment
 from annotator.session import Session
 from annotator.types import reads_files
 from annotator.workspace.jobs import Jobs
@@ -129,6 +130,10 @@ class Workspace:
         """The one of this project, for every thread."""
         renewed = partial(_renewed, project)
         return self._look_aheads.setdefault(project.folder, LookAhead(renewed))  # a copy has the same id
+
+    def is_due(self, project: Project, moment: Moment) -> bool:
+        """Whether this annotator's next batch can be chosen now; also of images that others let go of."""
+        return reports.is_due(moment) or due.can_take_over(project.store, moment.snapshot, moment.me)
 
     def _newest(self) -> str | None:
         """The newest project that can be opened."""

@@ -312,6 +312,8 @@ def test_without_storage_the_outbox_goes_on_in_memory_and_says_so(run: Run) -> N
         ({"unsaved": 0, "pending": True, "open": 3, "tries": 0, "polls": 0}, 150),
         ({"unsaved": 9, "pending": True, "open": 0, "tries": 9, "polls": 2}, 150),
         ({"unsaved": 9, "pending": True, "open": 0, "tries": 9, "polls": 9}, 700),
+        ({"unsaved": 0, "pending": False, "held": "with eve", "open": 0, "tries": 0, "polls": 0}, 10000),
+        ({"unsaved": 0, "pending": False, "held": "with eve", "open": 1, "tries": 0, "polls": 0}, None),
     ],
 )
 def test_when_it_is_sent_again(run: Run, state: dict[str, object], delay: int | None) -> None:

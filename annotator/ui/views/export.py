@@ -22,7 +22,7 @@ SHORT = {"csv": "CSV", "jsonl": "JSON Lines", "npz": "NumPy .npz", "folders": "Z
 def render(project: Project) -> None:
     """The form; once written, the download."""
     moment = tab.session(project).moment()
-    st.markdown(f"#### Export {plain(project.store.name)}")
+    st.markdown(f"#### Export {plain(project.config.name)}")
     standing = count(reports.n_labels(moment), "label")
     st.caption(f"{standing} stand. Every row says who answered, when, in which round and why.")
     running = st.session_state.get("exporting")
@@ -64,7 +64,7 @@ def _start(project: Project) -> None:
     name, predictions = str(st.session_state["export-format"]), bool(st.session_state["export-predictions"])
     exporter = registry.create("exporter", name)
     folder = tab.new_export_folder().path
-    path = folder / f"{readable(project.store.name, 'labels')}{exporter.suffix}"
+    path = folder / f"{readable(project.config.name, 'labels')}{exporter.suffix}"
     arguments = {"project": str(project.folder), "format": name, "predictions": predictions, "path": str(path)}
     key = workspace().jobs.start("annotator.exporters.gather:export_job", arguments, folder / "job")
     st.session_state["exporting"] = (key, arguments)

@@ -66,7 +66,7 @@ def _recent(project: Project, session: Session, moment: Moment) -> None:
         for answered in reports.recent(moment, most=8):
             picture, change = st.columns([1, 3], vertical_alignment="center")
             with picture:
-                pictures.show(project.learner.dataset, answered.row, 48)
+                pictures.show(project.prepared.dataset, answered.row, 48)
             with change:
                 _change_box(session, moment, answered)
 
@@ -128,7 +128,7 @@ def _picked_by(card: Card) -> None:
 
 def _card(project: Project, moment: Moment, card: Card) -> None:
     with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
-        pictures.show(project.learner.dataset, card.row)
+        pictures.show(project.prepared.dataset, card.row)
         st.markdown(panels.chip(card))
         if reason := reason_for(card.strategy, card.score):
             st.caption(plain(reason))

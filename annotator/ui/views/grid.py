@@ -45,7 +45,7 @@ def render(project: Project, first: list[Moment]) -> None:
 
     `first` holds the moment that the page around it was drawn from, for the first run; later runs take their own.
     """
-    key = f"grid-{project.store.project_id}-{tab.annotator()}"
+    key = f"grid-{project.folder.name}-{tab.annotator()}"
     try:
         drawn = _drawn(project, key, first.pop() if first else None)
     except AnnotatorError as error:
@@ -76,8 +76,7 @@ def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:
         with st.spinner("Choosing the first images …"):
             planner.run(session)
         moment = session.moment()
-    is_due = reports.is_due(moment) or due.can_take_over(project.store, moment.snapshot, moment.me)
-    if is_due and not planner.is_running:
+    if workspace().is_due(project, moment) and not planner.is_running:
         planner.start(session, partial(_warm, project, session))
     return payload(project, moment, planner, _results(key))
 
@@ -104,7 +103,7 @@ def _results(key: str) -> dict[str, inbox.Result]:
 def _warm(project: Project, session: Session) -> None:
     """Thumbnails of the cards to come are encoded before the browser asks for them."""
     rows = [card.row for batch in reports.batches(session.moment())[-1:] for card in batch.cards]
-    dataset = project.learner.dataset
+    dataset = project.prepared.dataset
     if rows and not _is_small(dataset, rows[0]):
         image_route.warm(project, rows, 2 * PHOTO_SIDE)
 
@@ -135,7 +134,7 @@ def payload(
             "labels": reports.n_labels(moment),
             "round": reports.current_round(moment),
             "left": n_left,
-            "pool": len(project.learner.dataset),
+            "pool": len(project.prepared.dataset),
             "pace": reports.pace(moment),
         },
         "news": reports.news(moment),
@@ -222,7 +221,7 @@ def _card(project: Project, card: ShownCard, has_reasons: bool) -> dict[str, Any
 
 def _picture(project: Project, row: int) -> dict[str, Any]:  # Any: JSON
     """Where the browser finds the image, and at which size in px it is drawn."""
-    dataset = project.learner.dataset
+    dataset = project.prepared.dataset
     full = image_route.signed_url(project, row, 0)
     if _is_small(dataset, row):
         source, width, height = _inline(dataset.open_image, dataset.version, row)

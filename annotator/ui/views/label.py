@@ -36,7 +36,7 @@ def render(project: Project) -> None:
 
 def _head(project: Project, session: Session, moment: Moment) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="head"):
-        st.markdown(f"##### {plain(project.store.name)}", width="stretch")
+        st.markdown(f"##### {plain(project.config.name)}", width="stretch")
         _class_popover(project, session, reports.class_names(moment))
         _settings_popover(project, session)
         _play_button(project)
@@ -98,7 +98,7 @@ def _key_form(project: Project, names: list[str]) -> None:
     keys = class_keys(names, project.config.class_keys)
     with st.form("class-keys", border=False):
         for place, name in enumerate(names):
-            key = starts_from(f"class-key-{place}", keys[name], (project.store.project_id, name, keys[name]))
+            key = starts_from(f"class-key-{place}", keys[name], (project.folder, name, keys[name]))
             st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
         st.form_submit_button("Set the keys", on_click=tab.guarded(_set_keys), args=(project, names))
 
@@ -142,7 +142,7 @@ def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
 def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
     """What the settings' fields come from: when it has changed, whoever changed it, all of them are set again."""
     swapping = workspace().swaps.running(project) is not None  # the end of a swap, cancelled or not
-    return project.store.project_id, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
+    return project.folder, project.config_version, session.annotator.annotator_id, tab.answers_by(), swapping
 
 
 def _guesses(share: float, basis: tuple[object, ...]) -> None:
@@ -166,7 +166,7 @@ def _plug_in(kind: str, current: str, basis: tuple[object, ...]) -> None:
 
 
 def _play_button(project: Project) -> None:
-    if project.learner.dataset.truth is None:
+    if project.prepared.dataset.truth is None:
         return
     if tab.is_playing():
         st.button("Pause", icon=":material/pause:", key="pause", on_click=tab.guarded(tab.pause), args=(project,))

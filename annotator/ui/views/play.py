@@ -43,7 +43,7 @@ def _batch(project: Project, moment: Moment, cards: Sequence[Card]) -> None:
     with st.container(horizontal=True, gap="xsmall", key="oracle-grid"):
         for card in cards:
             with st.container(border=True, width=CARD_WIDTH, key=f"oracle-card-{card.row}"):
-                pictures.show(project.learner.dataset, card.row)
+                pictures.show(project.prepared.dataset, card.row)
                 answer = oracle.answer(card.image_id)
                 sign = "" if card.guess in (None, answer) else " ✗"
                 st.markdown(f"{panels.chip(card)} → **{plain(answer or 'skip')}**{sign}")

@@ -53,7 +53,7 @@ def render(project: Project) -> None:
     _rounds(project, moment)
     st.caption(
         f"{plain(project.folder.name)}: {plain(project.store.note)}; {count(reports.n_events(moment), 'event')}. "
-        f"The graph: {plain(project.learner.dataset.graph.description)}."
+        f"The graph: {plain(project.prepared.dataset.graph.description)}."
     )
 
 
