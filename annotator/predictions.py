@@ -27,7 +27,7 @@ from annotator import durable
 from annotator.errors import AnnotatorError
 from annotator.store import ModelRecord, Store
 from annotator.store.artefacts import newest_files, record_prediction
-from annotator.types import IntArray, Prediction
+from annotator.types import Prediction
 
 SUFFIX = ".prediction"
 N_KEPT = 3
@@ -39,13 +39,14 @@ QUIET = 20
 """Times what the last file took, without a newer prediction, until one is written ..."""
 MOST_QUIET = 2.0
 """... or these seconds, where that is less."""
-LONGEST = 60.0
+LONGEST = 20.0
 """Seconds after which one is written however fast rounds follow each other."""
 ABANDONED = 3600.0
 """Seconds after which nobody is writing a draft any more."""
 ALIGNED = 64
 """Bytes: a multiple of them stands before the first array, so that numbers lie where processors like them."""
 
+BoolArray = NDArray[np.bool_]
 Arrays = dict[str, NDArray[Any]]  # Any: numbers
 
 
@@ -63,16 +64,18 @@ class PredictionFiles:
         """Seconds, for the last file."""
         self._newest_at = 0.0
         """When the waiting prediction came, on the monotonic clock."""
-        self._changed: list[IntArray] | None = None
-        """Rows that changed since the last file; None = any may have."""
+        self._changed: BoolArray | None = None
+        """(n_images,) whether a row changed since the last file; None = any may have."""
         self._since: int | None = None
 
     def keep(self, record: ModelRecord, prediction: Prediction) -> None:
         """Write it soon, or a newer one in its place; returns at once, and where that fails nothing is kept."""
         with self._lock:
             self._waiting, self._newest_at = (record, prediction), time.monotonic()
-            if self._changed is not None:
-                self._changed = None if prediction.changed is None else [*self._changed, prediction.changed]
+            if prediction.changed is None:
+                self._changed = None
+            elif self._changed is not None:
+                self._changed[prediction.changed] = True
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._write_all, name="predictions", daemon=True)
                 self._thread.start()
@@ -102,7 +105,7 @@ class PredictionFiles:
                 if waiting is None:
                     self._thread = None
                     return
-                changed, self._changed = self._changed, []
+                changed, self._changed = self._changed, np.zeros(len(waiting[1].probabilities), dtype=bool)
             started = time.perf_counter()
             self._write_or_forget(*waiting, changed)
             del waiting  # an array that somebody holds is not written again
@@ -118,7 +121,7 @@ class PredictionFiles:
                 return
             self._closing.wait(left)
 
-    def _write_or_forget(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
+    def _write_or_forget(self, record: ModelRecord, prediction: Prediction, changed: BoolArray | None) -> None:
         """Where that fails, any row may differ from the last file; another error ends this thread, not the next."""
         try:
             self._write(record, prediction, changed)
@@ -129,10 +132,10 @@ class PredictionFiles:
                     self._thread = None
                     raise
 
-    def _write(self, record: ModelRecord, prediction: Prediction, changed: list[IntArray] | None) -> None:
+    def _write(self, record: ModelRecord, prediction: Prediction, changed: BoolArray | None) -> None:
         arrays = _arrays(prediction)
         if changed is not None and self._since is not None:
-            arrays["changed"] = np.unique(np.concatenate([*changed, np.empty(0, dtype=np.int64)]))
+            arrays["changed"] = np.flatnonzero(changed)
         header = {"of": _own(record), "since": self._since if "changed" in arrays else None}
         pieces = _pieces(header, arrays)
         digest = hashlib.sha256()
