@@ -152,7 +152,7 @@ def test_the_form_changes_a_stored_answer(
 ) -> None:
     """To another class, and to none."""
     app = page("Label", project, monkeypatch, tmp_path)
-    app.query_params["surface"] = "form"
+    app.query_params["answers"] = "form"
     image_id, seen = reports.recent(session.moment())[0].image_id, session.labels
     for chosen, expected in (("class:0", "0"), ("class:1", "1"), ("skip", None)):
         event = reports.recent(session.moment())[0].event
