@@ -48,7 +48,7 @@ def is_due(snapshot: Snapshot, learner: Learner, annotator_id: str) -> bool:
         return False
     if n_left(snapshot, learner):
         return True
-    has_all_learned = learner.trained_through == snapshot.head_seq
+    has_all_learned = learner.newest.trained_through == snapshot.head_seq
     is_open = bool(snapshots.open_of(snapshot, annotator_id))
     return not (is_open or has_all_learned or not snapshots.n_labels(snapshot))
 

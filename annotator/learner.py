@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from annotator.consensus import consensus
 from annotator.errors import AnnotatorError, ModelError, StoreError
 from annotator.evaluation import Measured, from_record, n_changed, score_known, to_record, translated
+from annotator.fitted import Fitted, Newest
 from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
 from annotator.predictions import PredictionFiles
@@ -38,44 +39,6 @@ from annotator.types import (
     goes_on,
     is_asynchronous,
 )
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """A model's belief and the labels it comes from, swapped in one step."""
-
-    labels: IntArray
-    prediction: Prediction
-
-
-@dataclass(frozen=True)
-class Newest:
-    """The newest fit with what was measured, swapped in one step: who needs several of its values reads it once."""
-
-    measured: tuple[Measured, ...] = ()
-    """Of every model version."""
-    fitted: _Fitted | None = None
-    """None while the last model is not fitted again after a restart."""
-
-    @property
-    def version(self) -> int | None:
-        """None before the first label was learned."""
-        return self.measured[-1].version if self.measured else None
-
-    @property
-    def trained_through(self) -> int:
-        """The seq of the last event that it has seen."""
-        return self.measured[-1].trained_through if self.measured else 0
-
-    @property
-    def labels(self) -> IntArray | None:
-        """As of Learner; None while it is not fitted again."""
-        return None if self.fitted is None else self.fitted.labels
-
-    @property
-    def prediction(self) -> Prediction | None:
-        """As of Learner; None while it is not fitted again."""
-        return None if self.fitted is None else self.fitted.prediction
 
 
 class Learner:
@@ -127,11 +90,6 @@ class Learner:
     def version(self) -> int | None:
         """The newest model's number; None before the first label was learned."""
         return self._newest.version
-
-    @property
-    def trained_through(self) -> int:
-        """The seq of the last event that the newest model has seen."""
-        return self._newest.trained_through
 
     @property
     def is_ready(self) -> bool:
@@ -237,7 +195,7 @@ class Learner:
             if other is not None:
                 self.dataset, self._truth_names = other[0], tuple(other[1])
 
-    def _now(self) -> _Fitted:
+    def _now(self) -> Fitted:
         fitted = self._newest.fitted
         if fitted is not None:
             return fitted
@@ -255,7 +213,7 @@ class Learner:
         if self._newest.fitted is not None or self._files is None or record is None:
             return
         if record.dataset_version == self.dataset.version and (prediction := self._files.load(record)) is not None:
-            fitted = _Fitted(self._training_labels(record.trained_through), prediction)
+            fitted = Fitted(self._training_labels(record.trained_through), prediction)
             self._newest = replace(self._newest, fitted=fitted)
             self._is_behind = True
 
@@ -267,7 +225,7 @@ class Learner:
             finally:
                 self._fitting.release()
 
-    def _replayed(self) -> _Fitted:
+    def _replayed(self) -> Fitted:
         """Refit after a restart; a stateful model once for each version recorded, so that the result is the same."""
         if not self._newest.measured:
             return self._fitted_through(0)
@@ -311,14 +269,14 @@ class Learner:
         shared += [] if held_out is None else [held_out, held_out.features]
         return copy.deepcopy(self._model, {id(value): value for value in shared})
 
-    def _fitted_through(self, through: int) -> _Fitted:
+    def _fitted_through(self, through: int) -> Fitted:
         labels = self._training_labels(through)
-        return _Fitted(labels, self._fit(labels, self._n_classes(through)))
+        return Fitted(labels, self._fit(labels, self._n_classes(through)))
 
     def _learn(self, through: int | None) -> None:
         with self._fitting:
             through = self._store.snapshot().head_seq if through is None else through
-            if self._newest.measured and through <= self.trained_through:
+            if self._newest.measured and through <= self._newest.trained_through:
                 self._now()  # after a restart it is read from its file, or fitted again
                 return
             labels, audit = self._answers(through)
@@ -327,11 +285,11 @@ class Learner:
             before = self.prediction if self._newest.measured else None
             self._catch_up()
             started = time.perf_counter()
-            fitted = _Fitted(labels, self._fit(labels, self._n_classes(through)))
+            fitted = Fitted(labels, self._fit(labels, self._n_classes(through)))
             seconds = time.perf_counter() - started
             self._take(fitted, self._measure(fitted, audit, through, n_changed(before, fitted.prediction), seconds))
 
-    def _take(self, fitted: _Fitted, measured: Measured) -> None:
+    def _take(self, fitted: Fitted, measured: Measured) -> None:
         """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
         record = self._store.write(artefacts.record_model, to_record(measured, self.dataset.version))
         measured = replace(measured, version=record.version)
@@ -376,7 +334,7 @@ class Learner:
     # ---- measuring
 
     def _measure(
-        self, fitted: _Fitted, audit: IntArray, through: int, n_changed: int | None, seconds: float
+        self, fitted: Fitted, audit: IntArray, through: int, n_changed: int | None, seconds: float
     ) -> Measured:
         unlabeled = fitted.labels == UNLABELED
         scores = {} if unlabeled.all() else self._scores(fitted, audit)
@@ -395,7 +353,7 @@ class Learner:
             measures={name: found.to_record() for name, found in scores.items()},
         )
 
-    def _scores(self, fitted: _Fitted, audit: IntArray) -> dict[str, Scores]:
+    def _scores(self, fitted: Fitted, audit: IntArray) -> dict[str, Scores]:
         """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
         codes = fitted.prediction.guesses
         found = {

@@ -161,7 +161,7 @@ def test_two_processes_give_their_models_different_numbers(projects: Path) -> No
         session.advance()
         asked = storing.open_questions(project.store, session.annotator.annotator_id)[0]
         recorded = {record.version: record.trained_through for record in storing.models(project.store)}
-        assert recorded[asked.model_version or 0] == asked.chosen_at_seq == project.learner.trained_through
+        assert recorded[asked.model_version or 0] == asked.chosen_at_seq == project.learner.newest.trained_through
     assert len(recorded) == 2
     first.close()
     second.close()

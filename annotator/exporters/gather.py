@@ -122,7 +122,7 @@ def _provenance(project: Project, snapshot: Snapshot) -> dict[str, object]:
         "config_version": project.config_version,
         "dataset_version": project.learner.dataset.version,
         "model_version": project.learner.version,
-        "model_trained_through": project.learner.trained_through,
+        "model_trained_through": project.learner.newest.trained_through,
         "store": project.store.note,
     }
 
