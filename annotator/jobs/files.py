@@ -24,7 +24,7 @@ Json = dict[str, Any]  # Any: whatever JSON can hold
 
 REQUEST, PROGRESS, FIGURES = "request.json", "progress.jsonl", "figures.jsonl"
 OUTCOME, LOG, TEMPORARY = "outcome.json", "log.txt", "tmp"
-NICENESS = 5
+NICENESS = 10
 TAIL_BYTES = 16384
 UNWRITTEN = 74
 """The exit code of a child that could not even write its outcome (EX_IOERR)."""
