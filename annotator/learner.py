@@ -25,7 +25,7 @@ from annotator.fitted import Fitted, Newest
 from annotator.metrics import Scores, row_entropy
 from annotator.paths import name_of
 from annotator.predictions import PredictionFiles
-from annotator.store import Store, artefacts
+from annotator.store import Snapshot, Store, artefacts
 from annotator.store import snapshot as snapshots
 from annotator.types import (
     UNLABELED,
@@ -127,9 +127,11 @@ class Learner:
     @property
     def truth(self) -> IntArray | None:
         """(n_images,) the source's truth as class codes of this project, -1 where unknown."""
+        return self._truth_in(tuple(snapshots.class_names(self._store.snapshot())))
+
+    def _truth_in(self, names: tuple[str, ...]) -> IntArray | None:
         if self.dataset.truth is None:
             return None
-        names = tuple(snapshots.class_names(self._store.snapshot()))
         known, basis = self._truth, (self.dataset, self._truth_names, names)
         if known is None or known[0][0] is not basis[0] or known[0][1:] != basis[1:]:
             known = self._truth = basis, translated(self.dataset.truth, self._truth_names, names)
@@ -275,19 +277,21 @@ class Learner:
 
     def _learn(self, through: int | None) -> None:
         with self._fitting:
-            through = self._store.snapshot().head_seq if through is None else through
+            snapshot = self._store.snapshot()  # read once: all of the fit is of this moment
+            through = snapshot.head_seq if through is None else through
             if self._newest.measured and through <= self._newest.trained_through:
                 self._now()  # after a restart it is read from its file, or fitted again
                 return
-            labels, audit = self._answers(through)
+            labels, audit = self._answers(snapshot, through)
             if not (self._newest.measured or (labels != UNLABELED).any()):
                 return
             before = self.prediction if self._newest.measured else None
             self._catch_up()
             started = time.perf_counter()
-            fitted = Fitted(labels, self._fit(labels, self._n_classes(through)))
+            fitted = Fitted(labels, self._fit(labels, snapshots.n_classes(snapshot, through)))
             seconds = time.perf_counter() - started
-            self._take(fitted, self._measure(fitted, audit, through, n_changed(before, fitted.prediction), seconds))
+            changed = n_changed(before, fitted.prediction)
+            self._take(fitted, self._measure(snapshot, fitted, audit, through, changed, seconds))
 
     def _take(self, fitted: Fitted, measured: Measured) -> None:
         """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
@@ -315,12 +319,12 @@ class Learner:
             raise ModelError(message) from error
 
     def _training_labels(self, through: int) -> IntArray:
-        return self._answers(through)[0]
+        return self._answers(self._store.snapshot(), through)[0]
 
-    def _answers(self, through: int) -> tuple[IntArray, IntArray]:
+    def _answers(self, snapshot: Snapshot, through: int) -> tuple[IntArray, IntArray]:
         """(n_images,) the consensus of all annotators as codes, audit images left out; (n_audit,) that of these."""
         labels = np.full(len(self.dataset), UNLABELED, dtype=np.int64)
-        answers = consensus(snapshots.standing(self._store.snapshot(), through))
+        answers = consensus(snapshots.standing(snapshot, through))
         rows = np.fromiter(map(self.row, answers), dtype=np.int64, count=len(answers))
         labels[rows] = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
         audit = labels[self.audit_rows]
@@ -334,54 +338,54 @@ class Learner:
     # ---- measuring
 
     def _measure(
-        self, fitted: Fitted, audit: IntArray, through: int, n_changed: int | None, seconds: float
+        self,
+        snapshot: Snapshot,
+        fitted: Fitted,
+        audit: IntArray,
+        through: int,
+        n_changed: int | None,
+        seconds: float,
     ) -> Measured:
         unlabeled = fitted.labels == UNLABELED
-        scores = {} if unlabeled.all() else self._scores(fitted, audit)
+        scores = {} if unlabeled.all() else self._scores(snapshot, fitted, audit)
+        entropies = fitted.prediction.figures.measured(row_entropy)[unlabeled]
         return Measured(
             version=(self._newest.version or 0) + 1,
             trained_through=through,
             config_version=self._config_version,
-            round=snapshots.last_round(self._store.snapshot()),
+            round=snapshots.last_round(snapshot),
             n_labeled=int((~unlabeled).sum()),
             n_unlabeled=int(unlabeled.sum()),
             n_changed=n_changed,
             fit_seconds=seconds,
-            pool_entropy=float(fitted.prediction.figures.measured(row_entropy)[unlabeled].mean())
-            if unlabeled.any()
-            else None,
+            pool_entropy=float(entropies.mean()) if len(entropies) else None,
             measures={name: found.to_record() for name, found in scores.items()},
         )
 
-    def _scores(self, fitted: Fitted, audit: IntArray) -> dict[str, Scores]:
+    def _scores(self, snapshot: Snapshot, fitted: Fitted, audit: IntArray) -> dict[str, Scores]:
         """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
-        codes = fitted.prediction.guesses
-        found = {
-            "test": self._on_test(),
-            "audit": self._on_audit(codes, audit),
-            "rest": self._on_rest(codes, fitted.labels == UNLABELED),
+        codes, names = fitted.prediction.guesses, tuple(snapshots.class_names(snapshot))
+        known = {
+            "test": self._on_test(names),
+            "audit": (audit, codes[self.audit_rows]) if len(audit) else None,
+            "rest": self._on_rest(names, codes, fitted.labels == UNLABELED),
         }
-        return {name: scores for name, scores in found.items() if scores is not None}
+        return {name: score_known(*pair, len(names)) for name, pair in known.items() if pair is not None}
 
-    def _on_test(self) -> Scores | None:
+    def _on_test(self, names: tuple[str, ...]) -> tuple[IntArray, IntArray] | None:
+        """(truth, guesses) of the held-out images."""
         held_out = self.dataset.held_out
         if held_out is None:
             return None
-        return self._score(self._translated(held_out.truth), self._model.predict(held_out.features).argmax(axis=1))
+        truth = translated(held_out.truth, self._truth_names, names)
+        return truth, self._model.predict(held_out.features).argmax(axis=1)
 
-    def _on_audit(self, codes: IntArray, audit: IntArray) -> Scores | None:
-        return self._score(audit, codes[self.audit_rows]) if len(audit) else None
-
-    def _on_rest(self, codes: IntArray, rest: NDArray[np.bool_]) -> Scores | None:
-        truth = self.truth
-        return None if truth is None else self._score(np.where(rest, truth, UNLABELED), codes)
-
-    def _score(self, truth: IntArray, predicted: IntArray) -> Scores:
-        return score_known(truth, predicted, len(self._store.snapshot().classes))
-
-    def _translated(self, source_codes: IntArray) -> IntArray:
-        """The source's class codes as this project's, by name; classes that the project lacks are unknown."""
-        return translated(source_codes, self._truth_names, snapshots.class_names(self._store.snapshot()))
+    def _on_rest(
+        self, names: tuple[str, ...], codes: IntArray, rest: NDArray[np.bool_]
+    ) -> tuple[IntArray, IntArray] | None:
+        """(truth, guesses) of the pool, with the truth of images that are labeled as unknown."""
+        truth = self._truth_in(names)
+        return None if truth is None else (np.where(rest, truth, UNLABELED), codes)
 
 
 def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, seed: int) -> IntArray:

@@ -24,6 +24,7 @@ from annotator.store import (
     Answer,
     Deciding,
     Question,
+    Snapshot,
     Store,
     answers,
     classes,
@@ -58,7 +59,7 @@ class Session:
             self._renew()
             return
         self._learner.learn(wait)
-        self._offer(lambda: not self._open())
+        self._offer(lambda snapshot: not snapshots.open_of(snapshot, self.annotator.annotator_id))
 
     def look_ahead(self, wait: bool = True) -> None:
         """Choose the batch after the open one when half of that is left, so that nobody waits for it.
@@ -66,11 +67,11 @@ class Session:
         The rule knows no clock: the model learns from the events up to the answer that left half, however late this
         is called. Nothing to do before that, or where the next batch is there already.
         """
-        through = self._enough()
+        through = self._enough(self._store.snapshot())
         if through is None:
             return
         self._learner.learn(wait, through)
-        self._offer(lambda: self._enough() is not None)
+        self._offer(lambda snapshot: self._enough(snapshot) is not None)
         if not self._open():
             self._learner.learn(wait)  # nothing is left to ask: the last answers count as well
 
@@ -152,11 +153,11 @@ class Session:
 
     # ---- choosing
 
-    def _enough(self) -> int | None:
+    def _enough(self, snapshot: Snapshot) -> int | None:
         """The seq to learn through before the next batch is chosen; None where it is not yet time, or done."""
-        return due.learn_through(self._store.snapshot(), self.annotator.annotator_id)
+        return due.learn_through(snapshot, self.annotator.annotator_id)
 
-    def _offer(self, is_due: Callable[[], bool]) -> None:
+    def _offer(self, is_due: Callable[[Snapshot], bool]) -> None:
         """Choose the next batch and claim it; where others were asked meanwhile, choose again.
 
         A strategy may take long, so it runs outside the store's lock, and answers are stored meanwhile; the last try
@@ -167,28 +168,30 @@ class Session:
             self._store.write(questions.withdraw_expired, me)
         for _ in range(N_FREE_TRIES):
             version = self._store.read(questions.asked_version)
-            if not is_due():
+            snapshot = self._store.snapshot()
+            if not is_due(snapshot):
                 return
-            batch = self._choose()
+            batch = self._choose(snapshot)
             if not batch or self._store.write(questions.claim, me, batch, version):
                 return
         self._store.write(self._choose_inside, is_due)
 
-    def _choose_inside(self, connection: Connection, project_id: str, is_due: Callable[[], bool]) -> None:
+    def _choose_inside(self, connection: Connection, project_id: str, is_due: Callable[[Snapshot], bool]) -> None:
         """Choose and claim in one transaction; what is read on other connections cannot change while it lasts."""
         version = questions.asked_version(connection, project_id)
-        if is_due() and (batch := self._choose()):
+        snapshot = self._store.snapshot()
+        if is_due(snapshot) and (batch := self._choose(snapshot)):
             questions.claim(connection, project_id, self.annotator.annotator_id, batch, version)
 
-    def _choose(self) -> list[Question]:
+    def _choose(self, snapshot: Snapshot) -> list[Question]:
         started = time.perf_counter()
-        batch = choose(self._situation())
+        batch = choose(self._situation(snapshot))
         self.query_seconds = time.perf_counter() - started
         return batch
 
-    def _situation(self) -> Situation:
-        """All that the next batch depends on, at this moment."""
-        learner, newest, snapshot = self._learner, self._learner.newest, self._store.snapshot()
+    def _situation(self, snapshot: Snapshot) -> Situation:
+        """All that the next batch depends on."""
+        learner, newest = self._learner, self._learner.newest
         return Situation(
             settings=self._settings,
             annotator_number=self.annotator.number,

@@ -139,7 +139,7 @@ def test_a_batch_is_chosen_by_one_fit(project: Project, monkeypatch: pytest.Monk
         return was_read(learner)
 
     monkeypatch.setattr(Learner, "version", property(fitted_meanwhile))
-    situation = session._situation()
+    situation = session._situation(project.store.snapshot())
     point = project.learner.history[(situation.model_version or 0) - 1]
     assert situation.labels is not None
     assert (situation.labels != -1).sum() == point.n_labeled
