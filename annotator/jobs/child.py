@@ -24,12 +24,12 @@ from annotator.errors import Cancelled
 from annotator.jobs.files import (
     FIGURES,
     LOG,
-    NICENESS,
     OUTCOME,
     PROGRESS,
     REQUEST,
     TEMPORARY,
     UNWRITTEN,
+    WORKER_NICENESS,
     Json,
     Progress,
     describe,
@@ -76,7 +76,7 @@ def serve(target: str, folder: Path) -> None:
     """Stay, and answer line by line."""
     faulthandler.enable()
     requests = receive(_line, partial(_leave, folder))
-    _become(NICENESS, None)
+    _become(WORKER_NICENESS, None)
     with answers_apart() as answers:
         with contextlib.suppress(Exception):  # whoever asks will hear of it
             import_module(target.partition(":")[0])

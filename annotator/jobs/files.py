@@ -24,7 +24,8 @@ Json = dict[str, Any]  # Any: whatever JSON can hold
 
 REQUEST, PROGRESS, FIGURES = "request.json", "progress.jsonl", "figures.jsonl"
 OUTCOME, LOG, TEMPORARY = "outcome.json", "log.txt", "tmp"
-NICENESS = 10
+NICENESS, WORKER_NICENESS = 10, 5
+"""Of a run, which works for minutes, and of a worker that stays, whose short answers a person waits for."""
 TAIL_BYTES = 16384
 UNWRITTEN = 74
 """The exit code of a child that could not even write its outcome (EX_IOERR)."""
