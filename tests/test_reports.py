@@ -127,7 +127,7 @@ finally:
 def page(title: str, project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AppTest:
     monkeypatch.setenv(PROJECTS, str(project.folder.parent))
     monkeypatch.setenv(ROOT, str(tmp_path))
-    monkeypatch.setattr("annotator.workspace.workspace._soon", lambda _work: None)  # nothing beside the page
+    monkeypatch.setattr("annotator.workspace.workspace.after_first_page", lambda _work: None)  # nothing beside the page
     app = AppTest.from_string(PAGE.format(title=title), default_timeout=60)
     app.query_params["project"] = project.folder.name
     return app

@@ -1,8 +1,10 @@
+"""What one process holds open: projects, jobs, encoder swaps, look-ahead, uploads. Knows no browser."""
+
 from annotator.workspace.jobs import Jobs, KeptFolder
 from annotator.workspace.look_ahead import LookAhead
 from annotator.workspace.swaps import EncoderSwap, EncoderSwaps
 from annotator.workspace.uploads import Upload, Uploads
-from annotator.workspace.workspace import Workspace, quick, workspace_of
+from annotator.workspace.workspace import Workspace, after_first_page, quick, workspace_of
 
 __all__ = [
     "EncoderSwap",
@@ -13,6 +15,7 @@ __all__ = [
     "Upload",
     "Uploads",
     "Workspace",
+    "after_first_page",
     "quick",
     "workspace_of",
 ]

@@ -169,8 +169,8 @@ class Workspace:
 
     def _open_first(self, folder: Path) -> Project:
         project = Project(folder)
-        _soon(project.learner.warm_up)
-        _soon(partial(self.swaps.resume, project))
+        after_first_page(project.learner.warm_up)
+        after_first_page(partial(self.swaps.resume, project))
         _freeze_what_stays()
         return project
 
@@ -204,8 +204,8 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def _soon(work: Callable[[], None]) -> None:
-    """In a thread, once the first page has been drawn."""
+def after_first_page(work: Callable[[], None]) -> None:
+    """Do this in a thread, once the first page has been drawn: its imports would hold that up."""
     timer = threading.Timer(PAINTED_SECONDS, work)
     timer.daemon = True
     timer.start()

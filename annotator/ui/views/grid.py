@@ -7,7 +7,6 @@ has come, says which events are stored, and hands over the next batch. Nothing h
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Sequence
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -31,10 +30,9 @@ from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
 from annotator.ui.shared import workspace
 from annotator.ui.words import held, image_name, plain, visible
 from annotator.wire import inbox
-from annotator.workspace import LookAhead
+from annotator.workspace import LookAhead, after_first_page
 
 CURVE_POINTS = 400
-PAINTED_SECONDS = 2.0
 LEAST_SIDE = 96
 """A small image is enlarged by a whole factor to at least this many px."""
 
@@ -63,9 +61,7 @@ def render(project: Project, first: list[Moment]) -> None:
 @cache
 def _prepare_inbox() -> None:
     """Before the first message comes, and after the first page was drawn."""
-    timer = threading.Timer(PAINTED_SECONDS, inbox.prepare)
-    timer.daemon = True
-    timer.start()
+    after_first_page(inbox.prepare)
 
 
 def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:  # Any: JSON
