@@ -2,6 +2,7 @@
 
     cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
     cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
+    cache/training-<version>/              what an encoder has learned so far, while it is trained
 
 What an encoder gives is checked before it is kept: a row for each image, in numbers that have distances.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -41,6 +43,7 @@ from annotator.types import (
     ImageSource,
     IntArray,
     Report,
+    Resumes,
     SetAside,
     WantsLargerViews,
     revision,
@@ -48,6 +51,8 @@ from annotator.types import (
 )
 from annotator.views import views_of
 
+TRAINING = "training-"
+"""How the folders in the cache begin that hold an unfinished training of an encoder."""
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
 
@@ -111,6 +116,7 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
     if not (folder / "dataset.json").exists():
         with durable.building(folder) as partial_folder:
             _compute(recipe, source, pool, held_out, version, partial_folder, report)
+        shutil.rmtree(cache / f"{TRAINING}{version[:24]}", ignore_errors=True)
     return folder
 
 
@@ -162,7 +168,7 @@ def _compute(
 ) -> None:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
     views = _views_for(encoder, pool, report)
-    fitted = encoder.fit(views, np.random.default_rng(recipe.seed), report)
+    fitted = _fitted(encoder, views, recipe.seed, folder.parent / f"{TRAINING}{version[:24]}", report)
     features = _encoded(fitted, views, report)
     npy.save(folder / "features.npy", features)
     (folder / "encoder").mkdir()
@@ -176,6 +182,14 @@ def _compute(
         npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
     _write_manifest(folder, version, fitted, source, pool, held_out)
+
+
+def _fitted(encoder: Encoder, views: ImageArray, seed: int, unfinished: Path, report: Report) -> FittedEncoder:
+    """Trained, on from where a process that died left it in `unfinished`."""
+    rng = np.random.default_rng(seed)
+    if isinstance(encoder, Resumes):
+        return encoder.fit_in(unfinished, views, rng, report)
+    return encoder.fit(views, rng, report)
 
 
 def _write_manifest(

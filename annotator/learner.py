@@ -38,6 +38,7 @@ from annotator.types import (
     WarmsUp,
     goes_on,
     is_asynchronous,
+    predict_held_out,
 )
 
 
@@ -378,7 +379,7 @@ class Learner:
         if held_out is None:
             return None
         truth = translated(held_out.truth, self._truth_names, names)
-        return truth, self._model.predict(held_out.features).argmax(axis=1)
+        return truth, predict_held_out(self._model, held_out).argmax(axis=1)
 
     def _on_rest(
         self, names: tuple[str, ...], codes: IntArray, rest: NDArray[np.bool_]

@@ -7,8 +7,8 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone; a revision, larger views and a least pool for an encoder; warm-up, held-out sets, replay and a fit in the
-background for a model; reasons for a strategy.
+files alone; a revision, larger views, a least pool, a training that resumes, a reason and an opinion for an encoder;
+warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
 """
 
 from __future__ import annotations
@@ -167,6 +167,45 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
+class Resumes(Protocol):
+    """An encoder whose training can be taken up again where a process that died left it."""
+
+    def fit_in(
+        self, folder: Path, images: ImageArray, rng: np.random.Generator, report: Report = silent
+    ) -> FittedEncoder:
+        """As `fit`, going on from what an earlier call with the same arguments left in `folder`.
+
+        `folder` may be missing; it is the caller's to remove once the result is stored.
+        """
+
+
+@runtime_checkable
+class SaysWhy(Protocol):
+    """A fitted encoder that chose between several ways to see a pool, and says in a sentence why this one."""
+
+    @property
+    def reason(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a network that was trained on a project's labels says of images."""
+
+    probabilities: FeatureArray
+    """(n_images, n_codes) float32, rows sum to 1."""
+    codes: IntArray
+    """(n_codes,) the class code of each column."""
+
+
+@runtime_checkable
+class HasOpinion(Protocol):
+    """A fitted encoder that was trained on labels, and knows classes beside features."""
+
+    def opinion(self, images: ImageArray, report: Report = silent) -> Opinion | None:
+        """What it says of (n, height, width, n_channels) uint8; None where it has not been trained on labels yet."""
+
+
+@runtime_checkable
 class TakesLong(Protocol):
     """An encoder, asked of the class, that takes minutes to train or to compute."""
 
@@ -233,6 +272,7 @@ class HeldOut:
     images: ImageArray
     features: FeatureArray
     truth: IntArray
+    opinion: Opinion | None = None
 
 
 @dataclass(frozen=True)
@@ -251,6 +291,8 @@ class Dataset:
     file is no longer the one that was imported."""
     truth: IntArray | None = None
     held_out: HeldOut | None = None
+    opinion: Opinion | None = None
+    """Of a network that was trained on labels, where the encoder has one: one more member of a vote."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -318,6 +360,21 @@ class JoinsHeldOut(Protocol):
 
     def join(self, dataset: Dataset, features: FeatureArray) -> None:
         """Look up (n, n_features) of images outside the pool and keep what was found."""
+
+
+@runtime_checkable
+class SeesHeldOut(Protocol):
+    """A model that reads more of held-out images than their features: their pixels, a network's opinion."""
+
+    def predict_held_out(self, held_out: HeldOut) -> FloatArray:
+        """Images outside the pool, by the last fit: (n, n_classes)."""
+
+
+def predict_held_out(model: Model, held_out: HeldOut) -> FloatArray:
+    """(n, n_classes) of held-out images by the model's last fit."""
+    if isinstance(model, SeesHeldOut):
+        return model.predict_held_out(held_out)
+    return model.predict(held_out.features)
 
 
 @runtime_checkable
