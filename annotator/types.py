@@ -7,13 +7,13 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone; a revision, larger views, a least pool, a training that resumes, a reason and an opinion for an encoder;
+files alone; a revision, views, parts, a least pool, a training that resumes, a reason and an opinion for an encoder;
 warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -203,6 +203,25 @@ class HasOpinion(Protocol):
 
     def opinion(self, images: ImageArray, report: Report = silent) -> Opinion | None:
         """What it says of (n, height, width, n_channels) uint8; None where it has not been trained on labels yet."""
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
+
+    @property
+    def parts(self) -> Mapping[str, Encoder]:
+        """By name, in the order of their features."""
+
+    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """The parts, fitted, as one."""
+
+
+class JoinsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its parts in place of images."""
+
+    def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
+        """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
 
 
 @runtime_checkable
