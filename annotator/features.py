@@ -33,9 +33,9 @@ from annotator.types import (
     ImageArray,
     Report,
     Resumes,
-    WantsLargerViews,
     revision,
     silent,
+    view_of,
 )
 from annotator.views import views_of
 
@@ -138,7 +138,7 @@ def _compute(
     encoder: Encoder, choice: EncoderChoice, pool: Ingested, cache: Path, folder: Path, report: Report
 ) -> FittedEncoder:
     """Fit and encode; the manifest is written last: a folder that has it is complete."""
-    views = views_for(encoder, pool, report)
+    views = views_of(pool, view_of(encoder), report)
     fitted = _fitted(encoder, views, choice.seed, _training(choice, pool, cache), report)
     Encoded(fitted, _features(fitted, views, report)).save(folder)
     (folder / MANIFEST).write_text(json.dumps({"encoder": fitted.version}))
@@ -157,7 +157,7 @@ def _held_out(encoder: Encoder, fitted: FittedEncoder, held_out: Ingested, folde
     """The file of a test set's features, computed where it is missing."""
     path = folder / f"held_out-{_digest(held_out)[:24]}.npy"
     if not path.exists():
-        features = _features(fitted, views_for(encoder, held_out, report), report)
+        features = _features(fitted, views_of(held_out, view_of(encoder), report), report)
         with durable.drafts(path) as (draft,):
             npy.save(draft, features)
     return path
@@ -172,11 +172,6 @@ def _put(path: Path, array: FeatureArray, file: Path | None) -> None:
     except OSError:
         pass  # the disk knows no second names
     npy.save(path, array)
-
-
-def views_for(encoder: Encoder, pool: Ingested, report: Report) -> ImageArray:
-    """What the encoder is given of the images: the import's views, or the larger ones that it asks for."""
-    return views_of(pool, encoder.view_side, report) if isinstance(encoder, WantsLargerViews) else pool.views
 
 
 def _features(fitted: FittedEncoder, images: ImageArray, report: Report) -> FeatureArray:

@@ -248,16 +248,30 @@ def revision(encoder: type[Encoder]) -> int:
     return encoder.revision if isinstance(encoder, HasRevision) else 1
 
 
+@dataclass(frozen=True)
+class View:
+    """How an encoder sees images: in what size and in how many colours."""
+
+    side: int = 64
+    """Pixels a side of the squares that files are made to fit; where no image is larger, what the import made.
+
+    Images of an array are given in their own size.
+    """
+    n_channels: int = 3
+    """1: in grey, whatever the images are stored in. 3: as they are stored, photos in RGB."""
+
+
 @runtime_checkable
-class WantsLargerViews(Protocol):
-    """An encoder that wants larger views of photos than the 64 px a side that encoders are given."""
+class WantsView(Protocol):
+    """An encoder that says how it wants to see images; without it `View()`, which is what the import makes."""
 
     @property
-    def view_side(self) -> int:
-        """Pixels a side of the views, square and in colour, that `fit` and `encode` are given of files.
+    def view(self) -> View: ...
 
-        Images that are all 64 px or smaller, and those of an array, are given as they are without it.
-        """
+
+def view_of(encoder: Encoder) -> View:
+    """The view that `fit`, and `encode` of what is fitted, are given."""
+    return encoder.view if isinstance(encoder, WantsView) else View()
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from annotator.types import (
     Opinion,
     Report,
     Resumes,
+    View,
     is_slow,
     revision,
     silent,
@@ -228,7 +229,7 @@ def test_parts_see_photos_each_in_its_own_size(
     tmp_path: Path, photo_folder: PhotoFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A part that wants larger views does not change what the other is given."""
-    monkeypatch.setattr(Drawn, "view_side", 100, raising=False)
+    monkeypatch.setattr(Drawn, "view", View(100), raising=False)
     recipe = Recipe("folder", {"path": str(photo_folder(9))}, n_neighbors=3)
     both = made(recipe, "hog+drawn", tmp_path / "cache").dataset
     alone = made(recipe, "hog", tmp_path / "other").dataset

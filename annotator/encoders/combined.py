@@ -33,9 +33,11 @@ from annotator.types import (
     Opinion,
     Report,
     Resumes,
+    View,
     is_slow,
     revision,
     silent,
+    view_of,
 )
 
 REVISION = 1
@@ -106,6 +108,12 @@ class Combined:
         own = Parameter(WEIGHTS, str, ",".join("1" for _ in cls.names), required=False)
         described = ((name, one) for name in cls.names for one in registry.describe("encoder", name))
         return [*(replace(one, name=f"{name}.{one.name}") for name, one in described), own]
+
+    @property
+    def view(self) -> View:
+        """The largest that a part wants, in colour if any part wants colour; see also `HasParts`."""
+        views = [view_of(part) for part in self.parts.values()]
+        return View(max(view.side for view in views), max(view.n_channels for view in views))
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedCombined:
         """Every part, on the same images, as by itself with an equal `rng`. Raises what the parts raise."""
