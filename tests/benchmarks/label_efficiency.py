@@ -132,6 +132,9 @@ def not_ahead(accuracy: Json) -> list[str]:
 def main() -> int:
     """Run, print the table and what of the goals is met, and one line of JSON."""
     options = _options()
+    if options.test and commit().endswith("-dirty"):
+        print("The official figures are those of a recorded commit: commit first.")
+        return 2
     known, unknown = systems(options.only)
     for encoder in dict.fromkeys(system.encoder for system in unknown):
         print(f"{encoder}: no such encoder here, its rows are left out")
@@ -176,7 +179,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.test and (options.quick or options.data in ARRANGE):
         parser.error("only all of Fashion-MNIST has official test images")
-    name = f"annotator-label-efficiency-{options.data}{'-quick' * options.quick}{'-test' * options.test}"
+    kind = f"-test-{commit()}" if options.test else "-quick" * options.quick
+    name = f"annotator-label-efficiency-{options.data}{kind}"
     options.out = options.out or Path(tempfile.gettempdir()) / name
     return options
 
