@@ -48,6 +48,7 @@ from annotator.types import (
     WantsLargerViews,
     revision,
     silent,
+    suited,
 )
 from annotator.views import views_of
 
@@ -166,7 +167,7 @@ def _compute(
     folder: Path,
     report: Report,
 ) -> None:
-    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    encoder = suited(registry.create("encoder", recipe.encoder, recipe.encoder_parameters), source)
     views = _views_for(encoder, pool, report)
     fitted = _fitted(encoder, views, recipe.seed, folder.parent / f"{TRAINING}{version[:24]}", report)
     features = _encoded(fitted, views, report)

@@ -46,7 +46,7 @@ from tests.conftest import PhotoFolder
 ENCODERS, MODELS, STRATEGIES = (registry.names(kind) for kind in ("encoder", "model", "strategy"))
 SOURCES, EXPORTERS = registry.names("source"), registry.names("exporter")
 EVERY_PLUGIN = [(kind, name) for kind in registry.BUILT_IN for name in registry.names(kind)]
-N_IMAGES = 210
+N_IMAGES = 510
 """The smallest pool that every encoder trains on."""
 
 
