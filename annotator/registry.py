@@ -34,6 +34,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
+        "contrastive": "annotator.encoders.contrastive:Contrastive",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",
