@@ -145,8 +145,8 @@ def play(
 
 def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:
     """The session of each round; where the schedule changes the batch size, the project is changed before it."""
-    for _ in range(0 if schedule else project.config.rounds):
-        yield project.session(annotator)
+    session = project.session(annotator)
+    yield from (session for _ in range(0 if schedule else project.config.rounds))
     for step in schedule:
         project.change(batch_size=step.batch_size)
         session = project.session(annotator)
