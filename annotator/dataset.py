@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from annotator.pictures import Pictures
 from annotator.shipped import unpack
 from annotator.sources.reordered import reorder
 from annotator.types import (
+    Chooses,
     Dataset,
     Encoder,
     FeatureArray,
@@ -44,6 +45,7 @@ from annotator.types import (
     IntArray,
     Report,
     Resumes,
+    SaysWhy,
     SetAside,
     WantsLargerViews,
     revision,
@@ -72,6 +74,10 @@ class Prepared:
     n_ignored: int
     left_out: tuple[str, ...] = ()
     """Parts of the source that stand for nothing here, by name."""
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    """Of the recipe's encoder, with what it chose when it had seen the pool."""
+    reason: str = ""
+    """Why the encoder chose the features that it gives, in a sentence without its full stop; empty without a choice."""
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -111,6 +117,7 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
         check_own_classes(source.class_names)
     pool = ingest(source, cache, report)
     held_out = ingest(source.held_out, cache, report) if source.held_out is not None else None
+    recipe = _with_choice(recipe, pool, report)
     version = _version(recipe, source, pool, held_out)
     folder = cache / f"dataset-{version[:24]}"
     if not (folder / "dataset.json").exists():
@@ -121,9 +128,13 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
 
 
 def prepare_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
-    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name."""
+    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name.
+
+    "encoder_parameters" are the recipe's, with what the encoder chose.
+    """
     recipe, own_classes = Recipe(**arguments["recipe"]), bool(arguments.get("own_classes"))
-    return {"folder": prepare(recipe, Path(arguments["cache"]), report, own_classes).folder.name}
+    prepared = prepare(recipe, Path(arguments["cache"]), report, own_classes)
+    return {"folder": prepared.folder.name, "encoder_parameters": prepared.encoder_parameters}
 
 
 def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
@@ -154,6 +165,8 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         pool.flags,
         pool.n_ignored,
         pool.left_out,
+        manifest.get("encoder_parameters", recipe.encoder_parameters),
+        manifest.get("reason", ""),
     )
 
 
@@ -181,7 +194,7 @@ def _compute(
     if held_out is not None and truth is not None:
         npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
-    _write_manifest(folder, version, fitted, source, pool, held_out)
+    _write_manifest(folder, recipe, version, fitted, source, pool, held_out)
 
 
 def _fitted(encoder: Encoder, views: ImageArray, seed: int, unfinished: Path, report: Report) -> FittedEncoder:
@@ -192,13 +205,30 @@ def _fitted(encoder: Encoder, views: ImageArray, seed: int, unfinished: Path, re
     return encoder.fit(views, rng, report)
 
 
+def _with_choice(recipe: Recipe, pool: Ingested, report: Report) -> Recipe:
+    """The recipe that names what its encoder stands for; as it is where that one chooses nothing."""
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    if not isinstance(encoder, Chooses):
+        return recipe
+    chosen = encoder.chosen(_views_for(encoder, pool, report), report)
+    return replace(recipe, encoder_parameters=chosen)
+
+
 def _write_manifest(
-    folder: Path, version: str, fitted: FittedEncoder, source: ImageSource, pool: Ingested, held_out: Ingested | None
+    folder: Path,
+    recipe: Recipe,
+    version: str,
+    fitted: FittedEncoder,
+    source: ImageSource,
+    pool: Ingested,
+    held_out: Ingested | None,
 ) -> None:
     """Last: a folder that has it is complete."""
     manifest = {
         "version": version,
         "encoder": fitted.version,
+        "encoder_parameters": recipe.encoder_parameters,
+        "reason": fitted.reason if isinstance(fitted, SaysWhy) else "",
         "images": pool.folder.name,
         "held_out": held_out.folder.name if held_out else None,
         "class_names": list(source.class_names),

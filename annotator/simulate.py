@@ -5,16 +5,19 @@ Knows no other loop: `answer_batch` does with a session what a person does with 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from annotator import improvements
 from annotator.config import Config
 from annotator.due import enough_to_look_ahead
 from annotator.errors import ConfigError
 from annotator.evaluation import Measured
+from annotator.jobs import Job
 from annotator.project import Project
 from annotator.reports import Card, current_round
 from annotator.session import Session
@@ -124,11 +127,28 @@ def play(
         if lookahead:
             ask()
         answer_batch(session, oracle, cards[enough:])
+        session = improved(project, session)
+        ask = session.look_ahead if lookahead else session.advance
     if lookahead:
         project.learner.learn()
     else:
         session.advance()
     yield final_row(project)
+
+
+def improved(project: Project, session: Session) -> Session:
+    """The session to go on with, after all improvements that are due have been tried here and now, one by one.
+
+    Raises JobError where one fails.
+    """
+    before = project.config_version
+    while (begun := improvements.due(project)) is not None:
+        with tempfile.TemporaryDirectory(prefix="annotator-") as folder:
+            result = Job.start(begun.target, begun.arguments, Path(folder)).wait()
+        if result["changes"] is not None:
+            project.change(**result["changes"])
+        improvements.end(project, begun, result["said"], result["changes"] is not None)
+    return session if project.config_version == before else project.session(session.annotator.name)
 
 
 def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict[str, Any]:  # Any: JSON

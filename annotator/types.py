@@ -187,6 +187,17 @@ class SaysWhy(Protocol):
     def reason(self) -> str: ...
 
 
+@runtime_checkable
+class Chooses(Protocol):
+    """An encoder that stands for another one, which it chooses when it has seen the pool."""
+
+    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
+
+        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        """
+
+
 @dataclass(frozen=True)
 class Opinion:
     """What a network that was trained on a project's labels says of images."""
