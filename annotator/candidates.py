@@ -29,8 +29,6 @@ from annotator.types import UNLABELED, FloatArray, IntArray, Model, Report
 PREPARE, JUDGE = "annotator.candidates:prepare_job", "annotator.candidates:judge_job"
 PARTNERS = {"hog": RECOMMENDED_FROM, "contrastive": ENOUGH_TO_TRAIN}
 """What may see what the features in use do not, and the images of the smallest pool that it is tried on."""
-JOINT = "+"
-"""Between the names of a combination."""
 ORDER = {"hog": 0, "imagenet": 1, "contrastive": 2}
 """Of the names in one."""
 LEAST_LABELS = 60
@@ -51,7 +49,7 @@ def candidate_for(project: Project, partner: str) -> Config | None:
         return None
     names = sorted((*names_in(config.features), partner), key=lambda name: ORDER.get(name, len(ORDER)))
     try:
-        candidate = replace(config, encoder_parameters={"choice": JOINT.join(names)})
+        candidate = replace(config, encoder_parameters={"choice": registry.JOIN.join(names)})
         check_pool(project, candidate)
     except (ConfigError, ModelError):
         return None
@@ -60,7 +58,7 @@ def candidate_for(project: Project, partner: str) -> Config | None:
 
 def names_in(features: str) -> list[str]:
     """The encoders of a combination."""
-    return features.split(JOINT)
+    return features.split(registry.JOIN)
 
 
 def to_prepare(partner: str, project: Project) -> Json | None:

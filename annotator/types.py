@@ -7,13 +7,13 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone; a revision, larger views, a least pool, a training that resumes, a reason and an opinion for an encoder;
+files alone; a revision, views, parts, a least pool, a training that resumes, a reason and an opinion for an encoder;
 warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -187,17 +187,6 @@ class SaysWhy(Protocol):
     def reason(self) -> str: ...
 
 
-@runtime_checkable
-class Chooses(Protocol):
-    """An encoder that stands for another one, which it chooses when it has seen the pool."""
-
-    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
-        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
-
-        A dataset is made and named by them, so the choice holds for as long as the dataset does.
-        """
-
-
 @dataclass(frozen=True)
 class Opinion:
     """What a network that was trained on a project's labels says of images."""
@@ -214,6 +203,43 @@ class HasOpinion(Protocol):
 
     def opinion(self, images: ImageArray, report: Report = silent) -> Opinion | None:
         """What it says of (n, height, width, n_channels) uint8; None where it has not been trained on labels yet."""
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
+
+    @property
+    def parts(self) -> Mapping[str, Encoder]:
+        """By name, in the order of their features."""
+
+    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """The parts, fitted, as one."""
+
+
+class JoinsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its parts in place of images."""
+
+    def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
+        """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """An encoder that stands for another one, which it chooses when it has seen the pool."""
+
+    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
+
+        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        """
+
+    @property
+    def chosen_encoder(self) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The name and the parameters of what it stands for, where its own parameters name the choice."""
+
+    def standing_for(self, fitted: FittedEncoder, images: ImageArray) -> FittedEncoder:
+        """As `fit` of these images, with what it stands for fitted already."""
 
 
 @runtime_checkable
@@ -240,16 +266,30 @@ def revision(encoder: type[Encoder]) -> int:
     return encoder.revision if isinstance(encoder, HasRevision) else 1
 
 
+@dataclass(frozen=True)
+class View:
+    """How an encoder sees images: in what size and in how many colours."""
+
+    side: int = 64
+    """Pixels a side of the squares that files are made to fit; where no image is larger, what the import made.
+
+    Images of an array are given in their own size.
+    """
+    n_channels: int = 3
+    """1: in grey, whatever the images are stored in. 3: as they are stored, photos in RGB."""
+
+
 @runtime_checkable
-class WantsLargerViews(Protocol):
-    """An encoder that wants larger views of photos than the 64 px a side that encoders are given."""
+class WantsView(Protocol):
+    """An encoder that says how it wants to see images; without it `View()`, which is what the import makes."""
 
     @property
-    def view_side(self) -> int:
-        """Pixels a side of the views, square and in colour, that `fit` and `encode` are given of files.
+    def view(self) -> View: ...
 
-        Images that are all 64 px or smaller, and those of an array, are given as they are without it.
-        """
+
+def view_of(encoder: Encoder) -> View:
+    """The view that `fit`, and `encode` of what is fitted, are given."""
+    return encoder.view if isinstance(encoder, WantsView) else View()
 
 
 @runtime_checkable

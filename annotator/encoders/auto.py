@@ -33,7 +33,7 @@ from annotator.types import (
     Opinion,
     Report,
     Resumes,
-    WantsLargerViews,
+    View,
     silent,
 )
 
@@ -108,65 +108,68 @@ class Auto:
     slow = True
     """As what it mostly chooses: labeling starts on quick features meanwhile."""
 
+    view = View(128)
+    """Large enough to tell photos from small pictures."""
+
     def __init__(self, choice: str = "", network: str = "", share: float | None = None) -> None:
-        if choice:
-            registry.check_name("encoder", choice)
+        """`choice` is the name of an encoder; "" = look at the pool. `network` and `share` are for `finetuned`.
+
+        Raises ConfigError.
+        """
         if choice == NAME:
             raise ConfigError(f"{NAME}.choice names the encoder that {NAME} stands for, not {NAME} itself.")
         self.choice = choice
-        self.network = network
-        self.share = share
-        self._part: Encoder = registry.create("encoder", choice or BEST, self._parameters(choice))
+        given = {"network": network, "share": share}
+        self._given = {name: value for name, value in given.items() if value not in ("", None)}
+        registry.create("encoder", *self.chosen_encoder)
 
     @property
-    def view_side(self) -> int:
-        """Pixels a side of the views that the chosen encoder wants; before the choice, that `imagenet` does."""
-        return self._part.view_side if isinstance(self._part, WantsLargerViews) else 0
+    def chosen_encoder(self) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The name and the parameters of what it stands for; before the choice, of what most pools are seen with."""
+        return self._encoder(self.choice or BEST)
 
     def check_pool(self, n_images: int) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where what was chosen cannot be trained on so few images."""
-        if self.choice and isinstance(self._part, ChecksPool):
-            self._part.check_pool(n_images)
+        chosen: Encoder = registry.create("encoder", *self.chosen_encoder)
+        if self.choice and isinstance(chosen, ChecksPool):
+            chosen.check_pool(n_images)
 
     def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
         """The parameters that name the encoder for (n, height, width, n_channels) uint8: equal for equal images."""
-        if not self.choice:
-            return {"choice": choice_for(look(images))}
-        given = {"choice": self.choice, "network": self.network, "share": self.share}
-        return {name: value for name, value in given.items() if value not in ("", None)}
+        return {"choice": self.choice or choice_for(look(images)), **self._given}
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedAuto:
         """Choose, where no choice was given, and fit what was chosen. Raises whatever that raises."""
-        return self._fitted(images, lambda part: part.fit(images, rng, report), report)
+        return self._fitted(images, lambda chosen: chosen.fit(images, rng, report))
 
     def fit_in(self, folder: Path, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedAuto:
         """As `fit`, going on from what an earlier call left in `folder`, where the chosen encoder can."""
-        return self._fitted(
-            images,
-            lambda part: (
-                part.fit_in(folder, images, rng, report) if isinstance(part, Resumes) else part.fit(images, rng, report)
-            ),
-            report,
-        )
+
+        def fit(chosen: Encoder) -> FittedEncoder:
+            if isinstance(chosen, Resumes):
+                return chosen.fit_in(folder, images, rng, report)
+            return chosen.fit(images, rng, report)
+
+        return self._fitted(images, fit)
+
+    def standing_for(self, fitted: FittedEncoder, images: ImageArray) -> FittedAuto:
+        """What was chosen, fitted elsewhere, with the reason for these images."""
+        return FittedAuto(*self.chosen_encoder, fitted, reason_for(self.chosen_encoder[0], look(images)))
 
     def load(self, folder: Path) -> FittedAuto:
         """What `FittedAuto.save` wrote. Raises ModelError (MODEL_HASH)."""
         said = json.loads((folder / CHOICE).read_text())
-        part: Encoder = registry.create("encoder", said["choice"], said["parameters"])
-        return FittedAuto(said["choice"], said["parameters"], part.load(folder / PART), said["reason"])
+        chosen: Encoder = registry.create("encoder", said["choice"], said["parameters"])
+        return FittedAuto(said["choice"], said["parameters"], chosen.load(folder / PART), said["reason"])
 
-    def _fitted(self, images: ImageArray, fit: Callable[[Encoder], FittedEncoder], report: Report) -> FittedAuto:
-        choice = self.chosen(images, report)["choice"]
-        parameters = self._parameters(choice)
-        part = self._part if choice == (self.choice or BEST) else registry.create("encoder", choice, parameters)
-        return FittedAuto(choice, parameters, fit(part), reason_for(choice, look(images)))
+    def _fitted(self, images: ImageArray, fit: Callable[[Encoder], FittedEncoder]) -> FittedAuto:
+        seen = look(images)
+        name, parameters = self._encoder(self.choice or choice_for(seen))
+        return FittedAuto(name, parameters, fit(registry.create("encoder", name, parameters)), reason_for(name, seen))
 
-    def _parameters(self, choice: str) -> dict[str, Any]:  # Any: JSON
-        """What is passed on."""
-        if choice != FINETUNED:
-            return {}
-        given = {"network": self.network, "share": self.share}
-        return {name: value for name, value in given.items() if value not in ("", None)}
+    def _encoder(self, choice: str) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The choice with the parameters that are passed on to it."""
+        return choice, self._given if choice == FINETUNED else {}
 
 
 def look(images: ImageArray) -> Look:
