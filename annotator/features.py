@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from annotator.graph import checked, frame_of
 from annotator.ingest import LAYOUT, Ingested
 from annotator.types import (
     ChangesImages,
+    Chooses,
     Encoder,
     FeatureArray,
     FittedEncoder,
@@ -100,6 +101,10 @@ def encode(
     Raises FeatureError (FEAT_...) where an encoder gives no usable row for each image, and what the encoder raises.
     """
     encoder = choice.create()
+    if isinstance(encoder, Chooses):
+        images = views_of(pool, view_of(encoder), report)
+        found = encode(EncoderChoice(*encoder.chosen_encoder, choice.seed, choice.keeps), pool, held_out, cache, report)
+        return replace(found, fitted=encoder.standing_for(found.fitted, images))
     if isinstance(encoder, HasParts):
         return _joined(encoder, choice, pool, held_out, cache, report)
     folder = cache / f"features-{_key(choice, pool)}"

@@ -262,6 +262,24 @@ class JoinsFeatures(FittedEncoder, Protocol):
 
 
 @runtime_checkable
+class Chooses(Protocol):
+    """An encoder that stands for another one, which it chooses when it has seen the pool."""
+
+    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
+
+        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        """
+
+    @property
+    def chosen_encoder(self) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The name and the parameters of what it stands for, where its own parameters name the choice."""
+
+    def standing_for(self, fitted: FittedEncoder, images: ImageArray) -> FittedEncoder:
+        """As `fit` of these images, with what it stands for fitted already."""
+
+
+@runtime_checkable
 class TakesLong(Protocol):
     """An encoder, asked of the class, that takes minutes to train or to compute."""
 
