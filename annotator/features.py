@@ -29,8 +29,8 @@ from annotator.types import (
     Encoder,
     FeatureArray,
     FittedEncoder,
-    HasParts,
     ImageArray,
+    JoinsEncoders,
     Report,
     Resumes,
     revision,
@@ -95,7 +95,7 @@ def encode(
     Raises FeatureError (FEAT_...) where an encoder gives no usable row for each image, and what the encoder raises.
     """
     encoder = choice.create()
-    if isinstance(encoder, HasParts):
+    if isinstance(encoder, JoinsEncoders):
         return _joined(encoder, choice, pool, held_out, cache, report)
     folder = cache / f"features-{_key(choice, pool)}"
     if not (folder / MANIFEST).exists():
@@ -112,7 +112,7 @@ def encode(
 
 
 def _joined(
-    encoder: HasParts,
+    encoder: JoinsEncoders,
     choice: EncoderChoice,
     pool: Ingested,
     held_out: Ingested | None,
@@ -127,8 +127,8 @@ def _joined(
 
         return encode(choice.of_part(name), pool, held_out, cache, staged)
 
-    parts = {name: of_part(name) for name in encoder.parts}
-    fitted = encoder.of_parts({name: part.fitted for name, part in parts.items()})
+    parts = {name: of_part(name) for name in encoder.encoders}
+    fitted = encoder.of_fitted({name: part.fitted for name, part in parts.items()})
     of_test_set = [part.held_out for part in parts.values() if part.held_out is not None]
     features = fitted.join([part.features for part in parts.values()])
     return Encoded(fitted, _usable(features, len(pool.ids), fitted), fitted.join(of_test_set) if of_test_set else None)
