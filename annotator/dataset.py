@@ -29,6 +29,7 @@ from annotator.ids import StoredIds
 from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
 from annotator.pictures import Pictures
 from annotator.shipped import unpack
+from annotator.sources.development import hold_out_last
 from annotator.sources.reordered import reorder
 from annotator.types import (
     Dataset,
@@ -73,7 +74,9 @@ class Prepared:
 def open_source(recipe: Recipe) -> ImageSource:
     """The recipe's images in the recipe's order."""
     source: ImageSource = registry.create("source", recipe.source, recipe.source_parameters)
-    return reorder(source, recipe.limit, recipe.order_seed)
+    if recipe.development is None:
+        return reorder(source, recipe.limit, recipe.order_seed)
+    return reorder(hold_out_last(reorder(source, None, recipe.order_seed), recipe.development), recipe.limit)
 
 
 def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Prepared:
@@ -90,7 +93,7 @@ def made_from(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
     """Everything but the images that a dataset comes from: its recipe, and the revisions of what makes it."""
     encoder_class = registry.load("encoder", recipe.encoder)
     revisions = {"images": LAYOUT, "graph": REVISION, "encoder": revision(encoder_class)}
-    return asdict(recipe) | {"revisions": revisions}
+    return _parts(recipe) | {"revisions": revisions}
 
 
 def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Path:
@@ -185,7 +188,7 @@ def _write_manifest(
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:
     """The held-out images count too: another test set is another dataset, though no other features."""
     encoder_class = registry.load("encoder", recipe.encoder)
-    made_from = asdict(recipe) | {
+    made_from = _parts(recipe) | {
         "source": "",
         "source_parameters": "",
         "graph_revision": REVISION,
@@ -200,6 +203,11 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
     for piece in _json_pieces(made_from):
         digest.update(piece.encode())
     return digest.hexdigest()
+
+
+def _parts(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
+    """As JSON; without a part that is not used, so that versions stay what they were before there was that part."""
+    return {key: value for key, value in asdict(recipe).items() if key != "development" or value is not None}
 
 
 class _Hexadecimal:
