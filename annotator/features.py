@@ -31,8 +31,8 @@ from annotator.types import (
     Encoder,
     FeatureArray,
     FittedEncoder,
-    HasParts,
     ImageArray,
+    JoinsEncoders,
     Keeps,
     Report,
     Resumes,
@@ -105,7 +105,7 @@ def encode(
         images = views_of(pool, view_of(encoder), report)
         found = encode(EncoderChoice(*encoder.chosen_encoder, choice.seed, choice.keeps), pool, held_out, cache, report)
         return replace(found, fitted=encoder.standing_for(found.fitted, images))
-    if isinstance(encoder, HasParts):
+    if isinstance(encoder, JoinsEncoders):
         return _joined(encoder, choice, pool, held_out, cache, report)
     folder = cache / f"features-{_key(choice, pool)}"
     if not (folder / MANIFEST).exists():
@@ -122,7 +122,7 @@ def encode(
 
 
 def _joined(
-    encoder: HasParts,
+    encoder: JoinsEncoders,
     choice: EncoderChoice,
     pool: Ingested,
     held_out: Ingested | None,
@@ -137,8 +137,8 @@ def _joined(
 
         return encode(choice.of_part(name), pool, held_out, cache, staged)
 
-    parts = {name: of_part(name) for name in encoder.parts}
-    fitted = encoder.of_parts({name: part.fitted for name, part in parts.items()})
+    parts = {name: of_part(name) for name in encoder.encoders}
+    fitted = encoder.of_fitted({name: part.fitted for name, part in parts.items()})
     of_test_set = [part.held_out for part in parts.values() if part.held_out is not None]
     features = fitted.join([part.features for part in parts.values()])
     return Encoded(fitted, _usable(features, len(pool.ids), fitted), fitted.join(of_test_set) if of_test_set else None)

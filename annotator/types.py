@@ -7,7 +7,7 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone, what keeps the meaning of its images; a revision, views, parts, a least pool, a training that resumes or
+files alone, what keeps the meaning of its images; a revision, a view, parts, a least pool, a training that resumes or
 changes images, a reason and an opinion for an encoder; warm-up, held-out sets, replay and a fit in the background for a
 model; reasons for a strategy.
 """
@@ -243,15 +243,15 @@ class HasOpinion(Protocol):
 
 
 @runtime_checkable
-class HasParts(Protocol):
+class JoinsEncoders(Protocol):
     """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
 
     @property
-    def parts(self) -> Mapping[str, Encoder]:
+    def encoders(self) -> Mapping[str, Encoder]:
         """By name, in the order of their features."""
 
-    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
-        """The parts, fitted, as one."""
+    def of_fitted(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """These encoders, fitted, as one."""
 
 
 class JoinsFeatures(FittedEncoder, Protocol):
