@@ -67,6 +67,7 @@ def simulate(
     full: Annotated[bool, Option("--full", help="Short for --source-parameter full=true.")] = False,
     encoder: Annotated[str | None, Option(help="Images to features.")] = None,
     encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  # typer copies it
+    weights: Annotated[str | None, Option(help="Short for --encoder-parameter weights=FILE.")] = None,
     model: Annotated[str | None, Option(help="Features and labels to a prediction.")] = None,
     model_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. alpha=0.9.")] = [],  # noqa: B006  # typer copies it
     strategy: Annotated[str | None, Option(help="Which images to ask about.")] = None,
@@ -94,7 +95,7 @@ def simulate(
         "source": source,
         "source_parameters": pairs(source_parameter) | ({"full": True} if full else {}),
         "encoder": encoder,
-        "encoder_parameters": pairs(encoder_parameter),
+        "encoder_parameters": pairs(encoder_parameter) | ({"weights": weights} if weights else {}),
         "model": model,
         "model_parameters": pairs(model_parameter),
         "strategy": strategy,
