@@ -149,12 +149,18 @@ def play(
 
 def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:
     """The session of each round, by the settings of that moment; the schedule's batch sizes are set before it."""
-    for _ in range(0 if schedule else project.config.rounds):
-        yield project.session(annotator)
+    opened: dict[int, Session] = {}
+
+    def now() -> Session:
+        if project.config_version not in opened:
+            opened[project.config_version] = project.session(annotator)
+        return opened[project.config_version]
+
+    yield from (now() for _ in range(0 if schedule else project.config.rounds))
     for step in schedule:
         project.change(batch_size=step.batch_size)
         while snapshots.n_labels(project.store.snapshot()) < step.until:
-            yield project.session(annotator)
+            yield now()
 
 
 def try_improvements(project: Project) -> None:
