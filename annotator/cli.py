@@ -29,6 +29,9 @@ Projects = Annotated[
     Path | None, Option("--projects", help="Folder that holds the projects; default: the platform's data folder.")
 ]
 
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
 
 def _version(is_asked: bool) -> None:
     if is_asked:
@@ -207,13 +210,14 @@ def info(
 def main() -> None:
     """The console command."""
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == STOPPED:  # typer makes a number of Ctrl-C, and returns it
+            _fail("stopped", STOPPED)
     except AnnotatorError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped", 130)
+        _fail("stopped", STOPPED)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own errors, whichever copy of click typer carries
             raise

@@ -48,7 +48,7 @@ ENCODERS = [*registry.names("encoder"), "hog+pixels"]
 MODELS, STRATEGIES = (registry.names(kind) for kind in ("model", "strategy"))
 SOURCES, EXPORTERS = registry.names("source"), registry.names("exporter")
 EVERY_PLUGIN = [(kind, name) for kind in registry.BUILT_IN for name in registry.names(kind)]
-N_IMAGES = 210
+N_IMAGES = 510
 """The smallest pool that every encoder trains on."""
 
 
