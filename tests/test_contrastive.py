@@ -259,13 +259,13 @@ def test_a_source_says_which_changes_keep_the_meaning() -> None:
     assert keeps(Digits()) == Keeps(flip=False, colour=False)
     assert keeps(reorder(FashionMnist(), limit=10)).flip is True
     for source, flips in ((Digits(), False), (FashionMnist(), True)):
-        encoder = suited(Contrastive(dimensions=9), source)
+        encoder = suited(Contrastive(dimensions=9), keeps(source))
         assert isinstance(encoder, Contrastive)
         assert (encoder.flip, encoder.dimensions) == (flips, 9)
-        given = suited(Contrastive(flip=not flips, colour_jitter=True), source)
+        given = suited(Contrastive(flip=not flips, colour_jitter=True), keeps(source))
         assert isinstance(given, Contrastive)
         assert (given.flip, given.colour_jitter) == (not flips, True)
-    assert suited(registry.create("encoder", "hog"), Digits())
+    assert suited(registry.create("encoder", "hog"), Keeps())
 
 
 def test_where_no_source_says_colour_pictures_flip_and_grey_ones_do_not() -> None:

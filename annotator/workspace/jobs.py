@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from annotator.dataset import TRAINING
+from annotator.features import TRAINING
 from annotator.jobs import Job
 from annotator.jobs.process import cannot_start
 from annotator.pointer import CACHE
