@@ -356,7 +356,7 @@ def test_a_convolution_is_the_sum_over_its_window(side: int, kernel: int, stride
 
 def test_a_layer_that_adds_ends_a_block() -> None:
     """What went into the layer before is added; relu is last."""
-    layers = (Layer(1, 1), Layer(1, 1), Layer(1, 1, adds=True))
+    layers = (Layer(1, 1), Layer(1, 1), Layer(1, 1, shortcut=True))
     kernels: list[FeatureArray] = [np.full((1, 1, 1, 1), value, np.float32) for value in (1, 2, -1)]
     biases: list[FeatureArray] = [np.zeros(1, np.float32)] * 3
     outputs = outputs_of(layers, kernels, biases, np.full((1, 2, 2, 1), 3, np.float32))

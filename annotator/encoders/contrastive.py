@@ -100,7 +100,7 @@ def network(side: int) -> tuple[Layer, ...]:
         Layer(3, second),
         Layer(3, third, stride=2),
         Layer(3, third),
-        Layer(3, third, adds=True),
+        Layer(3, third, shortcut=True),
     )
 
 

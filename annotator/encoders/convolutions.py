@@ -1,6 +1,6 @@
 """A small convolutional network: what its layers are, and how it is computed in NumPy. Knows no training.
 
-Each layer is a convolution, a bias (normalisation is part of both by then) and relu; a layer that `adds` ends a
+Each layer is a convolution, a bias (normalisation is part of both by then) and relu; a layer with a `shortcut` ends a
 residual block of two (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016).
 """
 
@@ -19,17 +19,17 @@ from annotator.types import FeatureArray
 class Layer:
     """One convolution, padded so that the output has a cell for each `stride` pixels (TensorFlow's "SAME")."""
 
-    kernel: int
+    window: int
     channels: int
     stride: int = 1
-    adds: bool = False
+    shortcut: bool = False
     """Whether what went into the layer before is added to the output, before relu."""
 
 
 def kernel_shapes(layers: Sequence[Layer], n_channels: int) -> list[tuple[int, int, int, int]]:
     """(height, width, channels in, channels out) of each layer's kernel."""
     into = [n_channels, *(layer.channels for layer in layers)]
-    return [(layer.kernel, layer.kernel, into[place], layer.channels) for place, layer in enumerate(layers)]
+    return [(layer.window, layer.window, into[place], layer.channels) for place, layer in enumerate(layers)]
 
 
 def outputs_of(
@@ -40,7 +40,7 @@ def outputs_of(
     for layer, kernel, bias in zip(layers, kernels, biases, strict=True):
         flow = convolve(found[-1], kernel, layer.stride)
         flow += bias
-        if layer.adds:
+        if layer.shortcut:
             flow += found[-2]
         found.append(np.maximum(flow, 0, out=flow))
     return found[1:]
