@@ -30,9 +30,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fashion-mnist": "annotator.sources.fashion_mnist:FashionMnist",
     },
     "encoder": {
+        "auto": "annotator.encoders.auto:Auto",
         "pixels": "annotator.encoders.pixels:Pixels",
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
+        "keras-application": "annotator.encoders.application:KerasApplication",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
         "contrastive": "annotator.encoders.contrastive:Contrastive",
     },

@@ -7,9 +7,9 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone, what keeps the meaning of its images; a revision, views, parts, a least pool, a training that resumes or
-changes images, a reason and an opinion for an encoder;
-warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
+files alone, what keeps the meaning of its images; a revision, a view, parts, a least pool, a training that resumes or
+changes images, a reason and an opinion for an encoder; warm-up, held-out sets, replay and a fit in the background for a
+model; reasons for a strategy.
 """
 
 from __future__ import annotations
@@ -243,15 +243,15 @@ class HasOpinion(Protocol):
 
 
 @runtime_checkable
-class HasParts(Protocol):
+class JoinsEncoders(Protocol):
     """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
 
     @property
-    def parts(self) -> Mapping[str, Encoder]:
+    def encoders(self) -> Mapping[str, Encoder]:
         """By name, in the order of their features."""
 
-    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
-        """The parts, fitted, as one."""
+    def of_fitted(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """These encoders, fitted, as one."""
 
 
 class JoinsFeatures(FittedEncoder, Protocol):
@@ -259,6 +259,24 @@ class JoinsFeatures(FittedEncoder, Protocol):
 
     def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
         """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """An encoder that stands for another one, which it chooses when it has seen the pool."""
+
+    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
+
+        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        """
+
+    @property
+    def chosen_encoder(self) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The name and the parameters of what it stands for, where its own parameters name the choice."""
+
+    def standing_for(self, fitted: FittedEncoder, images: ImageArray) -> FittedEncoder:
+        """As `fit` of these images, with what it stands for fitted already."""
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ from annotator.types import FeatureArray
 class Layer:
     """One convolution, padded so that the output has a cell for each `stride` pixels (TensorFlow's "SAME")."""
 
-    window: int
+    side: int
     channels: int
     stride: int = 1
     shortcut: bool = False
@@ -29,7 +29,7 @@ class Layer:
 def kernel_shapes(layers: Sequence[Layer], n_channels: int) -> list[tuple[int, int, int, int]]:
     """(height, width, channels in, channels out) of each layer's kernel."""
     into = [n_channels, *(layer.channels for layer in layers)]
-    return [(layer.window, layer.window, into[place], layer.channels) for place, layer in enumerate(layers)]
+    return [(layer.side, layer.side, into[place], layer.channels) for place, layer in enumerate(layers)]
 
 
 def outputs_of(
