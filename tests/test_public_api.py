@@ -28,7 +28,7 @@ PLUGINS = {
     "exporter": "csv jsonl npz folders",
 }
 """Kind -> names in the order of help texts and menus. A config on disk holds them: they are there for good."""
-COMMANDS = {"run", "simulate", "export", "verify", "info", "fetch"}
+COMMANDS = {"run", "simulate", "compare", "export", "verify", "info", "fetch"}
 ESTIMATORS = ("LabelPropagation", "LabelSpreading")
 
 
