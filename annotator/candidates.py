@@ -151,5 +151,5 @@ def _pairs(arguments: Json) -> list[list[list[int]]]:
 def _said(arguments: Json, found: Verdict) -> str:
     before, after = arguments["names"]
     if found.is_better:
-        return f"The features of {after} are better than those of {before} and took over: {found.said}."
-    return f"The features of {after} are no better than those of {before}, which stay: {found.said}."
+        return f"The features of {after} are better than those of {before} and took over: {found.in_words}."
+    return f"The features of {after} are no better than those of {before}, which stay: {found.in_words}."

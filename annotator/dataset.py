@@ -43,6 +43,7 @@ from annotator.types import (
     Report,
     SaysWhy,
     SetAside,
+    keeps,
     revision,
     silent,
     view_of,
@@ -174,7 +175,7 @@ def _compute(
     folder: Path,
     report: Report,
 ) -> None:
-    choice = EncoderChoice(recipe.encoder, recipe.encoder_parameters, recipe.seed)
+    choice = EncoderChoice(recipe.encoder, recipe.encoder_parameters, recipe.seed, keeps(source))
     truth = None if source.held_out is None else source.held_out.truth
     encoded = encode(choice, pool, None if truth is None else held_out, folder.parent, report)
     encoded.save(folder)

@@ -34,7 +34,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "pixels": "annotator.encoders.pixels:Pixels",
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
+        "keras-application": "annotator.encoders.application:KerasApplication",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
+        "contrastive": "annotator.encoders.contrastive:Contrastive",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",

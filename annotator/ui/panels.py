@@ -209,7 +209,7 @@ def job_progress(job: Job) -> None:
     progress = job.progress
     share = progress.done / progress.total if progress.total else 0.0
     st.progress(min(1.0, share), text=progress_text(job))
-    losses = [figures for figures in job.figures if "val_loss" in figures]
+    losses = [figures for figures in job.figures if "loss" in figures]
     if len(losses) > 1:
         from annotator.ui import charts  # as above
 
