@@ -33,6 +33,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
+        "lstm": "annotator.encoders.lstm:LstmEncoder",
+        "gan": "annotator.encoders.gan:Gan",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",
@@ -47,6 +49,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "knn": "annotator.models.classifiers:NearestNeighbors",
         "random-forest": "annotator.models.classifiers:RandomForest",
         "self-training": "annotator.models.classifiers:SelfTraining",
+        "mlp": "annotator.models.pictures:Mlp",
+        "cnn": "annotator.models.pictures:Cnn",
+        "lstm": "annotator.models.pictures:Lstm",
         "sklearn:*": "annotator.models.classifiers:named",
     },
     "strategy": {
