@@ -39,6 +39,8 @@ class Recipe:
     encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     n_neighbors: int = 10
     seed: int = 0
+    development: int | None = None
+    """Images at the end of the pool, in its order, that are held out in the place of the source's own test set."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Config:
     strategy_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     batch_size: int = 12
     seed: int = 0
+    encoder_seed: int | None = None
+    """The seed of encoder and graph where it is to differ from `seed`, so that runs of several seeds share features."""
+    development: int | None = None
+    """Images at the end of the pool, in its order, that are held out in the place of the source's own test set."""
     initial: str = "none"
     """Labels taken from the source at the start: "none", a number drawn at random, "first:N", or "known" (all)."""
     audit_share: float | None = None
@@ -83,6 +89,10 @@ class Config:
         _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
         _require(1 <= self.n_neighbors <= LARGEST, f"n_neighbors must be 1 to {LARGEST}, not {self.n_neighbors}.")
         _require(0 <= self.seed <= LARGEST, f"seed must be 0 to {LARGEST}, not {self.seed}.")
+        own = self.encoder_seed
+        _require(own is None or 0 <= own <= LARGEST, f"encoder_seed must be 0 to {LARGEST}, not {own}.")
+        n_out = self.development
+        _require(n_out is None or n_out >= 1, f"development must hold out at least 1 image, not {n_out}.")
         share = self.audit_share
         _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
         _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
@@ -93,7 +103,8 @@ class Config:
     @property
     def recipe(self) -> Recipe:
         """What the dataset is made from."""
-        return Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
+        recipe = Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
+        return recipe if self.encoder_seed is None else replace(recipe, seed=self.encoder_seed)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:  # Any: JSON

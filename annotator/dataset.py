@@ -1,10 +1,8 @@
 """source + encoder + graph -> Dataset, computed once and cached on disk by content.
 
     cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
+    cache/features-<key>/                  what an encoder gives of them (see features.py)
     cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
-    cache/training-<version>/              what an encoder has learned so far, while it is trained
-
-What an encoder gives is checked before it is kept: a row for each image, in numbers that have distances.
 
 A dataset's version is a hash of ordered ids, contents, encoder (name, parameters, what it learned, seed) and graph
 parameters, so equal versions give equal batches. Opened a second time everything is memory-mapped and nothing computed.
@@ -14,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -26,33 +23,27 @@ import numpy as np
 from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
 from annotator.config import Recipe
-from annotator.errors import FeatureError
-from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
+from annotator.features import EncoderChoice, encode
+from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
 from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
 from annotator.pictures import Pictures
 from annotator.shipped import unpack
+from annotator.sources.development import hold_out_last
 from annotator.sources.reordered import reorder
 from annotator.types import (
     Dataset,
-    Encoder,
-    FeatureArray,
     FittedEncoder,
     HeldOut,
     ImageArray,
     ImageSource,
     IntArray,
     Report,
-    Resumes,
     SetAside,
-    WantsLargerViews,
     revision,
     silent,
 )
-from annotator.views import views_of
 
-TRAINING = "training-"
-"""How the folders in the cache begin that hold an unfinished training of an encoder."""
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
 
@@ -83,7 +74,9 @@ class Prepared:
 def open_source(recipe: Recipe) -> ImageSource:
     """The recipe's images in the recipe's order."""
     source: ImageSource = registry.create("source", recipe.source, recipe.source_parameters)
-    return reorder(source, recipe.limit, recipe.order_seed)
+    if recipe.development is None:
+        return reorder(source, recipe.limit, recipe.order_seed)
+    return reorder(hold_out_last(reorder(source, None, recipe.order_seed), recipe.development), recipe.limit)
 
 
 def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Prepared:
@@ -100,7 +93,7 @@ def made_from(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
     """Everything but the images that a dataset comes from: its recipe, and the revisions of what makes it."""
     encoder_class = registry.load("encoder", recipe.encoder)
     revisions = {"images": LAYOUT, "graph": REVISION, "encoder": revision(encoder_class)}
-    return asdict(recipe) | {"revisions": revisions}
+    return _parts(recipe) | {"revisions": revisions}
 
 
 def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Path:
@@ -116,7 +109,6 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
     if not (folder / "dataset.json").exists():
         with durable.building(folder) as partial_folder:
             _compute(recipe, source, pool, held_out, version, partial_folder, report)
-        shutil.rmtree(cache / f"{TRAINING}{version[:24]}", ignore_errors=True)
     return folder
 
 
@@ -166,30 +158,17 @@ def _compute(
     folder: Path,
     report: Report,
 ) -> None:
-    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
-    views = _views_for(encoder, pool, report)
-    fitted = _fitted(encoder, views, recipe.seed, folder.parent / f"{TRAINING}{version[:24]}", report)
-    features = _encoded(fitted, views, report)
-    npy.save(folder / "features.npy", features)
-    (folder / "encoder").mkdir()
-    fitted.save(folder / "encoder")
+    choice = EncoderChoice(recipe.encoder, recipe.encoder_parameters, recipe.seed)
+    truth = None if source.held_out is None else source.held_out.truth
+    encoded = encode(choice, pool, None if truth is None else held_out, folder.parent, report)
+    encoded.save(folder)
     (folder / "graph").mkdir()
-    build_graph(features, recipe.n_neighbors, report).save(folder / "graph")
+    build_graph(encoded.features, recipe.n_neighbors, report).save(folder / "graph")
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
-    truth = None if source.held_out is None else source.held_out.truth
     if held_out is not None and truth is not None:
-        npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
-    _write_manifest(folder, version, fitted, source, pool, held_out)
-
-
-def _fitted(encoder: Encoder, views: ImageArray, seed: int, unfinished: Path, report: Report) -> FittedEncoder:
-    """Trained, on from where a process that died left it in `unfinished`."""
-    rng = np.random.default_rng(seed)
-    if isinstance(encoder, Resumes):
-        return encoder.fit_in(unfinished, views, rng, report)
-    return encoder.fit(views, rng, report)
+    _write_manifest(folder, version, encoded.fitted, source, pool, held_out)
 
 
 def _write_manifest(
@@ -206,28 +185,10 @@ def _write_manifest(
     (folder / "dataset.json").write_text(json.dumps(manifest))
 
 
-def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> FeatureArray:
-    """The features of images. Raises FeatureError (FEAT_...) where an encoder gives no usable row for each."""
-    features = np.asarray(fitted.encode(images, report))
-    try:
-        if len(features) != len(images):
-            message = f"There are {len(features):,} rows of features for {len(images):,} images."
-            raise FeatureError(message, "FEAT_SHAPE")
-        checked(features, frame_of(features))
-    except FeatureError as error:
-        raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
-    return features
-
-
-def _views_for(encoder: Encoder, pool: Ingested, report: Report) -> ImageArray:
-    """What the encoder is given of the images: the import's views, or the larger ones that it asks for."""
-    return views_of(pool, encoder.view_side, report) if isinstance(encoder, WantsLargerViews) else pool.views
-
-
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:
     """The held-out images count too: another test set is another dataset, though no other features."""
     encoder_class = registry.load("encoder", recipe.encoder)
-    made_from = asdict(recipe) | {
+    made_from = _parts(recipe) | {
         "source": "",
         "source_parameters": "",
         "graph_revision": REVISION,
@@ -242,6 +203,11 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
     for piece in _json_pieces(made_from):
         digest.update(piece.encode())
     return digest.hexdigest()
+
+
+def _parts(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
+    """As JSON; without a part that is not used, so that versions stay what they were before there was that part."""
+    return {key: value for key, value in asdict(recipe).items() if key != "development" or value is not None}
 
 
 class _Hexadecimal:

@@ -48,6 +48,8 @@ AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
 """Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
 CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
+FIXED = {part.name for part in fields(Recipe)} | {"encoder_seed"}
+"""What a dataset is made from: of that only what is changeable can be another one in a project."""
 IMPORTER = "import"
 """Who gave the labels that were known from the start."""
 
@@ -146,7 +148,7 @@ class Project:
 
         Another encoder encodes the pool first, where its features are not in the cache yet.
         """
-        fixed = ({part.name for part in fields(Recipe)} - CHANGEABLE) & set(changes)
+        fixed = (FIXED - CHANGEABLE) & set(changes)
         if fixed:
             raise ConfigError(f"{', '.join(sorted(fixed))} cannot be changed in a project; create another one.")
         with self._changing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from annotator.evaluation import Measured
 from annotator.project import Project
 from annotator.reports import Card, current_round
 from annotator.session import Session
+from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, IntArray, Report, silent
 
 
@@ -100,10 +101,21 @@ def simulate(
         project.close()
 
 
+class Step(NamedTuple):
+    """A part of a schedule: batches of this size while there are fewer labels than `until`."""
+
+    batch_size: int
+    until: int
+
+
 def play(
-    project: Project, error_rate: float = 0.0, annotator: str = "oracle", lookahead: bool = False
+    project: Project,
+    error_rate: float = 0.0,
+    annotator: str = "oracle",
+    lookahead: bool = False,
+    schedule: Sequence[Step] = (),
 ) -> Iterator[dict[str, Any]]:  # Any: JSON
-    """Let an oracle answer `config.rounds` batches; one row a round, as JSON-able figures.
+    """Let an oracle answer `config.rounds` batches, or those of the schedule; one row a round, as JSON-able figures.
 
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
@@ -112,8 +124,8 @@ def play(
     half of the one before it is left, as for a person in the browser, who would not like to wait.
     """
     session, oracle = project.session(annotator), oracle_of(project, error_rate)
-    ask = session.look_ahead if lookahead else session.advance
-    for _ in range(project.config.rounds):
+    for session in _sessions(project, annotator, schedule):
+        ask = session.look_ahead if lookahead else session.advance
         ask()
         cards = session.remaining
         if not cards:
@@ -129,6 +141,17 @@ def play(
     else:
         session.advance()
     yield final_row(project)
+
+
+def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:
+    """The session of each round; where the schedule changes the batch size, the project is changed before it."""
+    for _ in range(0 if schedule else project.config.rounds):
+        yield project.session(annotator)
+    for step in schedule:
+        project.change(batch_size=step.batch_size)
+        session = project.session(annotator)
+        while snapshots.n_labels(project.store.snapshot()) < step.until:
+            yield session
 
 
 def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict[str, Any]:  # Any: JSON

@@ -7,13 +7,13 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone; a revision, larger views, a least pool, a training that resumes, a reason and an opinion for an encoder;
+files alone; a revision, views, parts, a least pool, a training that resumes, a reason and an opinion for an encoder;
 warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -206,6 +206,25 @@ class HasOpinion(Protocol):
 
 
 @runtime_checkable
+class HasParts(Protocol):
+    """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
+
+    @property
+    def parts(self) -> Mapping[str, Encoder]:
+        """By name, in the order of their features."""
+
+    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """The parts, fitted, as one."""
+
+
+class JoinsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its parts in place of images."""
+
+    def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
+        """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
+
+
+@runtime_checkable
 class TakesLong(Protocol):
     """An encoder, asked of the class, that takes minutes to train or to compute."""
 
@@ -229,16 +248,30 @@ def revision(encoder: type[Encoder]) -> int:
     return encoder.revision if isinstance(encoder, HasRevision) else 1
 
 
+@dataclass(frozen=True)
+class View:
+    """How an encoder sees images: in what size and in how many colours."""
+
+    side: int = 64
+    """Pixels a side of the squares that files are made to fit; where no image is larger, what the import made.
+
+    Images of an array are given in their own size.
+    """
+    n_channels: int = 3
+    """1: in grey, whatever the images are stored in. 3: as they are stored, photos in RGB."""
+
+
 @runtime_checkable
-class WantsLargerViews(Protocol):
-    """An encoder that wants larger views of photos than the 64 px a side that encoders are given."""
+class WantsView(Protocol):
+    """An encoder that says how it wants to see images; without it `View()`, which is what the import makes."""
 
     @property
-    def view_side(self) -> int:
-        """Pixels a side of the views, square and in colour, that `fit` and `encode` are given of files.
+    def view(self) -> View: ...
 
-        Images that are all 64 px or smaller, and those of an array, are given as they are without it.
-        """
+
+def view_of(encoder: Encoder) -> View:
+    """The view that `fit`, and `encode` of what is fitted, are given."""
+    return encoder.view if isinstance(encoder, WantsView) else View()
 
 
 @runtime_checkable

@@ -45,7 +45,8 @@ from annotator.types import (
 from tests.builders import tiny_dataset
 from tests.conftest import PhotoFolder
 
-ENCODERS, MODELS, STRATEGIES = (registry.names(kind) for kind in ("encoder", "model", "strategy"))
+ENCODERS = [*registry.names("encoder"), "hog+pixels"]
+MODELS, STRATEGIES = (registry.names(kind) for kind in ("model", "strategy"))
 SOURCES, EXPORTERS = registry.names("source"), registry.names("exporter")
 EVERY_PLUGIN = [(kind, name) for kind in registry.BUILT_IN for name in registry.names(kind)]
 N_IMAGES = 210
