@@ -29,6 +29,9 @@ Projects = Annotated[
     Path | None, Option("--projects", help="Folder that holds the projects; default: the platform's data folder.")
 ]
 
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
+
 
 def _version(is_asked: bool) -> None:
     if is_asked:
@@ -64,6 +67,7 @@ def simulate(
     full: Annotated[bool, Option("--full", help="Short for --source-parameter full=true.")] = False,
     encoder: Annotated[str | None, Option(help="Images to features.")] = None,
     encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  # typer copies it
+    weights: Annotated[str | None, Option(help="Short for --encoder-parameter weights=FILE.")] = None,
     model: Annotated[str | None, Option(help="Features and labels to a prediction.")] = None,
     model_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. alpha=0.9.")] = [],  # noqa: B006  # typer copies it
     strategy: Annotated[str | None, Option(help="Which images to ask about.")] = None,
@@ -91,7 +95,7 @@ def simulate(
         "source": source,
         "source_parameters": pairs(source_parameter) | ({"full": True} if full else {}),
         "encoder": encoder,
-        "encoder_parameters": pairs(encoder_parameter),
+        "encoder_parameters": pairs(encoder_parameter) | ({"weights": weights} if weights else {}),
         "model": model,
         "model_parameters": pairs(model_parameter),
         "strategy": strategy,
@@ -206,13 +210,14 @@ def info(
 def main() -> None:
     """The console command."""
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == STOPPED:  # typer makes a number of Ctrl-C, and returns it
+            _fail("stopped", STOPPED)
     except AnnotatorError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped", 130)
+        _fail("stopped", STOPPED)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own errors, whichever copy of click typer carries
             raise

@@ -7,6 +7,7 @@ dataclass and not pydantic's: importing that takes 0.4 s at every start, and its
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from annotator.paths import assets
 
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
-RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
+RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
 """What won in trials on clothes and on colour pictures: offered first for one's own images."""
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100
-"""Images. A smaller pool is labeled before the recommended encoder could save a label: it stays on quick features."""
+"""Images. A smaller pool is labeled before a better encoder could save a label: it stays on quick features."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Config:
         recipe = Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
         return recipe if self.encoder_seed is None else replace(recipe, seed=self.encoder_seed)
 
+    @property
+    def features(self) -> str:
+        """Whose features are used: the encoder, or what it stands for."""
+        return stands_for(self.encoder, self.encoder_parameters)
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:  # Any: JSON
         """A config as it was stored; keys of other versions are refused with their names."""
@@ -161,6 +167,17 @@ def parse_initial(initial: str) -> tuple[str, int]:
     if kind in ("", "first") and number.isdecimal():
         return kind or "random", int(number)
     raise ConfigError(f"initial must be none, known, a number or first:N, not {initial!r}.")
+
+
+def stands_for(encoder: str, parameters: Mapping[str, Any]) -> str:  # Any: JSON
+    """The encoder's name, or that of the one it was told to stand for, as `auto` is once it has seen the pool."""
+    return str(parameters.get("choice") or encoder)
+
+
+def plugin_names(config: Mapping[str, Any]) -> dict[str, str]:  # Any: JSON
+    """The model, the encoder (or what that stands for) and the strategy of a configuration as it was stored."""
+    encoder = stands_for(config["encoder"], config.get("encoder_parameters", {}))
+    return {"model": config["model"], "encoder": encoder, "strategy": config["strategy"]}
 
 
 def _require(holds: bool, message: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,23 @@ from annotator.shipped import unpack
 from annotator.sources.development import hold_out_last
 from annotator.sources.reordered import reorder
 from annotator.types import (
+    Chooses,
     Dataset,
+    Encoder,
     FittedEncoder,
     HeldOut,
     ImageArray,
     ImageSource,
     IntArray,
     Report,
+    SaysWhy,
     SetAside,
+    keeps,
     revision,
     silent,
+    view_of,
 )
+from annotator.views import views_of
 
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
@@ -63,6 +69,10 @@ class Prepared:
     n_ignored: int
     left_out: tuple[str, ...] = ()
     """Parts of the source that stand for nothing here, by name."""
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    """Of the recipe's encoder, with what it chose when it had seen the pool."""
+    reason: str = ""
+    """Why the encoder chose the features that it gives, in a sentence without its full stop; empty without a choice."""
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -104,6 +114,7 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
         check_own_classes(source.class_names)
     pool = ingest(source, cache, report)
     held_out = ingest(source.held_out, cache, report) if source.held_out is not None else None
+    recipe = _with_choice(recipe, pool, report)
     version = _version(recipe, source, pool, held_out)
     folder = cache / f"dataset-{version[:24]}"
     if not (folder / "dataset.json").exists():
@@ -113,9 +124,13 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
 
 
 def prepare_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
-    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name."""
+    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name.
+
+    "encoder_parameters" are the recipe's, with what the encoder chose.
+    """
     recipe, own_classes = Recipe(**arguments["recipe"]), bool(arguments.get("own_classes"))
-    return {"folder": prepare(recipe, Path(arguments["cache"]), report, own_classes).folder.name}
+    prepared = prepare(recipe, Path(arguments["cache"]), report, own_classes)
+    return {"folder": prepared.folder.name, "encoder_parameters": prepared.encoder_parameters}
 
 
 def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
@@ -146,6 +161,8 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         pool.flags,
         pool.n_ignored,
         pool.left_out,
+        manifest.get("encoder_parameters", recipe.encoder_parameters),
+        manifest.get("reason", ""),
     )
 
 
@@ -158,7 +175,7 @@ def _compute(
     folder: Path,
     report: Report,
 ) -> None:
-    choice = EncoderChoice(recipe.encoder, recipe.encoder_parameters, recipe.seed)
+    choice = EncoderChoice(recipe.encoder, recipe.encoder_parameters, recipe.seed, keeps(source))
     truth = None if source.held_out is None else source.held_out.truth
     encoded = encode(choice, pool, None if truth is None else held_out, folder.parent, report)
     encoded.save(folder)
@@ -168,16 +185,32 @@ def _compute(
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and truth is not None:
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
-    _write_manifest(folder, version, encoded.fitted, source, pool, held_out)
+    _write_manifest(folder, recipe, version, encoded.fitted, source, pool, held_out)
+
+
+def _with_choice(recipe: Recipe, pool: Ingested, report: Report) -> Recipe:
+    """The recipe that names what its encoder stands for; as it is where that one chooses nothing."""
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    if not isinstance(encoder, Chooses):
+        return recipe
+    return replace(recipe, encoder_parameters=encoder.chosen(views_of(pool, view_of(encoder), report), report))
 
 
 def _write_manifest(
-    folder: Path, version: str, fitted: FittedEncoder, source: ImageSource, pool: Ingested, held_out: Ingested | None
+    folder: Path,
+    recipe: Recipe,
+    version: str,
+    fitted: FittedEncoder,
+    source: ImageSource,
+    pool: Ingested,
+    held_out: Ingested | None,
 ) -> None:
     """Last: a folder that has it is complete."""
     manifest = {
         "version": version,
         "encoder": fitted.version,
+        "encoder_parameters": recipe.encoder_parameters,
+        "reason": fitted.reason if isinstance(fitted, SaysWhy) else "",
         "images": pool.folder.name,
         "held_out": held_out.folder.name if held_out else None,
         "class_names": list(source.class_names),

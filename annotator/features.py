@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,19 @@ from annotator.errors import FeatureError
 from annotator.graph import checked, frame_of
 from annotator.ingest import LAYOUT, Ingested
 from annotator.types import (
+    ChangesImages,
+    Chooses,
     Encoder,
     FeatureArray,
     FittedEncoder,
-    HasParts,
     ImageArray,
+    JoinsEncoders,
+    Keeps,
     Report,
     Resumes,
     revision,
     silent,
+    suited,
     view_of,
 )
 from annotator.views import views_of
@@ -42,6 +46,7 @@ from annotator.views import views_of
 TRAINING = "training-"
 """How the folders in the cache begin that hold an unfinished training of an encoder."""
 MANIFEST = "encoder.json"
+UNKNOWN_IMAGES = Keeps()
 
 
 @dataclass(frozen=True)
@@ -51,17 +56,18 @@ class EncoderChoice:
     name: str
     parameters: dict[str, Any]  # Any: JSON
     seed: int
+    keeps: Keeps = UNKNOWN_IMAGES
+    """Of the images' source."""
 
     def create(self) -> Encoder:
         """Raises ConfigError."""
-        encoder: Encoder = registry.create("encoder", self.name, self.parameters)
-        return encoder
+        return suited(registry.create("encoder", self.name, self.parameters), self.keeps)
 
     def of_part(self, name: str) -> EncoderChoice:
         """One part of a combination, as it is by itself."""
         start = f"{name}."
         given = {key.removeprefix(start): value for key, value in self.parameters.items() if key.startswith(start)}
-        return EncoderChoice(name, given, self.seed)
+        return EncoderChoice(name, given, self.seed, self.keeps)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,11 @@ def encode(
     Raises FeatureError (FEAT_...) where an encoder gives no usable row for each image, and what the encoder raises.
     """
     encoder = choice.create()
-    if isinstance(encoder, HasParts):
+    if isinstance(encoder, Chooses):
+        images = views_of(pool, view_of(encoder), report)
+        found = encode(EncoderChoice(*encoder.chosen_encoder, choice.seed, choice.keeps), pool, held_out, cache, report)
+        return replace(found, fitted=encoder.standing_for(found.fitted, images))
+    if isinstance(encoder, JoinsEncoders):
         return _joined(encoder, choice, pool, held_out, cache, report)
     folder = cache / f"features-{_key(choice, pool)}"
     if not (folder / MANIFEST).exists():
@@ -112,7 +122,7 @@ def encode(
 
 
 def _joined(
-    encoder: HasParts,
+    encoder: JoinsEncoders,
     choice: EncoderChoice,
     pool: Ingested,
     held_out: Ingested | None,
@@ -127,8 +137,8 @@ def _joined(
 
         return encode(choice.of_part(name), pool, held_out, cache, staged)
 
-    parts = {name: of_part(name) for name in encoder.parts}
-    fitted = encoder.of_parts({name: part.fitted for name, part in parts.items()})
+    parts = {name: of_part(name) for name in encoder.encoders}
+    fitted = encoder.of_fitted({name: part.fitted for name, part in parts.items()})
     of_test_set = [part.held_out for part in parts.values() if part.held_out is not None]
     features = fitted.join([part.features for part in parts.values()])
     return Encoded(fitted, _usable(features, len(pool.ids), fitted), fitted.join(of_test_set) if of_test_set else None)
@@ -203,6 +213,8 @@ def _key(choice: EncoderChoice, pool: Ingested) -> str:
         "seed": choice.seed,
         "revision": revision(registry.load("encoder", choice.name)),
     }
+    if isinstance(choice.create(), ChangesImages):
+        made_from["keeps"] = asdict(choice.keeps)
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]
 
 

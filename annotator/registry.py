@@ -30,10 +30,13 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fashion-mnist": "annotator.sources.fashion_mnist:FashionMnist",
     },
     "encoder": {
+        "auto": "annotator.encoders.auto:Auto",
         "pixels": "annotator.encoders.pixels:Pixels",
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
+        "keras-application": "annotator.encoders.application:KerasApplication",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
+        "contrastive": "annotator.encoders.contrastive:Contrastive",
         "lstm": "annotator.encoders.lstm:LstmEncoder",
         "gan": "annotator.encoders.gan:Gan",
     },

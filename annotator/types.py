@@ -7,8 +7,9 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone; a revision, views, parts, a least pool, a training that resumes, a reason and an opinion for an encoder;
-warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
+files alone, what keeps the meaning of its images; a revision, a view, parts, a least pool, a training that resumes or
+changes images, a reason and an opinion for an encoder; warm-up, held-out sets, replay and a fit in the background for a
+model; reasons for a strategy.
 """
 
 from __future__ import annotations
@@ -131,6 +132,29 @@ def layers(source: ImageSource) -> tuple[str, ...]:
     return tuple(source.layers) if isinstance(source, HasLayers) else ()
 
 
+@dataclass(frozen=True)
+class Keeps:
+    """Which changes of an image leave what it shows as it is; None = nobody knows, an encoder judges by the pool."""
+
+    flip: bool | None = None
+    """Left and right exchanged: a coat stays a coat, a letter becomes none."""
+    colour: bool | None = None
+    """Somewhat other colours."""
+
+
+@runtime_checkable
+class KnowsItsImages(Protocol):
+    """A source that knows which changes keep the meaning of its images."""
+
+    @property
+    def keeps(self) -> Keeps: ...
+
+
+def keeps(source: ImageSource) -> Keeps:
+    """What a source says of its images."""
+    return source.keeps if isinstance(source, KnowsItsImages) else Keeps()
+
+
 @runtime_checkable
 class ReadsFiles(Protocol):
     """A source, asked of the class, whose images are files and never one array: to list them may take long."""
@@ -180,6 +204,19 @@ class Resumes(Protocol):
 
 
 @runtime_checkable
+class ChangesImages(Protocol):
+    """An encoder that is trained on changed images, and asks which changes keep their meaning."""
+
+    def for_images(self, keeps: Keeps) -> Encoder:
+        """The same encoder, with what was left open in its parameters decided by the source, where that knows."""
+
+
+def suited(encoder: Encoder, keeps: Keeps) -> Encoder:
+    """The encoder as it is to be trained on images of which this is known."""
+    return encoder.for_images(keeps) if isinstance(encoder, ChangesImages) else encoder
+
+
+@runtime_checkable
 class SaysWhy(Protocol):
     """A fitted encoder that chose between several ways to see a pool, and says in a sentence why this one."""
 
@@ -206,15 +243,15 @@ class HasOpinion(Protocol):
 
 
 @runtime_checkable
-class HasParts(Protocol):
+class JoinsEncoders(Protocol):
     """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
 
     @property
-    def parts(self) -> Mapping[str, Encoder]:
+    def encoders(self) -> Mapping[str, Encoder]:
         """By name, in the order of their features."""
 
-    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
-        """The parts, fitted, as one."""
+    def of_fitted(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """These encoders, fitted, as one."""
 
 
 class JoinsFeatures(FittedEncoder, Protocol):
@@ -222,6 +259,24 @@ class JoinsFeatures(FittedEncoder, Protocol):
 
     def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
         """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """An encoder that stands for another one, which it chooses when it has seen the pool."""
+
+    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
+
+        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        """
+
+    @property
+    def chosen_encoder(self) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The name and the parameters of what it stands for, where its own parameters name the choice."""
+
+    def standing_for(self, fitted: FittedEncoder, images: ImageArray) -> FittedEncoder:
+        """As `fit` of these images, with what it stands for fitted already."""
 
 
 @runtime_checkable

@@ -109,7 +109,7 @@ def test_names_joined_are_an_encoder(name: str) -> None:
     """Wherever a name can stand: in a config, to load, to create, with a line of help; always the same class."""
     assert Config(encoder=name).recipe.encoder == name
     assert registry.load("encoder", name) is registry.load("encoder", name)
-    assert list(registry.create("encoder", name).parts) == name.split("+")
+    assert list(registry.create("encoder", name).encoders) == name.split("+")
     assert registry.summary("encoder", name).startswith("The features of ")
     assert name not in registry.names("encoder")
 
@@ -142,7 +142,7 @@ def test_parameters_of_parts_have_the_parts_name() -> None:
     defaults = {"hog.cells": 7, "hog.bins": 9, "drawn.scale": 1.0, "drawn.weights": "none", "weights": "1,1"}
     assert described == defaults
     encoder = registry.create("encoder", "hog+drawn", {"hog.cells": "4", "drawn.weights": "file", "weights": "2,1"})
-    assert (encoder.parts["hog"].cells, encoder.parts["drawn"].weights, encoder.weights) == (4, "file", (2, 1))
+    assert (encoder.encoders["hog"].cells, encoder.encoders["drawn"].weights, encoder.weights) == (4, "file", (2, 1))
     with pytest.raises(ConfigError, match=r"hog\.cells must be between"):
         registry.create("encoder", "hog+pixels", {"hog.cells": 99})
     with pytest.raises(ConfigError, match=r"has no parameter 'cells'. It takes: hog\.cells, "):

@@ -26,7 +26,7 @@ from annotator.encoders.lstm import FittedLstm, LstmEncoder
 from annotator.encoders.training import HISTORY, MIN_IMAGES
 from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
 from annotator.jobs import Job
-from annotator.models import network_worker, pictures
+from annotator.models import pictures, trainer
 from annotator.types import UNLABELED, HeldOut, ImageArray, IntArray, Model
 from tests.builders import tiny_dataset
 
@@ -38,8 +38,8 @@ SETTINGS = {"mlp": "hidden", "cnn": "filters", "lstm": "units"}
 @pytest.fixture(autouse=True, scope="module")
 def _worker_ends_with_these_tests() -> Iterator[None]:
     yield
-    network_worker.shared().close()
-    network_worker.start.cache_clear()
+    trainer.shared().close()
+    trainer.start.cache_clear()
 
 
 def photos(n: int, *shape: int) -> ImageArray:
@@ -194,7 +194,7 @@ def test_same_labels_same_answer_whatever_came_between() -> None:
     quick("mlp").fit_predict(dataset, some_labels(40, 9), 3)
     model.fit_predict(dataset, some_labels(40, 20), 3)
     assert np.array_equal(model.fit_predict(dataset, labels, 3).probabilities, first)
-    process = network_worker.shared()._process
+    process = trainer.shared()._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -13,7 +13,6 @@ from pathlib import Path
 from annotator import __version__, durable
 from annotator.compare.plan import Json
 from annotator.config import Config
-from annotator.errors import ConfigError
 from annotator.project import Project
 from annotator.simulate import Step, play
 from annotator.types import Report
@@ -24,7 +23,7 @@ LEFT_OUT = ("asked_rows", "asked_predicted", "asked_true", "confusion", "per_cla
 
 
 def run(arguments: Json, report: Report) -> Json:
-    """Play the cell to its end and write its file, whole or not at all. Raises ConfigError, ModelError, ..."""
+    """Play the cell to its end and write its file, whole or not at all. Raises what playing raises."""
     config = Config.from_json(arguments["config"])
     steps = [Step(*step) for step in arguments["steps"]]
     started = time.perf_counter()
@@ -50,15 +49,10 @@ def run(arguments: Json, report: Report) -> Json:
 
 @contextmanager
 def _project(folder: Path, config: Config, report: Report) -> Iterator[Project]:
-    """A new project, thrown away at the end; what a killed run left in its place goes first.
-
-    Raises ConfigError where the pool is too small for the encoder: other features would stand under its name.
-    """
+    """A new project, thrown away at the end; what a killed run left in its place goes first."""
     shutil.rmtree(folder, ignore_errors=True)
     project = Project.create(folder, config, report)
     try:
-        if project.config.encoder != config.encoder:
-            raise ConfigError(project.notice)
         project.store.stop_syncing()
         yield project
     finally:

@@ -1,7 +1,7 @@
 """The curves of a comparison as an SVG file that reads on light and on dark ground: a panel for each encoder.
 
-A band is one standard deviation to either side. Colours are Okabe and Ito's, told apart by people who see few; a
-strategy has its own dashes.
+A band is one standard deviation to either side. A model has a colour, after Okabe and Ito's,
+which people who see few colours tell apart; a strategy has its own dashes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from html import escape
 
 from annotator.compare.figures import Line
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
+COLOURS = ("#1f83d6", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f")
 DASHES = {"random": "2 4"}
 OTHER_DASHES = ("", "8 3", "8 3 2 3", "4 2")
 WIDTH, HEIGHT = 440, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 28, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 26, 28, 34
 LEGEND_ROW = 18
 STYLE = (
-    "text{fill:#222;font:12px sans-serif}.ground{fill:#fff}.grid{stroke:#ddd;fill:none}"
+    "text{fill:#222;font:12px sans-serif}.title{font-weight:bold}.ground{fill:#fff}.grid{stroke:#ddd;fill:none}"
     "@media(prefers-color-scheme:dark){text{fill:#ddd}.ground{fill:#14171c}.grid{stroke:#3a3f47}}"
 )
 
@@ -95,7 +95,7 @@ def _panel(
     budgets: Sequence[int],
     looks: dict[tuple[str, str], _Look],
 ) -> list[str]:
-    parts = [f'<text x="{frame.x0 + LEFT}" y="{frame.y0 + 18}" font-weight="bold">{escape(title)}</text>']
+    parts = [f'<text x="{frame.x0 + LEFT}" y="{frame.y0 + 18}" class="title">{escape(title)}</text>']
     left, right = frame.x(frame.fewest), frame.x(frame.most)
     for percent in range(round(100 * frame.lowest), 101, 10):
         y = frame.y(percent / 100)
@@ -104,6 +104,7 @@ def _panel(
     for n in budgets:
         at = f'x="{frame.x(n):.0f}" y="{frame.y(frame.lowest) + 16:.0f}"'
         parts.append(f'<text {at} text-anchor="middle">{n:,}</text>')
+    parts.append(f'<text x="{right:.0f}" y="{frame.y0 + 18}" text-anchor="end">accuracy over labels</text>')
     for line in lines:
         parts += _curve(line, frame, looks[line.system.model, line.system.strategy])
     return parts

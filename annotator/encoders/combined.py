@@ -51,18 +51,18 @@ WEIGHTS = "weights"
 class FittedCombined:
     """Fitted encoders, by name in the order of their features, and a weight for each."""
 
-    parts: Mapping[str, FittedEncoder]
+    encoders: Mapping[str, FittedEncoder]
     weights: tuple[float, ...]
 
     @property
     def version(self) -> str:
         """Weights, and the version of each part."""
         weighted = ",".join(f"{weight:g}" for weight in self.weights)
-        return f"combined({weighted})-{JOIN.join(part.version for part in self.parts.values())}"
+        return f"combined({weighted})-{JOIN.join(part.version for part in self.encoders.values())}"
 
     def encode(self, images: ImageArray, report: Report = silent) -> FeatureArray:
         """(n, height, width, n_channels) uint8 -> (n, n_features) float32; every part is given the same images."""
-        return self.join([part.encode(images, staged(name, report)) for name, part in self.parts.items()])
+        return self.join([part.encode(images, staged(name, report)) for name, part in self.encoders.items()])
 
     def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
         """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
@@ -72,13 +72,13 @@ class FittedCombined:
 
     def save(self, folder: Path) -> None:
         """Write each part into a folder of its own under `folder`."""
-        for name, part in self.parts.items():
+        for name, part in self.encoders.items():
             (folder / _folder_of(name)).mkdir(parents=True, exist_ok=True)
             part.save(folder / _folder_of(name))
 
     def opinion(self, images: ImageArray, report: Report = silent) -> Opinion | None:
         """The opinion of the first part that was trained on labels; None where there is none."""
-        for part in self.parts.values():
+        for part in self.encoders.values():
             found = part.opinion(images, report) if isinstance(part, HasOpinion) else None
             if found is not None:
                 return found
@@ -98,7 +98,7 @@ class Combined:
         Raises ConfigError.
         """
         self.weights = _numbers(weights, self.names)
-        self.parts: dict[str, Encoder] = {
+        self.encoders: dict[str, Encoder] = {
             name: registry.create("encoder", name, _of_part(name, parameters)) for name in self.names
         }
 
@@ -111,8 +111,8 @@ class Combined:
 
     @property
     def view(self) -> View:
-        """The largest that a part wants, in colour if any part wants colour; see also `HasParts`."""
-        views = [view_of(part) for part in self.parts.values()]
+        """The largest that a part wants, in colour if any part wants colour; see also `JoinsEncoders`."""
+        views = [view_of(part) for part in self.encoders.values()]
         return View(max(view.side for view in views), max(view.n_channels for view in views))
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedCombined:
@@ -131,13 +131,13 @@ class Combined:
 
         return self._fitted(fitted)
 
-    def of_parts(self, fitted: Mapping[str, FittedEncoder]) -> FittedCombined:
+    def of_fitted(self, fitted: Mapping[str, FittedEncoder]) -> FittedCombined:
         """Parts that were fitted elsewhere, by name, as one."""
         return FittedCombined({name: fitted[name] for name in self.names}, self.weights)
 
     def check_pool(self, n_images: int) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where a part cannot be trained on so few images."""
-        for part in self.parts.values():
+        for part in self.encoders.values():
             if isinstance(part, ChecksPool):
                 part.check_pool(n_images)
 
@@ -146,7 +146,7 @@ class Combined:
         return self._fitted(lambda name, part: part.load(folder / _folder_of(name)))
 
     def _fitted(self, make: Callable[[str, Encoder], FittedEncoder]) -> FittedCombined:
-        return self.of_parts({name: make(name, part) for name, part in self.parts.items()})
+        return self.of_fitted({name: make(name, part) for name, part in self.encoders.items()})
 
 
 @cache

@@ -1,7 +1,7 @@
 """A small Keras network on the encoder's features, trained anew on each round's labels. Knows no TensorFlow itself.
 
 Dense(hidden, relu) and Dense(classes seen, softmax), adam: with the encoder `autoencoder` the classifier of a frozen
-encoder with a head. It is trained in a worker process that stays (network_worker.py; keras_head.py says how, and how
+encoder with a head. It is trained in a worker process that stays (trainer.py; keras_head.py says how, and how
 it is calibrated). The worker gets the features as the path of a file, and returns the pool's probabilities and the
 head's weights; images outside of the pool are classified in this process, in NumPy.
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from annotator.encoders import stored
 from annotator.errors import ConfigError, ModelError
-from annotator.models import network_worker
+from annotator.models import trainer
 from annotator.models.head import HEAD, PROBABILITIES, Head, read_head
 from annotator.models.priors import class_prior
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
@@ -61,7 +61,7 @@ class EncoderClassifier:
 
     def warm_up(self) -> None:
         """Start the worker in the background, so that TensorFlow is loaded before the first fit; returns at once."""
-        network_worker.shared()
+        trainer.shared()
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities; classes without a label get 0.
@@ -78,7 +78,7 @@ class EncoderClassifier:
         rows = np.flatnonzero(labels != UNLABELED)
         codes = np.searchsorted(seen, labels[rows])
         request = {"features": str(self._path_of(dataset.features)), "folder": str(folder), **self._settings}
-        network_worker.call("fit-head", {**request, "rows": rows.tolist(), "codes": codes.tolist()})
+        trainer.call("fit-head", {**request, "rows": rows.tolist(), "codes": codes.tolist()})
         self._fitted = _Fitted(seen, prior, read_head(folder / HEAD))
         return Prediction(self._fitted.complete(np.load(folder / PROBABILITIES, allow_pickle=False)))
 

@@ -1,7 +1,7 @@
 """Networks that see the images themselves, trained from nothing on each round's labels. Knows no TensorFlow itself.
 
 Images are made smaller where they are larger than 32 px, in proportion, and divided by 255. A network is trained in
-the worker that stays (network_worker.py; keras_pictures.py says how it is built and trained), which classifies the
+the worker that stays (trainer.py; keras_pictures.py says how it is built and trained), which classifies the
 pool as well. The worker gets images as the path of a file. Images outside of the pool are classified there too, by the
 weights of the last fit: features alone are not enough (`predict`).
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from annotator.encoders import stored
 from annotator.errors import ConfigError, ModelError
-from annotator.models import network_worker
+from annotator.models import trainer
 from annotator.models.head import PROBABILITIES
 from annotator.models.priors import ClassesSeen, classes_seen
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, HeldOut, ImageArray, IntArray, Prediction
@@ -48,7 +48,7 @@ class _Pictures:
 
     def warm_up(self) -> None:
         """Start the worker in the background, so that TensorFlow is loaded before the first fit; returns at once."""
-        network_worker.shared()
+        trainer.shared()
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities; classes without a label get 0.
@@ -61,7 +61,7 @@ class _Pictures:
             rows = np.flatnonzero(labels != UNLABELED)
             self._shape = input_shape(dataset.images.shape[1:])
             fit = {"rows": rows.tolist(), "codes": np.searchsorted(known.seen, labels[rows]).tolist(), **self._settings}
-            network_worker.call("fit-pictures", {**self._request(dataset.images, len(known.seen)), **fit})
+            trainer.call("fit-pictures", {**self._request(dataset.images, len(known.seen)), **fit})
         self._fitted = known
         return Prediction(self._answer(known, len(labels)))
 
@@ -72,7 +72,7 @@ class _Pictures:
         """
         known = self._known()
         if len(known.seen) > 1:
-            network_worker.call("classify-pictures", self._request(held_out.images, len(known.seen)))
+            trainer.call("classify-pictures", self._request(held_out.images, len(known.seen)))
         return self._answer(known, len(held_out.images))
 
     def predict(self, features: FeatureArray) -> FloatArray:

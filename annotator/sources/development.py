@@ -1,4 +1,4 @@
-"""A source whose last images are held out in the place of its own test set, so that choices need not look at that.
+"""Development images: the last ones of a source, held out in the place of its own test set, to choose by.
 
 Knows no kind of source in particular.
 """
