@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import signal
@@ -210,6 +211,23 @@ def test_an_earlier_fit_of_another_model_does_not_answer_for_this_one() -> None:
     expected = first.fit_predict(dataset, some_labels(40, 12), 3).probabilities
     other.fit_predict(dataset, some_labels(40, 24), 3)
     np.testing.assert_allclose(first.predict_held_out(outside), expected, atol=1e-6)
+
+
+def test_a_copy_and_labels_left_out_change_nothing() -> None:
+    """What is asked of a copy, or without some labels, leaves the last fit as it was; an own label is not used."""
+    dataset, labels, model = tiny_dataset(40), some_labels(40, 12), pictures.Mlp(max_epochs=2)
+    expected = model.fit_predict(dataset, labels, 3).probabilities
+    copy.deepcopy(model).fit_predict(dataset, some_labels(40, 30), 3)
+    folds = np.arange(12) % 3
+    found = model.out_of_fold(dataset, labels, 3, np.where(folds == 2, -1, folds))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert np.array_equal(found[2::3], np.full((4, 3), 1 / 3))
+    without = np.where(np.isin(np.arange(40), np.flatnonzero(folds == 0)), UNLABELED, labels)
+    np.testing.assert_allclose(
+        found[::3], quick("mlp").fit_predict(dataset, without, 3).probabilities[:12:3], atol=1e-6
+    )
+    outside = HeldOut(dataset.ids, dataset.images, dataset.features, np.zeros(40, dtype=np.int64))
+    np.testing.assert_allclose(model.predict_held_out(outside), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_labels", [0, 1, 30])

@@ -30,31 +30,40 @@ DENSE = 64  # units of the dense layer of a convolutional network
 def fit(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
     """Train on `rows` of the .npy `images`; their `codes` count the classes seen, from 0 without a gap.
 
-    Writes network.npz, and probabilities.npy as `classify` does, into `folder`.
+    Writes network.npz, and probabilities.npy as `classify` does for the rows `told` (None: for all), into `folder`.
     """
     images = np.load(arguments["images"], mmap_mode="r", allow_pickle=False)
-    network, shape = _network_of(arguments), tuple(arguments["shape"])
+    network, shape, folder = _network_of(arguments), tuple(arguments["shape"]), Path(arguments["folder"])
     inputs = _scaled(images[np.asarray(arguments["rows"])], shape)
     codes = np.asarray(arguments["codes"], dtype=np.int64)
     temperature = _calibrated(network, inputs, codes, arguments["max_epochs"])
     _train(network, inputs, codes, arguments["max_epochs"])
     weights = {str(number): array for number, array in enumerate(network.weights)}
-    stored.write(Path(arguments["folder"]) / WEIGHTS, {**weights, "temperature": np.array(temperature)})
-    return classify(arguments, report)
+    stored.write(folder / WEIGHTS, {**weights, "temperature": np.array(temperature)})
+    told = images if arguments["told"] is None else images[np.asarray(arguments["told"])]
+    _write_probabilities(network, told, shape, temperature, folder)
+    return {}
 
 
 def classify(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
-    """Write probabilities.npy, (n_images, n_classes) float64, of the .npy `images` by what `fit` left in `folder`."""
+    """Write probabilities.npy, (n_images, n_classes) float64, of the .npy `images` by the network.npz in `folder`."""
     images = np.load(arguments["images"], mmap_mode="r", allow_pickle=False)
-    network, folder, shape = _network_of(arguments), Path(arguments["folder"]), tuple(arguments["shape"])
+    network, folder = _network_of(arguments), Path(arguments["folder"])
     weights = stored.read(folder / WEIGHTS)
     temperature = float(weights.pop("temperature"))
     network.weights = [weights[str(number)] for number in range(len(weights))]
-    sums = encode_in_chunks(
-        images, lambda chunk: sums_of(network, _scaled(chunk, shape)).astype(np.float32), silent, CHUNK
-    )
-    stored.write_npy(folder / PROBABILITIES, softmax(sums.astype(np.float64) / temperature))
-    return {"temperature": temperature}
+    _write_probabilities(network, images, tuple(arguments["shape"]), temperature, folder)
+    return {}
+
+
+def _write_probabilities(
+    network: Network, images: ImageArray, shape: tuple[int, int, int], temperature: float, folder: Path
+) -> None:
+    def sums(chunk: ImageArray) -> FeatureArray:
+        return sums_of(network, _scaled(chunk, shape)).astype(np.float32)
+
+    found = encode_in_chunks(images, sums, silent, CHUNK).astype(np.float64)
+    stored.write_npy(folder / PROBABILITIES, softmax(found / temperature))
 
 
 def _train(network: Network, inputs: FeatureArray, codes: IntArray, max_epochs: int) -> None:

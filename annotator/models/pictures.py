@@ -9,13 +9,16 @@ weights of the last fit: features alone are not enough (`predict`).
 from __future__ import annotations
 
 import shutil
-import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from annotator.encoders import stored
+from annotator.encoders.stored import Array
 from annotator.errors import ConfigError, ModelError
 from annotator.models import trainer
 from annotator.models.head import PROBABILITIES
@@ -25,6 +28,16 @@ from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, HeldOu
 WEIGHTS = "network.npz"
 MAX_SIDE = 32
 Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """The last fit: with one class or none there is no network."""
+
+    known: ClassesSeen
+    shape: Shape
+    """(height, width, n_channels) that images are resized to."""
+    weights: dict[str, Array] | None
 
 
 class _Pictures:
@@ -42,9 +55,7 @@ class _Pictures:
         if not 0 <= seed < 2**32:
             raise ConfigError(f"{self.kind}.seed must be between 0 and {2**32 - 1}, not {seed}.")
         self._settings = {"width": width[1], "max_epochs": max_epochs, "seed": seed}
-        self._fitted: ClassesSeen | None = None
-        self._shape: Shape = (1, 1, 1)
-        self._folder: Path | None = None
+        self._fitted: _Fitted | None = None
 
     def warm_up(self) -> None:
         """Start the worker in the background, so that TensorFlow is loaded before the first fit; returns at once."""
@@ -56,60 +67,88 @@ class _Pictures:
         The same labels give the same answer, bit for bit on one machine, whatever was fitted before. Raises JobError
         where the worker fails; the next fit starts another.
         """
-        known = classes_seen(labels, n_classes)
-        if len(known.seen) > 1:
-            rows = np.flatnonzero(labels != UNLABELED)
-            self._shape = input_shape(dataset.images.shape[1:])
-            fit = {"rows": rows.tolist(), "codes": np.searchsorted(known.seen, labels[rows]).tolist(), **self._settings}
-            trainer.call("fit-pictures", {**self._request(dataset.images, len(known.seen)), **fit})
-        self._fitted = known
-        return Prediction(self._answer(known, len(labels)))
+        self._fitted, probabilities = self._trained(dataset.images, labels, n_classes)
+        return Prediction(probabilities)
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of the labeled rows, ascending, each without the labels of its own fold.
+
+        `folds` (n_labeled,) counts them from 0; rows of -1 keep their labels, and are not looked at: uniform.
+        """
+        rows = np.flatnonzero(labels != UNLABELED)
+        found = np.full((len(rows), n_classes), 1 / max(1, n_classes))
+        for fold in np.unique(folds[folds >= 0]).tolist():
+            held = folds == fold
+            if not held.all():
+                seen = labels.copy()
+                seen[rows[held]] = UNLABELED
+                found[held] = self._trained(dataset.images, seen, n_classes, rows[held])[1]
+        return found
 
     def predict_held_out(self, held_out: HeldOut) -> FloatArray:
         """The last network on the pixels of images outside the pool: (n, n_classes).
 
         Raises ModelError (MODEL_NOT_FITTED) before the first fit, JobError.
         """
-        known = self._known()
-        if len(known.seen) > 1:
-            trainer.call("classify-pictures", self._request(held_out.images, len(known.seen)))
-        return self._answer(known, len(held_out.images))
+        fitted = self._last()
+        if fitted.weights is None:
+            return fitted.known.untrained(len(held_out.images))
+        with _scratch() as folder:
+            stored.write(folder / WEIGHTS, fitted.weights)
+            request = self._request(held_out.images, fitted.shape, len(fitted.known.seen), folder)
+            trainer.call("classify-pictures", request)
+            return fitted.known.complete(_answer(folder))
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """Raises ModelError: MODEL_NEEDS_IMAGES, or MODEL_NOT_FITTED before the first fit.
 
         Only where fewer than two classes were seen do features tell what pixels would.
         """
-        known = self._known()
-        if len(known.seen) > 1:
+        fitted = self._last()
+        if fitted.weights is not None:
             message = f"The model {self.kind} sees images, not features: ask `predict_held_out` with the images."
             raise ModelError(message, code="MODEL_NEEDS_IMAGES")
-        return known.untrained(len(features))
+        return fitted.known.untrained(len(features))
 
-    def _known(self) -> ClassesSeen:
+    def _last(self) -> _Fitted:
         if self._fitted is None:
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
         return self._fitted
 
-    def _request(self, images: ImageArray, n_classes: int) -> dict[str, object]:
+    def _trained(
+        self, images: ImageArray, labels: IntArray, n_classes: int, told: IntArray | None = None
+    ) -> tuple[_Fitted, FloatArray]:
+        """A network trained on the labels, and its (n, n_classes) of the rows `told`; None = of every image."""
+        known, shape = classes_seen(labels, n_classes), input_shape(images.shape[1:])
+        if len(known.seen) < 2:
+            return _Fitted(known, shape, None), known.untrained(len(labels) if told is None else len(told))
+        rows = np.flatnonzero(labels != UNLABELED)
+        taught = {"rows": rows.tolist(), "codes": np.searchsorted(known.seen, labels[rows]).tolist()}
+        with _scratch() as folder:
+            request = self._request(images, shape, len(known.seen), folder)
+            trainer.call("fit-pictures", {**request, **taught, "told": None if told is None else told.tolist()})
+            return _Fitted(known, shape, stored.read(folder / WEIGHTS)), known.complete(_answer(folder))
+
+    def _request(self, images: ImageArray, shape: Shape, n_classes: int, folder: Path) -> dict[str, object]:
         """What every task of the worker is told."""
-        folder = self._own_folder()
         path = str(stored.path_of(images, folder).absolute())
-        network = {"kind": self.kind, "shape": self._shape, "n_classes": n_classes, **self._settings}
+        network = {"kind": self.kind, "shape": shape, "n_classes": n_classes, **self._settings}
         return {"images": path, "folder": str(folder), **network}
 
-    def _answer(self, known: ClassesSeen, n_rows: int) -> FloatArray:
-        """What the worker wrote last, or what needs no network."""
-        if len(known.seen) < 2:
-            return known.untrained(n_rows)
-        return known.complete(np.load(self._own_folder() / PROBABILITIES, allow_pickle=False))
 
-    def _own_folder(self) -> Path:
-        """Folder for the worker's results; removed with this model."""
-        if self._folder is None:
-            self._folder = stored.new_folder()
-            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        return self._folder
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for one exchange with the worker."""
+    folder = stored.new_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answer(folder: Path) -> FloatArray:
+    """(n, classes seen) as the worker wrote it."""
+    return np.asarray(np.load(folder / PROBABILITIES, allow_pickle=False))
 
 
 class Mlp(_Pictures):
