@@ -122,7 +122,8 @@ def play(
 
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
-    figures are on the most trustworthy of the three, named by `measured_on`. None where nothing could be measured.
+    figures are on the most trustworthy of the three, named by `measured_on`, and so is `calibration_error`, the
+    expected error of the probabilities shown in 15 bins, 0 to 1. None where nothing could be measured.
     The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when
     half of the one before it is left, as for a person in the browser, who would not like to wait.
     """
@@ -204,6 +205,7 @@ def figures(newest: Measured | None, names: Sequence[str]) -> dict[str, Any]:  #
     measures = newest.measures if newest else {}
     rest, test, audit = (measures.get(name) for name in ("rest", "test", "audit"))
     best = newest.scores(newest.headline) if newest and newest.headline else None
+    calibration = newest.calibration if newest else None
     return {
         "accuracy": rest["accuracy"] if rest else None,
         "confusion": newest.scores("rest").confusion.tolist() if newest and rest else None,
@@ -213,6 +215,8 @@ def figures(newest: Measured | None, names: Sequence[str]) -> dict[str, Any]:  #
         "macro_f1": best.macro_f1 if best else None,
         "weighted_f1": best.weighted_f1 if best else None,
         "per_class": {names[entry.code]: vars(entry) for entry in best.per_class} if best else None,
+        "calibration_error": calibration.error if calibration else None,
+        "temperature": newest.temperature if newest else None,
         "pool_entropy": newest.pool_entropy if newest else None,
         "n_changed": newest.n_changed if newest else None,
         "fit_seconds": newest.fit_seconds if newest else None,
