@@ -1,7 +1,7 @@
 """source + encoder + graph -> Dataset, computed once and cached on disk by content.
 
     cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
-    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
+    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features, opinions
     cache/training-<version>/              what an encoder has learned so far, while it is trained
 
 What an encoder gives is checked before it is kept: a row for each image, in numbers that have distances.
@@ -38,10 +38,12 @@ from annotator.types import (
     Encoder,
     FeatureArray,
     FittedEncoder,
+    HasOpinion,
     HeldOut,
     ImageArray,
     ImageSource,
     IntArray,
+    Opinion,
     Report,
     Resumes,
     SetAside,
@@ -142,6 +144,7 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         open_image=pictures.picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
+        opinion=_saved_opinion(folder / "opinion"),
     )
     aside = (*pool.set_aside, *_set_aside_of_held_out(folder, manifest))
     return Prepared(
@@ -155,6 +158,13 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         pool.n_ignored,
         pool.left_out,
     )
+
+
+def encoder_views(prepared: Prepared, recipe: Recipe, report: Report = silent) -> ImageArray:
+    """What the recipe's encoder is given of a prepared pool's images."""
+    manifest = json.loads((prepared.folder / "dataset.json").read_text())
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    return _views_for(encoder, open_ingested(prepared.folder.parent / manifest["images"]), report)
 
 
 def _compute(
@@ -171,6 +181,7 @@ def _compute(
     fitted = _fitted(encoder, views, recipe.seed, folder.parent / f"{TRAINING}{version[:24]}", report)
     features = _encoded(fitted, views, report)
     npy.save(folder / "features.npy", features)
+    _save_opinion(folder / "opinion", fitted, views, report)
     (folder / "encoder").mkdir()
     fitted.save(folder / "encoder")
     (folder / "graph").mkdir()
@@ -179,7 +190,9 @@ def _compute(
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     truth = None if source.held_out is None else source.held_out.truth
     if held_out is not None and truth is not None:
-        npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
+        held_out_views = _views_for(encoder, held_out, report)
+        npy.save(folder / "held_out.npy", _encoded(fitted, held_out_views, report))
+        _save_opinion(folder / "held_out_opinion", fitted, held_out_views, report)
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
     _write_manifest(folder, version, fitted, source, pool, held_out)
 
@@ -285,12 +298,25 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
         return None
     ingested = open_ingested(folder.parent / manifest["held_out"])
     features = npy.load(folder / "held_out.npy")
-    return HeldOut(ingested.ids, ingested.views, features, truth)
+    return HeldOut(ingested.ids, ingested.views, features, truth, _saved_opinion(folder / "held_out_opinion"))
 
 
 def _set_aside_of_held_out(folder: Path, manifest: dict[str, Any]) -> tuple[SetAside, ...]:  # Any: JSON
     """Test images that cannot be used are told as well."""
     return open_ingested(folder.parent / manifest["held_out"]).set_aside if manifest["held_out"] else ()
+
+
+def _save_opinion(path: Path, fitted: FittedEncoder, images: ImageArray, report: Report) -> None:
+    """PATH.npy and PATH_codes.npy, where the encoder has an opinion."""
+    opinion = fitted.opinion(images, report) if isinstance(fitted, HasOpinion) else None
+    if opinion is not None:
+        npy.save(path.with_suffix(".npy"), opinion.probabilities)
+        npy.save(path.with_name(f"{path.name}_codes.npy"), opinion.codes)
+
+
+def _saved_opinion(path: Path) -> Opinion | None:
+    codes = _saved_codes(path.with_name(f"{path.name}_codes.npy"))
+    return None if codes is None else Opinion(npy.load(path.with_suffix(".npy")), codes)
 
 
 def _saved_codes(path: Path) -> IntArray | None:

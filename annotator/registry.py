@@ -33,6 +33,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
+        "finetuned": "annotator.encoders.finetuned:Finetuned",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",

@@ -92,7 +92,7 @@ class Imagenet:
         machine, bit for bit. Raises JobError, Cancelled, ModelError (MODEL_WEIGHTS).
         """
         rows = sample_rows(len(images), rng)
-        kind = "grey" if _is_small_and_grey(images, rows) else "colour"
+        kind = "grey" if is_small_and_grey(images, rows) else "colour"
         cut = CUTS[kind]
         sample = _sampled(images, rows, cut, report)
         projection = _fit_projection(sample, cut, self.dimensions)
@@ -108,7 +108,7 @@ class Imagenet:
         return FittedImagenet(str(arrays["kind"]), Projection(arrays["mean"], arrays["components"]))
 
 
-def _is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
+def is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
     """Whether the pool is one of small grey pictures, though they may be stored in colour."""
     if max(images.shape[1:3]) > SMALL_SIDE:
         return False

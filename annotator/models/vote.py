@@ -14,11 +14,13 @@ import numpy as np
 
 from annotator import registry
 from annotator.errors import ConfigError
+from annotator.models.opinions import with_opinion
 from annotator.types import (
     Dataset,
     FeatureArray,
     FloatArray,
     Follows,
+    HeldOut,
     IntArray,
     JoinsHeldOut,
     Model,
@@ -56,11 +58,16 @@ class Vote:
         """labels (n_images,), -1 = unlabeled -> mixed probabilities, each member's, and the graph model's evidence."""
         found = [member.fit_predict(dataset, labels, n_classes) for member in self._members]
         members = tuple(prediction.probabilities for prediction in found)
-        return Prediction(self._together(*members), found[0].evidence, members=members)
+        mixed = with_opinion(self._together(*members), dataset.opinion)
+        return Prediction(mixed, found[0].evidence, members=members)
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """(n, n_features) -> (n, n_classes), by all members. Raises ModelError (MODEL_NOT_FITTED)."""
         return self._together(*(member.predict(features) for member in self._members))
+
+    def predict_held_out(self, held_out: HeldOut) -> FloatArray:
+        """As `predict`, with what a network says of the held-out images: (n, n_classes)."""
+        return with_opinion(self.predict(held_out.features), held_out.opinion)
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
