@@ -9,13 +9,14 @@ seen. Labels are read, never written; what was trained lies in the project's fol
 
     networks/<name>.npz          the networks in use, now or earlier (see encoders/networks.py)
     networks/last.json           how many labels there were at the last training
-    networks/unfinished/         the arguments and the checkpoint of a training that has not ended
+    networks/unfinished/         the checkpoint of a training that has not ended
 
-A training that was killed is taken up again from its checkpoint, on the labels that it began with.
+A job that was killed goes on from its checkpoint where it is started again with the same arguments.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from contextlib import suppress
@@ -28,30 +29,30 @@ import numpy as np
 from annotator import durable, registry
 from annotator.config import Recipe
 from annotator.consensus import consensus
-from annotator.dataset import Prepared, encoder_views, prepare
+from annotator.dataset import Prepared, encoder_views, open_source, prepare
 from annotator.encoders import networks, stored
+from annotator.encoders.auto import FINETUNED, NAME
 from annotator.encoders.training_plan import Plan, plan_for
 from annotator.jobs import Job
 from annotator.judging import LEAST, Verdict, verdict
 from annotator.pointer import CACHE
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
-from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Report
+from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Report, keeps
 
 Json = dict[str, Any]  # Any: whatever JSON can hold
 
-ENCODER, MODEL = "finetuned", "vote"
+ENCODERS, MODEL = (NAME, FINETUNED), "vote"
 """What a project has to use, so that a network is trained for it: only a vote hears opinions."""
-TRAIN = "annotator.encoders.keras_finetuned:train"
+BASE = "imagenet"
+TRAIN, TRAIN_JOB = "annotator.encoders.keras_finetuned:train", "annotator.finetuning:train_job"
 FIRST = 150
 """Labels of the first training: with fewer a fifth of them is too few to judge by."""
 FIRST_WITH_AUDIT = 100
 PER_CLASS = 10
 """Labels for each class, on average, that a training needs."""
 KEPT_SHARE = 0.2
-NO_FLIPS = ("digits",)
-"""Sources whose images do not mean the same when mirrored."""
-LAST, UNFINISHED, REQUEST = "last.json", "unfinished", "request.json"
+LAST, UNFINISHED = "last.json", "unfinished"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,6 @@ class Request:
     audit_rows: list[int]
     audit_labels: list[int]
     seed: int
-    flip: bool
     plan: Json | None = None
     """A `Plan` in place of the one that suits the pool."""
 
@@ -79,14 +79,11 @@ class Request:
 def arguments(project: Project) -> Json | None:
     """The JSON arguments of `train_job`; None where no training is due."""
     config = project.config
-    if config.encoder != ENCODER or config.model != MODEL or not project.learner.history:
+    if config.encoder not in ENCODERS or config.model != MODEL or not project.learner.history:
         return None
     if not _may_be_due(project, project.learner.history[-1].n_labeled):
         return None
     request = _request(project)
-    unfinished = _read_json(project.folder / networks.FOLDER / UNFINISHED / REQUEST)
-    if unfinished is not None and unfinished.get("recipe") == request.recipe:
-        return unfinished
     return asdict(request) if _is_due(request) else None
 
 
@@ -98,7 +95,7 @@ def train_job(arguments: Json, report: Report) -> Json:
     """
     request = Request(**arguments)
     folder = Path(request.folder) / networks.FOLDER
-    _keep_request(folder / UNFINISHED, arguments)
+    (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     cache = Path(request.folder).parent / CACHE
     prepared = prepare(Recipe(**request.recipe), cache, report)
     learned, kept = _split(request, prepared.dataset)
@@ -108,7 +105,7 @@ def train_job(arguments: Json, report: Report) -> Json:
     found, changes = _best(request, name, before, learned, kept, cache, report)
     if changes is not None:
         networks.restore(name, folder / UNFINISHED, Path(request.folder))
-    durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.said}))
+    durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.in_words}))
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     return {"changes": changes, "said": _said(found, len(request.rows), changes is not None)}
 
@@ -154,7 +151,6 @@ def _request(project: Project) -> Request:
         audit.tolist(),
         codes[audit].tolist(),
         config.seed,
-        config.source not in NO_FLIPS,
     )
 
 
@@ -190,7 +186,8 @@ def _train(
 ) -> str:
     """The name of a network in `folder`, trained on these labels and on the vote's belief, in a child process."""
     images = encoder_views(prepared, Recipe(**request.recipe), report)
-    plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, request.flip)
+    flip = keeps(open_source(Recipe(**request.recipe))).flip
+    plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
     rows = np.flatnonzero(labels != UNLABELED)
     codes = np.unique(labels[rows])
     believed = vote[:, codes] / np.maximum(vote[:, codes].sum(axis=1, keepdims=True), 1e-12)
@@ -203,6 +200,7 @@ def _train(
         "codes": codes.tolist(),
         "plan": asdict(plan),
         "folder": str(folder.absolute()),
+        "key": hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest(),
     }
     return str(Job.start(TRAIN, given, folder / "job").wait(report)["network"])
 
@@ -218,31 +216,33 @@ def _best(
 ) -> tuple[Verdict, Json | None]:
     """The verdict on the vote with the network, and what to change to; None where that is not better."""
     rows, truth = kept
-    base = request.recipe["encoder_parameters"].get("base", "imagenet")
-    parameters = {"base": base, "network": name}
-    recipe = replace(Recipe(**request.recipe), encoder=ENCODER, encoder_parameters=parameters)
+    recipe = Recipe(**request.recipe)
+    parameters = _parameters(recipe, name)
+    recipe = replace(recipe, encoder_parameters=parameters)
     candidate = prepare(recipe, cache, report)
     after = _fitted(request, candidate.dataset, learned)
     found = verdict(before[rows], after[rows], truth)
     if not found.is_better:
         shutil.rmtree(candidate.folder, ignore_errors=True)
         return found, None
-    return found, {"encoder": ENCODER, "encoder_parameters": parameters}
+    return found, {"encoder": recipe.encoder, "encoder_parameters": parameters}
+
+
+def _parameters(recipe: Recipe, name: str) -> Json:
+    """The encoder's, with the network of this name."""
+    given = {key: value for key, value in recipe.encoder_parameters.items() if key != "share"}
+    if recipe.encoder == FINETUNED:
+        return {**given, "network": name}
+    features = recipe.encoder_parameters.get("choice", BASE)
+    base = given.get("base", BASE) if features == FINETUNED else features
+    return {"choice": FINETUNED, "network": name, "base": base}
 
 
 def _said(found: Verdict, n_labels: int, is_used: bool) -> str:
     what = f"A network trained on {n_labels:,} labels"
     if is_used:
-        return f"{what} has joined the vote: {found.said} that were kept from both."
-    return f"{what} did not make the vote better and is not used: {found.said} that were kept from both."
-
-
-def _keep_request(folder: Path, arguments: Json) -> None:
-    """Remember what is being trained; a checkpoint of another training is removed."""
-    if _read_json(folder / REQUEST) == arguments:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    stored.write_text(folder / REQUEST, json.dumps(arguments))
+        return f"{what} has joined the vote: {found.in_words} that were kept from both."
+    return f"{what} did not make the vote better and is not used: {found.in_words} that were kept from both."
 
 
 def _read_json(path: Path) -> Json | None:

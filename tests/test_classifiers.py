@@ -27,7 +27,17 @@ from annotator import registry
 from annotator.errors import ConfigError, ModelError
 from annotator.models import classifiers, kernel_ridge
 from annotator.models.classifiers import Classifier
-from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Model, Prediction
+from annotator.types import (
+    UNLABELED,
+    Dataset,
+    FeatureArray,
+    FloatArray,
+    IntArray,
+    Model,
+    Opinion,
+    Prediction,
+    predict_held_out,
+)
 from tests.builders import tiny_dataset
 
 SUPERVISED = ("random-forest", "svc", "knn", "logistic-regression", "sklearn:GaussianNB")
@@ -336,6 +346,7 @@ def test_predicting_before_fitting_is_a_typed_error(name: str) -> None:
         ("kernel-ridge", {"gamma": float("nan")}),
         ("kernel-ridge", {"sharpness": float("inf")}),
         ("vote", {"weight": 1.5}),
+        ("vote", {"opinion": -0.1}),
         ("vote", {"weight": float("nan")}),
     ],
 )
@@ -440,6 +451,31 @@ def test_a_vote_is_its_members_brought_to_one_sharpness(weight: float) -> None:
     assert np.array_equal(found.evidence, apart[0].evidence)
     features = tiny_dataset(9, seed=5).features
     np.testing.assert_allclose(vote.predict(features), together(*(member.predict(features) for member in members)))
+
+
+def test_a_networks_opinion_is_one_more_member_of_a_vote() -> None:
+    """(1 - opinion) p + opinion q, for the pool and for held-out images; a class it does not know is left to others."""
+    dataset = hard_dataset()
+    labels, rng = some_labels(dataset), np.random.default_rng(0)
+    plain, vote = create("vote"), create("vote", opinion=0.4)
+    before = plain.fit_predict(dataset, labels, 3)
+    found = vote.fit_predict(dataclasses.replace(dataset, opinion=opinion_of(len(dataset), rng, 2, 0, 7)), labels, 3)
+    said = found.members[-1]
+    assert len(found.members) == 4
+    np.testing.assert_allclose(found.probabilities, 0.6 * before.probabilities + 0.4 * said)
+    np.testing.assert_allclose(said[:, 1], before.probabilities[:, 1])
+    np.testing.assert_allclose(said.sum(axis=1), 1)
+    assert dataset.held_out is not None
+    opinion = opinion_of(20, rng, 0, 1, 2)
+    held_out = dataclasses.replace(dataset.held_out, opinion=opinion)
+    alone = plain.predict(held_out.features)
+    together = predict_held_out(vote, held_out)
+    np.testing.assert_allclose(together, 0.6 * alone + 0.4 * opinion.probabilities, rtol=1e-6)
+    assert np.array_equal(predict_held_out(vote, dataset.held_out), alone)
+
+
+def opinion_of(n: int, rng: np.random.Generator, *codes: int) -> Opinion:
+    return Opinion(rng.dirichlet(np.ones(len(codes)), n).astype(np.float32), np.array(codes))
 
 
 def test_a_votes_members_are_chosen_by_name() -> None:

@@ -20,12 +20,10 @@ from annotator.encoders.training_plan import Plan, plan_for
 from annotator.encoders.warps import changes, random_warps
 from annotator.errors import ConfigError, ModelError
 from annotator.jobs import Job
-from annotator.models.opinions import SHARE, with_opinion
 from annotator.models.vote import Vote
 from annotator.pointer import CACHE
 from annotator.project import Project
-from annotator.types import HeldOut, ImageArray, IntArray, Opinion, silent
-from tests.builders import tiny_dataset
+from annotator.types import ImageArray, IntArray, silent
 
 CLASSES = ("across", "down", "askew")
 N_IMAGES, N_TEST = 220, 30
@@ -188,6 +186,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         "codes": [0, 1, 2],
         "plan": plan,
         "folder": str(tmp_path),
+        "key": "this one",
         "stop_at": 3,
     }
     job = Job.start("tests.finetuned_targets:train_three_times", arguments, tmp_path / "job")
@@ -245,40 +244,6 @@ def test_a_damaged_network_is_refused(trained: Trained, tmp_path: Path) -> None:
         Finetuned("finetuned")
 
 
-def test_an_opinion_leaves_classes_alone_that_it_does_not_know() -> None:
-    """Columns go by class code; classes that came after the training keep what the vote gave them."""
-    vote = np.array([[0.5, 0.2, 0.2, 0.1], [0.0, 0.0, 1.0, 0.0]])
-    opinion = Opinion(np.array([[0.0, 1.0], [0.5, 0.5]], dtype=np.float32), np.array([0, 3]))
-    mixed = with_opinion(vote, opinion)
-    np.testing.assert_allclose(mixed.sum(axis=1), 1)
-    np.testing.assert_array_equal(mixed[:, 1:3], vote[:, 1:3])
-    np.testing.assert_allclose(mixed[0, [0, 3]], [0.5 * (1 - SHARE), 0.1 * (1 - SHARE) + 0.6 * SHARE])
-    assert with_opinion(vote, None) is vote
-    np.testing.assert_allclose(with_opinion(vote[:, :2], opinion)[:, 0], vote[:, 0])
-
-
-def test_a_vote_hears_the_opinion() -> None:
-    """On the pool and on held-out images; without one it is the vote that it was."""
-    dataset = tiny_dataset(n_held_out=6)
-    labels = np.where(np.arange(30) < 9, np.arange(30) % 3, -1)
-    sure = Opinion(np.tile(np.array([[0, 0, 1]], dtype=np.float32), (30, 1)), np.arange(3))
-    held_out = dataset.held_out
-    assert held_out is not None
-    heard = HeldOut(held_out.ids, held_out.images, held_out.features, held_out.truth, replace_rows(sure, 6))
-    vote = Vote()
-    without = vote.fit_predict(dataset, labels, 3).probabilities
-    with_it = vote.fit_predict(replace(dataset, opinion=sure), labels, 3).probabilities
-    assert (with_it[:, 2] > without[:, 2] - 1e-12).all()
-    assert with_it[:, 2].mean() > without[:, 2].mean()
-    plain = vote.predict(held_out.features)
-    np.testing.assert_array_equal(vote.predict_held_out(held_out), plain)
-    np.testing.assert_allclose(vote.predict_held_out(heard), with_opinion(plain, heard.opinion))
-
-
-def replace_rows(opinion: Opinion, n: int) -> Opinion:
-    return Opinion(opinion.probabilities[:n], opinion.codes)
-
-
 def test_warps_of_no_strength_only_resize() -> None:
     """The middle of a pixel goes to the middle of the pixels that it becomes; mirrored, to the other side."""
     right, down, corner = random_warps(1, (28, 14), 56, 0, False, rng())[0, :3]
@@ -294,8 +259,9 @@ def test_warps_of_no_strength_only_resize() -> None:
 
 def test_a_plan_suits_the_pool() -> None:
     """Small grey pictures by early layers, photos by later ones, and a small pool in fewer steps."""
-    small = plan_for(stripes(300)[0], 0, True)
-    photos = plan_for(rng().integers(0, 256, size=(40, 90, 90, 3), dtype=np.uint8), 0, False)
+    small = plan_for(stripes(300)[0], 0, None)
+    photos = plan_for(rng().integers(0, 256, size=(40, 90, 90, 3), dtype=np.uint8), 0, None)
     assert (small.layer, photos.layer) == ("block7", "block11")
     assert small.steps < plan_for(np.zeros((60_000, 2, 2, 1), dtype=np.uint8), 0, True).steps
-    assert not photos.flip
+    assert photos.flip
+    assert not small.flip

@@ -136,7 +136,7 @@ def test_photos_are_encoded_from_larger_views(tmp_path: Path, photo_folder: Phot
     stages = []
     recipe = Recipe("folder", {"path": str(folder)}, encoder="imagenet", n_neighbors=3)
     slow = prepare(recipe, tmp_path / "cache", lambda stage, done, total: stages.append(stage))
-    assert "Enlarging views" in stages
+    assert "Making views" in stages
     assert "Reading images" not in stages
     views = np.load(next((tmp_path / "cache").glob("images-*/views-128.npy")), mmap_mode="r")
     assert views.shape == (9, 128, 128, 3)

@@ -4,12 +4,12 @@ Without a network it is its base encoder, feature for feature. With one (see net
 has an opinion on every image, and where `share` is above 0 the graph sees the network's own features too: both blocks
 in rows of length 1, so that a squared distance is (1 - share) times the base's plus share times the network's.
 
-The network runs in a child process (keras_finetuned.py); this module imports no TensorFlow.
+The network runs in a worker process (keras_finetuned.py); this module imports no TensorFlow.
 """
 
 from __future__ import annotations
 
-import shutil
+import atexit
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,11 @@ import numpy as np
 
 from annotator import registry
 from annotator.encoders import networks, stored
+from annotator.encoders.chunks import encode_in_chunks
+from annotator.encoders.network_worker import NetworkWorker
 from annotator.encoders.networks import TrainedNetwork
 from annotator.encoders.pca import unit_rows
-from annotator.errors import Cancelled, ConfigError, JobError
-from annotator.jobs import Job
+from annotator.errors import ConfigError
 from annotator.types import (
     ChecksPool,
     Encoder,
@@ -30,12 +31,17 @@ from annotator.types import (
     Opinion,
     Report,
     Resumes,
-    WantsLargerViews,
+    View,
     silent,
+    view_of,
 )
 
 RUN = "annotator.encoders.keras_finetuned:run"
 BASE, NETWORK = "base", "network.npz"
+COLOUR_SIDE = 128
+"""Pixels a side at which the network sees photos."""
+CHUNK = 512
+"""Images of one call."""
 
 
 @dataclass(eq=False)
@@ -58,11 +64,14 @@ class FittedFinetuned:
 
     def encode(self, images: ImageArray, report: Report = silent) -> FeatureArray:
         """(n, height, width, n_channels) uint8 -> (n, n_features) float32. Raises what the base raises, JobError."""
-        base = self.base.encode(images, report)
+        return self.extend(self.base.encode(images, report), images, report)
+
+    def extend(self, features: FeatureArray, images: ImageArray, report: Report = silent) -> FeatureArray:
+        """The base's features (n, n_base), with a share above 0 beside the network's own. Raises JobError."""
         if self.path is None or not self.share:
-            return base
+            return features
         known = unit_rows(self._outputs(images, report)[:, len(self._network.codes) :])
-        return np.hstack([(1 - self.share) ** 0.5 * unit_rows(base), self.share**0.5 * known]).astype(np.float32)
+        return np.hstack([(1 - self.share) ** 0.5 * unit_rows(features), self.share**0.5 * known]).astype(np.float32)
 
     def opinion(self, images: ImageArray, report: Report = silent) -> Opinion | None:
         """The network's class probabilities; None where it has not been trained yet. Raises JobError, Cancelled."""
@@ -107,9 +116,14 @@ class Finetuned:
             raise ConfigError(f"finetuned.share must be between 0 and 1, not {share}.")
         self.network = network
         self.share = share
+        self.base = base
         self._base: Encoder = registry.create("encoder", base)
-        if isinstance(self._base, WantsLargerViews):
-            self.view_side = self._base.view_side
+
+    @property
+    def view(self) -> View:
+        """The base's, at least as large as the network's input for photos."""
+        wanted = view_of(self._base)
+        return View(max(wanted.side, COLOUR_SIDE), 3)
 
     def check_pool(self, n_images: int) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where the base does."""
@@ -129,15 +143,17 @@ class Finetuned:
 
         Raises ModelError (MODEL_NETWORK) where the cache lacks it.
         """
-        path = networks.path_of(folder.parent, self.network) if self.network else None
-        if path is not None:
-            networks.read(path)
-        fitted = (
-            self._base.fit_in(folder, images, rng, report)
-            if isinstance(self._base, Resumes)
-            else self._base.fit(images, rng, report)
-        )
-        return FittedFinetuned(fitted, path, self.share if path else 0.0)
+        if isinstance(self._base, Resumes):
+            return self.on(self._base.fit_in(folder, images, rng, report), folder.parent)
+        return self.on(self._base.fit(images, rng, report), folder.parent)
+
+    def on(self, fitted: FittedEncoder, cache: Path) -> FittedFinetuned:
+        """A fitted base with the network from the cache. Raises ModelError (MODEL_NETWORK) where that lacks it."""
+        if not self.network:
+            return FittedFinetuned(fitted)
+        path = networks.path_of(cache, self.network)
+        networks.read(path)
+        return FittedFinetuned(fitted, path, self.share)
 
     def load(self, folder: Path) -> FittedFinetuned:
         """What `FittedFinetuned.save` wrote. Raises ModelError (MODEL_HASH)."""
@@ -148,24 +164,13 @@ class Finetuned:
 
 
 def outputs_of(network: Path, images: ImageArray, report: Report = silent) -> FeatureArray:
-    """(n, n_codes + n_features): what the network in this file says of images, in a child process.
+    """(n, n_codes + n_features): what the network in this file says of images. Raises JobError, Cancelled."""
 
-    Raises JobError, Cancelled.
-    """
-    folder = stored.new_folder()
-    crashed = False
-    try:
-        answer = folder / "outputs.npy"
-        arguments = {
-            "images": str(stored.path_of(images, folder).absolute()),
-            "network": str(network.absolute()),
-            "answer": str(answer),
-        }
-        Job.start(RUN, arguments, folder).wait(report)
-        return np.asarray(np.load(answer, allow_pickle=False), dtype=np.float32)
-    except JobError as error:
-        crashed = not isinstance(error, Cancelled)
-        raise
-    finally:
-        if not crashed:  # kept on failure: the message names its log
-            shutil.rmtree(folder, ignore_errors=True)
+    def of_chunk(chunk: ImageArray) -> FeatureArray:
+        return _shared.run(chunk, {"network": str(network.absolute())})
+
+    return encode_in_chunks(images, of_chunk, report, CHUNK)
+
+
+_shared = NetworkWorker(RUN)
+atexit.register(_shared.close)

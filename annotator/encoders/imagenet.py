@@ -21,7 +21,7 @@ from annotator.encoders.chunks import encode_in_chunks
 from annotator.encoders.imagenet_network import Cut, layers_of
 from annotator.encoders.pca import Projection, fit_projection, sample_rows, unit_rows
 from annotator.errors import ConfigError
-from annotator.types import FeatureArray, ImageArray, IntArray, Report, silent
+from annotator.types import FeatureArray, ImageArray, IntArray, Report, View, silent
 
 GREY = Cut(side=64, layers=("block4", "block7"), batch=64, chunk=1024)
 COLOUR = Cut(side=128, layers=("block11", "head"), batch=16, chunk=128)
@@ -75,8 +75,8 @@ class Imagenet:
     slow = True
     """Takes a minute on a large pool: labeling starts on quick features meanwhile."""
 
-    view_side = COLOUR.side
-    """Pixels a side for photos; at 64 the late layers lose what distinguishes them."""
+    view = View(COLOUR.side)
+    """Of photos; at 64 the late layers lose what distinguishes them."""
 
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal features
 

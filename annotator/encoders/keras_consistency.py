@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.encoders import stored
+from annotator.encoders import checkpoint
 from annotator.encoders.imagenet_network import GRID
 from annotator.encoders.keras_imagenet import build
 from annotator.encoders.keras_setup import keras, tf
 from annotator.encoders.training_plan import Plan
 from annotator.encoders.warps import Changes, changes
-from annotator.errors import ModelError
 from annotator.types import FeatureArray, ImageArray, IntArray
 
 Tensor = Any  # TensorFlow and Keras ship no types
@@ -102,21 +101,17 @@ class Training:
         self.n_done += 1
         return {"loss": float(losses[0]), "labeled_loss": float(losses[1])}
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint. Raises ModelError (MODEL_SAVE)."""
+    def save(self, path: Path, key: str) -> None:
+        """Write a checkpoint of the training that `key` names. Raises OSError."""
         arrays = {f"state{number:04}": variable.numpy() for number, variable in enumerate(self._state())}
-        stored.write(path, {"n_done": np.array(self.n_done), **arrays})
+        checkpoint.write(path, key, {"n_done": np.array(self.n_done), **arrays})
 
-    def restore(self, path: Path) -> bool:
-        """Go on from a checkpoint; whether there was one that could be used."""
-        try:
-            arrays = stored.read(path)
-        except ModelError:
+    def restore(self, path: Path, key: str) -> bool:
+        """Go on from the checkpoint of this training; whether there was one."""
+        arrays = checkpoint.read(path, key)
+        if arrays is None:
             return False
-        state = self._state()
-        if len(arrays) != len(state) + 1:
-            return False
-        for number, variable in enumerate(state):
+        for number, variable in enumerate(self._state()):
             variable.assign(arrays[f"state{number:04}"])
         self.n_done = int(arrays["n_done"])
         return True

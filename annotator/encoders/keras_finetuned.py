@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from annotator.encoders.networks import TrainedNetwork
 from annotator.encoders.pca import fit_projection
 from annotator.encoders.training_plan import Plan
 from annotator.jobs import record
-from annotator.types import FeatureArray, ImageArray, Report
+from annotator.types import ImageArray, Report
 
 DIMENSIONS = 64
 """Of the network's own features, for the graph."""
@@ -30,28 +32,29 @@ def train(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: 
     """Train by `plan` on the .npy `images`; write the network under `folder` and give its name.
 
     `vote` is an .npy (n_images, n_codes), `rows` and `labels` are the labeled rows and their columns in it, `codes` the
-    class code of each column. Goes on from a checkpoint in `folder`.
+    class code of each column. Goes on from the checkpoint in `folder` whose key is `key`.
     """
     report("Reading images", 0, 1)
     images, vote = (np.load(arguments[key], mmap_mode="r", allow_pickle=False) for key in ("images", "vote"))
     rows, labels, codes = (np.asarray(arguments[key], dtype=np.int64) for key in ("rows", "labels", "codes"))
     training = Training(Plan(**arguments["plan"]), images, vote, rows, labels)
-    _run(training, Path(arguments["folder"]) / CHECKPOINT, report)
+    _run(training, Path(arguments["folder"]) / CHECKPOINT, arguments["key"], report)
     found = _trained(training, images, codes, rows)
     return {"network": networks.write(found, Path(arguments["folder"]))}
 
 
 def run(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
     """Write to the .npy `answer` what `network` says of the .npy `images`: (n, n_codes + n_features) float32."""
-    images = np.load(arguments["images"], mmap_mode="r", allow_pickle=False)
-    trained = networks.read(Path(arguments["network"]))
-    stored.write_npy(Path(arguments["answer"]), _outputs(trained, images, report))
+    images = np.load(arguments["images"], allow_pickle=False)
+    ask = _asked(arguments["network"])
+    parts = [ask(_filled(images[start : start + BATCH])).numpy() for start in range(0, len(images), BATCH)]
+    stored.write_npy(Path(arguments["answer"]), np.concatenate(parts)[: len(images)])
     return {}
 
 
-def _run(training: Training, checkpoint: Path, report: Report) -> None:
+def _run(training: Training, checkpoint: Path, key: str, report: Report) -> None:
     plan = training.plan
-    if not training.restore(checkpoint):
+    if not training.restore(checkpoint, key):
         training.fit_head()
     since: list[dict[str, float]] = []
     while training.n_done < plan.steps:
@@ -61,7 +64,7 @@ def _run(training: Training, checkpoint: Path, report: Report) -> None:
             means = {name: float(np.mean([losses[name] for losses in since])) for name in since[0]}
             record({"epoch": -(-training.n_done // plan.checkpoint), **means})
             since.clear()
-            training.save(checkpoint)
+            training.save(checkpoint, key)
     report(STAGE, plan.steps, plan.steps)
 
 
@@ -82,21 +85,18 @@ def _with_weights(layer: str, side: int, weights: Any) -> Network:  # Any: array
     return network
 
 
-def _outputs(trained: TrainedNetwork, images: ImageArray, report: Report) -> FeatureArray:
+@lru_cache(maxsize=2)
+def _asked(path: str) -> Callable[[ImageArray], Any]:  # Any: a tensor
+    """(n, height, width, n_channels) uint8 -> (n, n_codes + n_features), by the network in this file."""
+    trained = networks.read(Path(path))
     network = _with_weights(trained.layer, trained.side, trained.weights)
     both = keras.Model(network.input, [network.get_layer("flat").output, network.output])
-    centre, directions = tf.constant(trained.mean), tf.constant(trained.components)
 
-    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow ships no types
-    def apply(part: Any) -> Any:  # Any: tensors
-        flat, scores = both(resized(part, trained.side), training=False)
-        return tf.concat([tf.nn.softmax(scores), (flat - centre) @ directions], axis=1)
+    def apply(images: Any) -> Any:  # Any: tensors
+        flat, scores = both(resized(images, trained.side), training=False)
+        return tf.concat([tf.nn.softmax(scores), (flat - trained.mean) @ trained.components], axis=1)
 
-    parts = []
-    for start in range(0, len(images), BATCH):
-        report("Asking the network", start, len(images))
-        parts.append(apply(tf.constant(_filled(images[start : start + BATCH]))).numpy())
-    return np.concatenate(parts)[: len(images)]
+    return tf.function(apply)  # type: ignore[no-any-return]  # TensorFlow ships no types
 
 
 def _filled(images: ImageArray) -> ImageArray:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from annotator.encoders.imagenet import is_small_and_grey
 from annotator.encoders.pca import sample_rows
 from annotator.types import ImageArray
@@ -48,14 +50,16 @@ class Plan:
     """Steps between two checkpoints."""
 
 
-def plan_for(images: ImageArray, seed: int, flip: bool) -> Plan:
-    """The plan for a pool (n_images, height, width, n_channels)."""
-    import numpy as np
+def plan_for(images: ImageArray, seed: int, flip: bool | None) -> Plan:
+    """The plan for a pool (n_images, height, width, n_channels).
 
+    Where nobody knows whether a mirrored image means the same, it does for photos and not for small grey pictures.
+    """
     rows = sample_rows(len(images), np.random.default_rng(seed))
     grey = is_small_and_grey(images, rows)
+    mirrored = not grey if flip is None else flip
     most = GREY_STEPS if grey else COLOUR_STEPS
     steps = max(LEAST_STEPS, min(most, len(images) // IMAGES_PER_STEP))
     if grey:
-        return Plan("block7", 64, steps, flip=flip, seed=seed)
-    return Plan("block11", 128, steps, frozen=5, flip=flip, seed=seed, n_unlabeled=48, n_labeled=16)
+        return Plan("block7", 64, steps, flip=mirrored, seed=seed)
+    return Plan("block11", 128, steps, frozen=5, flip=mirrored, seed=seed, n_unlabeled=48, n_labeled=16)

@@ -6,6 +6,11 @@ for a graph model g, a kernel model k and a classifier c, each power divided by 
 the members to one confidence: label spreading alone says 30 % where it is right in 70 of 100, a kernel model's softmax
 is confident enough without. Found on Fashion-MNIST (50,000 images, labels from 10 to
 3,000). Computed in double precision: in single, a small probability's cube is 0, and a row of those is NaN.
+
+Where the encoder is a network that was trained on labels (see `Opinion` in types.py), what it says of an image is one
+more member q with a share of its own:
+
+    (1 - opinion) p + opinion q
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import numpy as np
 
 from annotator import registry
 from annotator.errors import ConfigError
-from annotator.models.opinions import with_opinion
+from annotator.models.priors import normalised
 from annotator.types import (
     Dataset,
     FeatureArray,
@@ -24,18 +29,21 @@ from annotator.types import (
     IntArray,
     JoinsHeldOut,
     Model,
+    Opinion,
     Prediction,
     WarmsUp,
     goes_on,
     is_asynchronous,
+    predict_held_out,
 )
 
 
 class Vote:
     """A graph model, a kernel model and a classifier together: one knows the pool's shape, the others its borders.
 
-    `weight` is the graph model's share, 0 to 1; the other two have equal shares of the rest. All have their default
-    parameters. It has the optional abilities of its members: it is `asynchronous` where one of them is, and so on.
+    `weight` is the graph model's share, 0 to 1; the other two have equal shares of the rest. `opinion` is the share of
+    a network that was trained on labels, where the dataset has one. All have their default parameters. It has the
+    optional abilities of its members: it is `asynchronous` where one of them is, and so on.
     """
 
     def __init__(
@@ -44,10 +52,10 @@ class Vote:
         classifier: str = "logistic-regression",
         weight: float = 0.5,
         kernel: str = "kernel-ridge",
+        opinion: float = 0.25,
     ) -> None:
-        if not 0 <= weight <= 1:
-            raise ConfigError(f"vote.weight must lie between 0 and 1, not {weight}.")
-        self.weight = weight
+        self.weight = _share("weight", weight)
+        self.opinion = _share("opinion", opinion)
         self._members: tuple[Model, ...] = tuple(registry.create("model", name) for name in (graph, classifier, kernel))
         self.asynchronous = any(is_asynchronous(member) for member in self._members)
         """Labeling goes on while `fit_predict` runs; see `is_asynchronous` in types.py."""
@@ -58,7 +66,7 @@ class Vote:
         """labels (n_images,), -1 = unlabeled -> mixed probabilities, each member's, and the graph model's evidence."""
         found = [member.fit_predict(dataset, labels, n_classes) for member in self._members]
         members = tuple(prediction.probabilities for prediction in found)
-        mixed = with_opinion(self._together(*members), dataset.opinion)
+        mixed, members = self._with_opinion(self._together(*members), members, dataset.opinion)
         return Prediction(mixed, found[0].evidence, members=members)
 
     def predict(self, features: FeatureArray) -> FloatArray:
@@ -66,8 +74,9 @@ class Vote:
         return self._together(*(member.predict(features) for member in self._members))
 
     def predict_held_out(self, held_out: HeldOut) -> FloatArray:
-        """As `predict`, with what a network says of the held-out images: (n, n_classes)."""
-        return with_opinion(self.predict(held_out.features), held_out.opinion)
+        """(n, n_classes), by all members and the network's opinion. Raises ModelError (MODEL_NOT_FITTED)."""
+        members = tuple(predict_held_out(member, held_out) for member in self._members)
+        return self._with_opinion(self._together(*members), members, held_out.opinion)[0]
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
@@ -92,7 +101,33 @@ class Vote:
         rest = (1 - self.weight) / 2
         return self.weight * _shares(graph * graph * graph) + rest * (_shares(classifier * classifier) + kernel)
 
+    def _with_opinion(
+        self, mixed: FloatArray, members: tuple[FloatArray, ...], opinion: Opinion | None
+    ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+        """The mix and the members, (n, n_classes) each, with the network's opinion as the last of them."""
+        if opinion is None:
+            return mixed, members
+        said = _said(opinion, mixed)
+        return (1 - self.opinion) * mixed + self.opinion * said, (*members, said)
+
+
+def _said(opinion: Opinion, mixed: FloatArray) -> FloatArray:
+    """A network's opinion for all classes, (n, n_classes): as `mixed` for those that it has not learned."""
+    learned = opinion.codes < mixed.shape[1]
+    codes = opinion.codes[learned]
+    uniform = np.full(len(codes), 1 / max(1, len(codes)))
+    shares = normalised(opinion.probabilities[:, learned].astype(np.float64), uniform)
+    said = mixed.copy()
+    said[:, codes] = shares * mixed[:, codes].sum(axis=1, keepdims=True)
+    return said
+
 
 def _shares(powers: FloatArray) -> FloatArray:
     """Rows divided by their sums."""
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _share(parameter: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"vote.{parameter} must lie between 0 and 1, not {value}.")
+    return value

@@ -12,9 +12,8 @@ from annotator.session import Session
 from annotator.ui import panels, tab
 from annotator.ui.fields import starts_from
 from annotator.ui.shared import workspace
-from annotator.ui.views import form, grid, play
+from annotator.ui.views import features, form, grid, play
 from annotator.ui.words import plain, visible
-from annotator.workspace import EncoderSwap
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
 ANSWERS_BY = {"keys": "by keys", "form": "by a form"}
@@ -40,47 +39,10 @@ def _head(project: Project, session: Session, moment: Moment) -> None:
         _class_popover(project, session, reports.class_names(moment))
         _settings_popover(project, session)
         _play_button(project)
+        features.trial_popover(project)
     with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
         panels.set_aside(project, moment)
-        _swap_panel(project)
-
-
-def _swap_panel(project: Project) -> None:
-    """Another encoder on its way: how far it is, how long it takes, and a way to stop it."""
-    swap = workspace().swaps.newest(project)
-    if swap is not None and not swap.over.is_set():
-        st.session_state["swap"] = swap.key
-        with st.container(border=True, key="swap"):
-            encoder, now = plain(swap.encoder), plain(project.config.encoder)
-            st.caption(f"Preparing the encoder {encoder}. Labeling goes on meanwhile with the features of {now}.")
-            _swap_progress(swap)
-    elif swap is not None and st.session_state.get("swap") == swap.key:
-        _say_over(swap)
-    elif project.wanted:
-        _until_taken_up(project)
-
-
-@st.fragment(run_every=0.4)
-def _swap_progress(swap: EncoderSwap) -> None:
-    if swap.over.is_set():
-        _say_over(swap)
-    panels.job_progress(swap.job)
-
-
-def _say_over(swap: EncoderSwap) -> None:
-    """Say once, in a tab that saw it begin, that the encoder is in use; the project itself says why it is not."""
-    st.session_state.pop("swap", None)
-    if swap.is_applied:
-        tab.notify(f"The encoder {swap.encoder} is ready; the next batch uses it.")
-    st.rerun()
-
-
-@st.fragment(run_every=0.5)
-def _until_taken_up(project: Project) -> None:
-    """A server that was started again goes on with the encoder a moment after the first page was drawn."""
-    st.caption(f"Going on with the encoder {plain(str(project.wanted.get('encoder')))} in a moment.")
-    if workspace().swaps.running(project) is not None or not project.wanted:
-        st.rerun()
+        features.render(project)
 
 
 def _class_popover(project: Project, session: Session, names: list[str]) -> None:
