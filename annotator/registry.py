@@ -39,6 +39,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "contrastive": "annotator.encoders.contrastive:Contrastive",
         "lstm": "annotator.encoders.lstm:LstmEncoder",
         "gan": "annotator.encoders.gan:Gan",
+        "finetuned": "annotator.encoders.finetuned:Finetuned",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",

@@ -261,6 +261,25 @@ class JoinsFeatures(FittedEncoder, Protocol):
         """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
 
 
+class ExtendsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its base."""
+
+    def extend(self, features: FeatureArray, images: ImageArray, report: Report = silent) -> FeatureArray:
+        """The base's features of these images, the same array where nothing is added: (n, n_features)."""
+
+
+@runtime_checkable
+class Extends(Protocol):
+    """An encoder that knows more of an image than its base does, which is an encoder by itself."""
+
+    @property
+    def base(self) -> str:
+        """The base's name; it has its default parameters."""
+
+    def on(self, fitted: FittedEncoder, cache: Path) -> ExtendsFeatures:
+        """As `fit`, with the base fitted already. Raises ModelError where the cache lacks what it needs."""
+
+
 @runtime_checkable
 class Chooses(Protocol):
     """An encoder that stands for another one, which it chooses when it has seen the pool."""

@@ -114,10 +114,10 @@ class Imagenet:
 
 def _kind_for(images: ImageArray, rows: IntArray) -> str:
     """Which layers fit a pool."""
-    return "grey" if _is_small_and_grey(images, rows) else "colour"
+    return "grey" if is_small_and_grey(images, rows) else "colour"
 
 
-def _is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
+def is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
     """Whether the pool is one of small grey pictures, though they may be stored in colour."""
     if max(images.shape[1:3]) > SMALL_SIDE:
         return False
