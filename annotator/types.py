@@ -408,6 +408,8 @@ class Prediction:
     """Rows that may differ from the model's answer before; None = any may."""
     figures: RowFigures = field(default=None, repr=False)  # type: ignore[assignment]  # made below where none are given
     """Figures of each row, computed once; a model that knows which rows it changed carries them on from fit to fit."""
+    temperature: float = 1.0
+    """What is shown is p^(1 / temperature), rows divided by their sums; batches are chosen by `probabilities`."""
 
     def __post_init__(self) -> None:
         if self.figures is None:
@@ -500,6 +502,18 @@ def goes_on(model: Model) -> bool:
     After a restart such a model is fitted once for each recorded version, so that the result is the same.
     """
     return isinstance(model, GoesOn) and model.goes_on
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A model that can say of labeled images what it would without their labels, for less than fits from scratch."""
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of the labeled rows, ascending, each without the labels of its own fold.
+
+        `folds` (n_labeled,) counts them from 0; rows of -1 keep their labels and are not looked at. Asked after a fit
+        on the same labels; later fits are as without it.
+        """
 
 
 @dataclass(frozen=True)
