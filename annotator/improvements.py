@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from annotator import candidates, durable
+from annotator import candidates, durable, finetuning
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
 
@@ -105,6 +105,7 @@ IMPROVEMENTS: tuple[Improvement, ...] = (
     Improvement("contrastive, computed", candidates.PREPARE, partial(candidates.to_prepare, "contrastive"), once=True),
     Improvement("hog", candidates.JUDGE, partial(candidates.to_judge, "hog")),
     Improvement("contrastive", candidates.JUDGE, partial(candidates.to_judge, "contrastive")),
+    Improvement("a network trained on your labels", finetuning.TRAIN_JOB, finetuning.arguments),
 )
 """In the order in which they are looked at."""
 

@@ -37,6 +37,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "keras-application": "annotator.encoders.application:KerasApplication",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
         "contrastive": "annotator.encoders.contrastive:Contrastive",
+        "lstm": "annotator.encoders.lstm:LstmEncoder",
+        "gan": "annotator.encoders.gan:Gan",
+        "finetuned": "annotator.encoders.finetuned:Finetuned",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",
@@ -51,6 +54,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "knn": "annotator.models.classifiers:NearestNeighbors",
         "random-forest": "annotator.models.classifiers:RandomForest",
         "self-training": "annotator.models.classifiers:SelfTraining",
+        "mlp": "annotator.models.pictures:Mlp",
+        "cnn": "annotator.models.pictures:Cnn",
+        "lstm": "annotator.models.pictures:Lstm",
         "sklearn:*": "annotator.models.classifiers:named",
     },
     "strategy": {

@@ -31,6 +31,7 @@ from annotator.types import FeatureArray, FloatArray, IntArray, Report
 CALIBRATE_FROM, ONE_PART_FROM, STOP_EARLY_FROM = 10, 100, 500
 N_PARTS = 5
 BATCH = 32
+RATE = 0.001  # Adam's usual one
 TEMPERATURES = (0.2, 20.0)
 
 Tensor = Any  # TensorFlow ships no types
@@ -55,19 +56,21 @@ def fit(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JS
     return {"epochs": epochs, "temperature": temperature}
 
 
-class _Network:
-    """Dense layers: hidden relu units, then one sum for each class; kept for its sizes, as compiling takes seconds."""
+class Network:
+    """Layers that end in one sum for each class, for inputs (n, *shape); kept by its users, as compiling takes seconds.
 
-    def __init__(self, n_features: int, hidden: int, n_classes: int, seed: int) -> None:
+    `layers` is called once the seed of the first weights is set.
+    """
+
+    def __init__(self, layers: Callable[[], list[Tensor]], shape: tuple[int, ...], seed: int) -> None:
         keras.utils.set_random_seed(seed)
-        layers = [keras.Input((n_features,)), keras.layers.Dense(hidden, "relu"), keras.layers.Dense(n_classes)]
-        self._layers = keras.Sequential(layers)
-        self._optimizer = keras.optimizers.Adam()
+        self._layers = keras.Sequential([keras.Input(shape), *layers()])
+        self._optimizer = keras.optimizers.Adam(RATE)
         self._optimizer.build(self._layers.trainable_variables)
         self._variables = [*self._layers.variables, *self._optimizer.variables]
         self._first = [variable.numpy() for variable in self._variables]
         self._seed = seed
-        rows, numbers = tf.TensorSpec([None, n_features], tf.float32), tf.TensorSpec([None], tf.int64)
+        rows, numbers = tf.TensorSpec([None, *shape], tf.float32), tf.TensorSpec([None], tf.int64)
         self._epoch = tf.function(self._run_epoch, input_signature=[rows, numbers, numbers])
         self.sums: Callable[[FeatureArray], Tensor] = tf.function(self._layers, input_signature=[rows])
 
@@ -75,6 +78,10 @@ class _Network:
     def weights(self) -> list[FeatureArray]:
         """As Keras lists them."""
         return self._layers.get_weights()  # type: ignore[no-any-return]  # Keras ships no types
+
+    @weights.setter
+    def weights(self, weights: list[FeatureArray]) -> None:
+        self._layers.set_weights(weights)
 
     def train(
         self, inputs: FeatureArray, codes: IntArray, epochs: int, enough: Callable[[int], bool] | None = None
@@ -88,6 +95,10 @@ class _Network:
             self._epoch(rows, answers, tf.constant(rng.permutation(len(codes))))
             if enough is not None and enough(epoch):
                 break
+
+    def set_rate(self, share: float) -> None:
+        """Go on at this share of Adam's usual learning rate, until the next training."""
+        self._optimizer.learning_rate = share * RATE
 
     def _run_epoch(self, inputs: Tensor, codes: Tensor, order: Tensor) -> None:
         """One pass in batches. Compiled as a whole: Keras' own `fit` takes ten times as long on so little."""
@@ -104,21 +115,24 @@ class _Network:
 class _BestEpoch:
     """Stops when the accuracy on held-out labels has not risen for `patience` epochs; keeps the best epoch's sums."""
 
-    def __init__(self, network: _Network, inputs: FeatureArray, codes: IntArray, patience: int) -> None:
+    def __init__(self, network: Network, inputs: FeatureArray, codes: IntArray, patience: int) -> None:
         self.epoch = 0
         self.sums: FloatArray = np.zeros(0)
         self._network, self._inputs, self._codes, self._patience = network, inputs, codes, patience
         self._accuracy = -1.0
 
     def __call__(self, epoch: int) -> bool:
-        sums = _sums(self._network, self._inputs)
+        sums = sums_of(self._network, self._inputs)
         accuracy = float((sums.argmax(axis=1) == self._codes).mean())
         if accuracy > self._accuracy:
             self.epoch, self.sums, self._accuracy = epoch, sums, accuracy
         return epoch - self.epoch >= self._patience
 
 
-_network = lru_cache(maxsize=4)(_Network)
+@lru_cache(maxsize=4)
+def _network(n_features: int, hidden: int, n_classes: int, seed: int) -> Network:
+    """Hidden relu units, then one sum for each class."""
+    return Network(lambda: [keras.layers.Dense(hidden, "relu"), keras.layers.Dense(n_classes)], (n_features,), seed)
 
 
 @lru_cache(maxsize=4)
@@ -128,11 +142,11 @@ def _scaling(path: Path, changed_at: int) -> Scaling:
 
 
 def _hold_out(
-    network: _Network, inputs: FeatureArray, codes: IntArray, max_epochs: int, patience: int
+    network: Network, inputs: FeatureArray, codes: IntArray, max_epochs: int, patience: int
 ) -> tuple[int, float]:
     """Returns epochs and temperature, measured on labels that the network of each part was not trained on."""
     epochs, found, answers = max_epochs, [], []
-    for part in _parts(len(codes)):
+    for part in parts_of(len(codes)):
         rest = np.setdiff1d(np.arange(len(codes)), part)
         if len(codes) >= STOP_EARLY_FROM:
             best = _BestEpoch(network, inputs[part], codes[part], patience)
@@ -140,13 +154,13 @@ def _hold_out(
             epochs, sums = best.epoch, best.sums
         else:
             network.train(inputs[rest], codes[rest], max_epochs)
-            sums = _sums(network, inputs[part])
+            sums = sums_of(network, inputs[part])
         found.append(sums)
         answers.append(codes[part])
-    return epochs, _temperature(np.concatenate(found), np.concatenate(answers)) if found else 1.0
+    return epochs, temperature_of(np.concatenate(found), np.concatenate(answers)) if found else 1.0
 
 
-def _parts(n_labels: int) -> list[IntArray]:
+def parts_of(n_labels: int) -> list[IntArray]:
     """Yields the labels to hold out, one part after the other."""
     if n_labels < CALIBRATE_FROM:
         return []
@@ -154,7 +168,7 @@ def _parts(n_labels: int) -> list[IntArray]:
     return parts[:1] if n_labels >= ONE_PART_FROM else parts
 
 
-def _temperature(sums: FloatArray, codes: IntArray) -> float:
+def temperature_of(sums: FloatArray, codes: IntArray) -> float:
     """The temperature within `TEMPERATURES` under which these codes are most likely."""
 
     def surprise(log_temperature: float) -> float:
@@ -164,5 +178,6 @@ def _temperature(sums: FloatArray, codes: IntArray) -> float:
     return float(np.exp(scipy.optimize.minimize_scalar(surprise, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def _sums(network: _Network, inputs: FeatureArray) -> FloatArray:
+def sums_of(network: Network, inputs: FeatureArray) -> FloatArray:
+    """(n, classes): the last layer's sums, which a softmax makes probabilities."""
     return np.asarray(network.sums(tf.constant(inputs)), dtype=np.float64)
