@@ -103,8 +103,7 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: b
 
 def made_from(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
     """Everything but the images that a dataset comes from: its recipe, and the revisions of what makes it."""
-    encoder_class = registry.load("encoder", recipe.encoder)
-    revisions = {"images": LAYOUT, "graph": REVISION, "encoder": revision(encoder_class)}
+    revisions = {"images": LAYOUT, "graph": REVISION, "encoder": _revision(recipe)}
     return _parts(recipe) | {"revisions": revisions}
 
 
@@ -232,12 +231,11 @@ def _write_manifest(
 
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:
     """The held-out images count too: another test set is another dataset, though no other features."""
-    encoder_class = registry.load("encoder", recipe.encoder)
     made_from = _parts(recipe) | {
         "source": "",
         "source_parameters": "",
         "graph_revision": REVISION,
-        "encoder_revision": revision(encoder_class),
+        "encoder_revision": _revision(recipe),
         "ids": pool.ids,
         "hashes": _Hexadecimal(pool.hashes),
         "held_out": _Hexadecimal(held_out.hashes) if held_out else None,
@@ -248,6 +246,13 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
     for piece in _json_pieces(made_from):
         digest.update(piece.encode())
     return digest.hexdigest()
+
+
+def _revision(recipe: Recipe) -> int:
+    """Of the recipe's encoder, or of what that stands for."""
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    name = encoder.chosen_encoder[0] if isinstance(encoder, Chooses) else recipe.encoder
+    return revision(registry.load("encoder", name))
 
 
 def _parts(recipe: Recipe) -> dict[str, Any]:  # Any: JSON

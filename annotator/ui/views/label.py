@@ -6,13 +6,13 @@ from typing import Any
 
 import streamlit as st
 
-from annotator import registry, reports
+from annotator import reports
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.ui import panels, tab
-from annotator.ui.fields import starts_from
+from annotator.ui.fields import held, starts_from
 from annotator.ui.shared import workspace
 from annotator.ui.views import features, form, grid, play, plugin_fields
 from annotator.ui.words import plain, visible
@@ -63,7 +63,7 @@ def _key_form(project: Project, names: list[str]) -> None:
     with st.form("class-keys", border=False):
         for place, name in enumerate(names):
             key = starts_from(f"class-key-{place}", keys[name], (project.folder, name, keys[name]))
-            st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
+            st.text_input(f"Key of {plain(name)}", held(key), max_chars=1, key=key)
         st.form_submit_button("Set the keys", on_click=tab.guarded(_set_keys), args=(project, names))
 
 
@@ -71,15 +71,20 @@ def _settings_popover(project: Project, session: Session) -> None:
     config = project.config
     basis = _settings_basis(project, session)
     with st.popover("Settings", icon=":material/tune:"):
-        plugin_fields.choice("set", "encoder", config.encoder, config.encoder_parameters, basis)
+        encoder = plugin_fields.choice("set", "encoder", config.encoder, basis)
+        plugin_fields.fields(
+            "set", "encoder", encoder, config.encoder_parameters if encoder == config.encoder else {}, basis
+        )
         with st.form("settings", border=False):
             for kind in ("strategy", "model"):
-                _plug_in(kind, getattr(config, kind), basis)
+                plugin_fields.choice("set", kind, getattr(config, kind), basis)
+            size = starts_from("set-batch-size", config.batch_size, basis)
             st.number_input(
                 "Images a batch",
                 1,
                 100,
-                key=starts_from("set-batch-size", config.batch_size, basis),
+                held(size),
+                key=size,
                 help="More images a batch: fewer pauses, but the model learns less often.",
             )
             _guesses(config.hidden_share, basis)
@@ -90,17 +95,21 @@ def _settings_popover(project: Project, session: Session) -> None:
 
 def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
     """Who answers in this tab, and how."""
+    name = starts_from("set-name", session.annotator.name, basis)
     st.text_input(
         "Your name",
-        key=starts_from("set-name", session.annotator.name, basis),
+        held(name),
+        key=name,
         max_chars=tab.LONGEST_NAME,
         help="It stands with every answer.",
     )
+    way = starts_from("set-answers-by", tab.answers_by(), basis)
     st.selectbox(
         "Answer",
-        tuple(ANSWERS_BY),
+        list(ANSWERS_BY),
+        list(ANSWERS_BY).index(held(way)),
         format_func=lambda way: ANSWERS_BY[way],
-        key=starts_from("set-answers-by", tab.answers_by(), basis),
+        key=way,
         help="The form is made of plain widgets: slower, for where the keys do not work.",
     )
 
@@ -113,22 +122,15 @@ def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
 
 def _guesses(share: float, basis: tuple[object, ...]) -> None:
     names = {share: f"hidden for {100 * share:.0f} %"} | {value: name for name, value in GUESSES.items()}
+    key = starts_from("set-hidden-share", share, basis)
     st.selectbox(
         "The model's guesses",
         sorted(names),
+        sorted(names).index(held(key)),
         format_func=lambda value: names[value],
-        key=starts_from("set-hidden-share", share, basis),
+        key=key,
         help="A guess on the screen sways people. Hide a share of them, and Progress says how much.",
     )
-
-
-def _plug_in(kind: str, current: str, basis: tuple[object, ...]) -> None:
-    """A select box of this kind's names, with a line of help on each; a name that is not listed stays selectable."""
-    names = registry.names(kind)
-    help_lines = "\n".join(f"- **{name}**: {plain(registry.summary(kind, name))}" for name in names)
-    if current not in names:
-        names = [*names, current]
-    st.selectbox(kind.capitalize(), names, key=starts_from(f"set-{kind}", current, basis), help=help_lines)
 
 
 def _play_button(project: Project) -> None:

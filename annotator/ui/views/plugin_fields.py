@@ -10,23 +10,24 @@ import streamlit as st
 from annotator import registry
 from annotator.errors import AnnotatorError
 from annotator.registry import Parameter
-from annotator.ui.fields import starts_from
+from annotator.ui.fields import held, starts_from
 from annotator.ui.words import plain
 
 Json = Any  # a parameter's value
 
 
-def choice(prefix: str, kind: str, name: str, given: Mapping[str, Json], basis: object) -> None:
-    """A select box of this kind's names with a line of help on each, and the parameters of what is chosen.
+def choice(prefix: str, kind: str, name: str, basis: object) -> str:
+    """A select box of this kind's names with a line of help on each -> the name it holds.
 
-    It holds `name`, with the parameters `given`, until somebody chooses otherwise, and again once `basis` has changed.
-    A name that is not listed stays selectable.
+    That is `name` until somebody chooses otherwise, and again once `basis` has changed. A name that is not listed stays
+    selectable.
     """
     names = registry.offered(kind)
     help_lines = "\n".join(f"- **{plain(one)}**: {plain(registry.summary(kind, one))}" for one in names)
     names = names if name in names else [*names, name]
-    chosen = st.selectbox(kind.capitalize(), names, key=starts_from(_key(prefix, kind), name, basis), help=help_lines)
-    fields(prefix, kind, chosen, given if chosen == name else {}, basis)
+    key = starts_from(_key(prefix, kind), name, basis)
+    index = names.index(held(key)) if held(key) in names else 0
+    return str(st.selectbox(kind.capitalize(), names, index, key=key, help=help_lines))
 
 
 def fields(prefix: str, kind: str, name: str, given: Mapping[str, Json], basis: object = None) -> None:
@@ -63,11 +64,14 @@ def is_same(kind: str, name: str, one: Mapping[str, Json], other: Mapping[str, J
 def _field(parameter: Parameter, key: str, value: Json, basis: object) -> None:
     label = plain(parameter.name.replace("_", " "))
     if parameter.type is bool:
-        st.checkbox(label, key=starts_from(key, bool(value), basis))
+        starts_from(key, bool(value), basis)
+        st.checkbox(label, held(key), key=key)
     elif parameter.type is int and isinstance(value, int):
-        st.number_input(label, step=1, key=starts_from(key, value, basis))
+        starts_from(key, value, basis)
+        st.number_input(label, value=held(key), step=1, key=key)
     else:
-        st.text_input(label, key=starts_from(key, _shown(value), basis))
+        starts_from(key, _shown(value), basis)
+        st.text_input(label, held(key), key=key)
 
 
 def _shown(value: Json) -> str:
