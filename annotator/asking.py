@@ -13,6 +13,7 @@ import numpy as np
 
 from annotator import __version__, registry
 from annotator.eligible import Asked, audit_due, eligible
+from annotator.metrics import certainty
 from annotator.purposes import AUDIT, TRAIN, Purpose
 from annotator.store import Question
 from annotator.types import UNLABELED, Choice, Dataset, IntArray, Pool, Prediction, QueryStrategy
@@ -139,13 +140,11 @@ def _question(situation: Situation, row: int, purpose: Purpose, strategy: str, s
 
 
 def _guess(situation: Situation, row: int) -> tuple[int | None, float | None, float | None]:
-    """Class code, its probability, entropy in nats."""
+    """Class code, its calibrated probability, entropy in nats."""
     if situation.model_version is None or situation.prediction is None:
         return None, None, None
-    probabilities = situation.prediction.probabilities[row]
-    positive = probabilities[probabilities > 0]
-    entropy = max(0.0, float(-(positive * np.log(positive)).sum()))
-    return int(probabilities.argmax()), float(probabilities.max()), entropy
+    probability, entropy = certainty(situation.prediction)[row].tolist()
+    return int(situation.prediction.guesses[row]), probability, entropy
 
 
 def _with_hidden_guesses(questions: list[Question], share: float, rng: np.random.Generator) -> list[Question]:

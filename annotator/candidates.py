@@ -17,7 +17,7 @@ from annotator import registry
 from annotator.config import RECOMMENDED_FROM, Config, Recipe
 from annotator.consensus import consensus
 from annotator.dataset import Prepared, open_prepared, prepare
-from annotator.encoders.auto import ENOUGH_TO_TRAIN, NAME
+from annotator.encoders.auto import ENOUGH_TO_TRAIN, FINETUNED, NAME
 from annotator.errors import ConfigError, ModelError
 from annotator.judging import Verdict, verdict
 from annotator.models.out_of_fold import out_of_fold
@@ -42,12 +42,14 @@ Labels = tuple[IntArray, IntArray]
 def candidate_for(project: Project, partner: str) -> Config | None:
     """The config with `partner` beside the features in use; None where that is not worth a trial.
 
-    A partner that learns needs a pool that is large enough, and a project whose encoder a person chose is left alone.
+    A partner that learns needs a pool that is large enough; a project whose encoder a person chose is left alone, and
+    so is one whose network was trained on its labels.
     """
     config, n_images = project.config, len(project.prepared.dataset)
-    if config.encoder != NAME or partner in names_in(config.features) or n_images < PARTNERS[partner]:
+    in_use = names_in(config.features)
+    if config.encoder != NAME or {partner, FINETUNED} & set(in_use) or n_images < PARTNERS[partner]:
         return None
-    names = sorted((*names_in(config.features), partner), key=lambda name: ORDER.get(name, len(ORDER)))
+    names = sorted((*in_use, partner), key=lambda name: ORDER.get(name, len(ORDER)))
     try:
         candidate = replace(config, encoder_parameters={"choice": registry.JOIN.join(names)})
         check_pool(project, candidate)

@@ -270,7 +270,8 @@ def _print_rounds(
         project = Project.create(folder, config, report)
         _print_import(project)
         print(
-            f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} {'fit ms':>8} {'ask ms':>7}  asked"
+            f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} "
+            f"{'calib %':>7} {'fit ms':>8} {'ask ms':>7}  asked"
         )
         for row in play(project, error_rate, lookahead=lookahead):
             rows.append(row)
@@ -305,6 +306,7 @@ def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
         f"{_number(row['accuracy'], 100):>7}",
         f"{_number(row['accuracy_test'], 100):>7}",
         f"{interval:>15}",
+        f"{_number(row['calibration_error'], 100):>7}",
         f"{_number(row['fit_seconds'], 1000):>8}",
         f"{_number(row.get('query_seconds'), 1000):>7}",
     ]

@@ -2,7 +2,7 @@
 
     cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
     cache/features-<key>/                  what an encoder gives of them (see features.py)
-    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
+    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features, opinions
 
 A dataset's version is a hash of ordered ids, contents, encoder (name, parameters, what it learned, seed) and graph
 parameters, so equal versions give equal batches. Opened a second time everything is memory-mapped and nothing computed.
@@ -36,10 +36,12 @@ from annotator.types import (
     Dataset,
     Encoder,
     FittedEncoder,
+    HasOpinion,
     HeldOut,
     ImageArray,
     ImageSource,
     IntArray,
+    Opinion,
     Report,
     SaysWhy,
     SetAside,
@@ -149,6 +151,7 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         open_image=pictures.picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
+        opinion=_saved_opinion(folder / "opinion"),
     )
     aside = (*pool.set_aside, *_set_aside_of_held_out(folder, manifest))
     return Prepared(
@@ -166,6 +169,13 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
     )
 
 
+def encoder_views(prepared: Prepared, recipe: Recipe, report: Report = silent) -> ImageArray:
+    """What the recipe's encoder is given of a prepared pool's images."""
+    manifest = json.loads((prepared.folder / "dataset.json").read_text())
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    return views_of(open_ingested(prepared.folder.parent / manifest["images"]), view_of(encoder), report)
+
+
 def _compute(
     recipe: Recipe,
     source: ImageSource,
@@ -179,11 +189,13 @@ def _compute(
     truth = None if source.held_out is None else source.held_out.truth
     encoded = encode(choice, pool, None if truth is None else held_out, folder.parent, report)
     encoded.save(folder)
+    _save_opinion(folder / "opinion", choice, encoded.fitted, pool, report)
     (folder / "graph").mkdir()
     build_graph(encoded.features, recipe.n_neighbors, report).save(folder / "graph")
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
     if held_out is not None and truth is not None:
+        _save_opinion(folder / "held_out_opinion", choice, encoded.fitted, held_out, report)
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
     _write_manifest(folder, recipe, version, encoded.fitted, source, pool, held_out)
 
@@ -284,12 +296,27 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
         return None
     ingested = open_ingested(folder.parent / manifest["held_out"])
     features = npy.load(folder / "held_out.npy")
-    return HeldOut(ingested.ids, ingested.views, features, truth)
+    return HeldOut(ingested.ids, ingested.views, features, truth, _saved_opinion(folder / "held_out_opinion"))
 
 
 def _set_aside_of_held_out(folder: Path, manifest: dict[str, Any]) -> tuple[SetAside, ...]:  # Any: JSON
     """Test images that cannot be used are told as well."""
     return open_ingested(folder.parent / manifest["held_out"]).set_aside if manifest["held_out"] else ()
+
+
+def _save_opinion(path: Path, choice: EncoderChoice, fitted: FittedEncoder, pool: Ingested, report: Report) -> None:
+    """PATH.npy and PATH_codes.npy, where the encoder has an opinion."""
+    if not isinstance(fitted, HasOpinion):
+        return
+    opinion = fitted.opinion(views_of(pool, view_of(choice.create()), report), report)
+    if opinion is not None:
+        npy.save(path.with_suffix(".npy"), opinion.probabilities)
+        npy.save(path.with_name(f"{path.name}_codes.npy"), opinion.codes)
+
+
+def _saved_opinion(path: Path) -> Opinion | None:
+    codes = _saved_codes(path.with_name(f"{path.name}_codes.npy"))
+    return None if codes is None else Opinion(npy.load(path.with_suffix(".npy")), codes)
 
 
 def _saved_codes(path: Path) -> IntArray | None:

@@ -7,15 +7,15 @@ printed for them. Knows no store and fits nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from annotator.class_names import code_by_name, equal_name
-from annotator.metrics import Scores, score
+from annotator.metrics import Calibration, Scores, reliability, score
 from annotator.store import ModelRecord
-from annotator.types import UNLABELED, IntArray, Prediction
+from annotator.types import UNLABELED, FloatArray, IntArray, Prediction
 
 MEASURED_ON = {
     "test": "held-out images",
@@ -43,6 +43,12 @@ class Measured:
     measures: Mapping[str, Mapping[str, Any]]  # Any: JSON, metrics.Scores.to_record
     round: int = 0
     """The last round that had been asked when it was fitted; 0 = only labels known from the start."""
+    temperature: float = 1.0
+    """Of the probabilities shown; see `Prediction` in types.py."""
+    temperature_labels: int = 0
+    """Labels that the temperature was found with; 0 = it was not, and is 1."""
+    calibrations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # Any: JSON, Calibration.to_record
+    """Probabilities shown against the truth, by the keys of `measures`; empty in records of earlier versions."""
 
     @property
     def headline(self) -> str | None:
@@ -53,6 +59,12 @@ class Measured:
     def accuracy(self) -> float | None:
         """The headline measure's accuracy, 0 to 1."""
         return self.measures[self.headline]["accuracy"] if self.headline else None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of the headline measure; None in records of earlier versions."""
+        found = self.calibrations.get(self.headline or "")
+        return None if found is None else Calibration.from_record(found)
 
     def scores(self, name: str) -> Scores:
         """Every figure of this measure, one of those in `measures`."""
@@ -75,10 +87,27 @@ def to_record(measured: Measured, dataset_version: str) -> ModelRecord:
     return ModelRecord(dataset_version=dataset_version, metrics=kept, **keys)
 
 
-def score_known(truth: IntArray, predicted: IntArray, n_classes: int) -> Scores:
-    """`metrics.score` on the images whose truth is known: two (n_images,) arrays of class codes, truth -1 elsewhere."""
-    known = truth != UNLABELED
-    return score(truth[known], predicted[known], n_classes)
+@dataclass(frozen=True)
+class Compared:
+    """Guesses beside the truth, where it is known."""
+
+    truth: IntArray
+    """(n_images,) class codes, -1 = unknown."""
+    guesses: IntArray
+    """(n_images,) class codes."""
+    confidence: FloatArray
+    """(n_images,) the calibrated probability of each guess."""
+
+    def scores(self, n_classes: int) -> Scores:
+        """`metrics.score` on the images whose truth is known."""
+        known = self.truth != UNLABELED
+        return score(self.truth[known], self.guesses[known], n_classes)
+
+    @property
+    def calibration(self) -> Calibration:
+        """`metrics.reliability` on the images whose truth is known."""
+        known = self.truth != UNLABELED
+        return reliability(self.confidence[known], (self.guesses == self.truth)[known])
 
 
 def n_changed(before: Prediction | None, after: Prediction) -> int | None:

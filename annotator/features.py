@@ -29,6 +29,7 @@ from annotator.types import (
     ChangesImages,
     Chooses,
     Encoder,
+    Extends,
     FeatureArray,
     FittedEncoder,
     ImageArray,
@@ -105,6 +106,8 @@ def encode(
         images = views_of(pool, view_of(encoder), report)
         found = encode(EncoderChoice(*encoder.chosen_encoder, choice.seed, choice.keeps), pool, held_out, cache, report)
         return replace(found, fitted=encoder.standing_for(found.fitted, images))
+    if isinstance(encoder, Extends):
+        return _extended(encoder, choice, pool, held_out, cache, report)
     if isinstance(encoder, JoinsEncoders):
         return _joined(encoder, choice, pool, held_out, cache, report)
     folder = cache / f"features-{_key(choice, pool)}"
@@ -119,6 +122,28 @@ def encode(
         return Encoded(fitted, npy.load(path), None, (path,))
     held = _held_out(encoder, fitted, held_out, folder, report)
     return Encoded(fitted, npy.load(path), npy.load(held), (path, held))
+
+
+def _extended(
+    encoder: Extends,
+    choice: EncoderChoice,
+    pool: Ingested,
+    held_out: Ingested | None,
+    cache: Path,
+    report: Report,
+) -> Encoded:
+    """The base's features from the cache, and what the encoder adds to them."""
+    base = encode(EncoderChoice(encoder.base, {}, choice.seed, choice.keeps), pool, held_out, cache, report)
+    fitted = encoder.on(base.fitted, cache)
+
+    def extended(features: FeatureArray, images: Ingested) -> FeatureArray:
+        return fitted.extend(features, views_of(images, view_of(choice.create()), report), report)
+
+    features = extended(base.features, pool)
+    if features is base.features:
+        return replace(base, fitted=fitted)
+    held = None if held_out is None or base.held_out is None else extended(base.held_out, held_out)
+    return Encoded(fitted, _usable(features, len(pool.ids), fitted), held)
 
 
 def _joined(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from annotator.evaluation import Measured
 from annotator.types import IntArray, Prediction
@@ -14,6 +16,8 @@ class Fitted:
 
     labels: IntArray
     prediction: Prediction
+    audit: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """(n_audit,) class codes of the audit slice as answered by then, -1 = not yet."""
 
 
 @dataclass(frozen=True)

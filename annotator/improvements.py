@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from annotator import candidates, durable
+from annotator import candidates, durable, finetuning
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
 
@@ -54,6 +54,8 @@ class Begun:
     target: str
     arguments: Json
     n_labels: int
+    dataset: str
+    """The version of that in use."""
 
     @property
     def title(self) -> str:
@@ -103,6 +105,7 @@ IMPROVEMENTS: tuple[Improvement, ...] = (
     Improvement("contrastive, computed", candidates.PREPARE, partial(candidates.to_prepare, "contrastive"), once=True),
     Improvement("hog", candidates.JUDGE, partial(candidates.to_judge, "hog")),
     Improvement("contrastive", candidates.JUDGE, partial(candidates.to_judge, "contrastive")),
+    Improvement("a network trained on your labels", finetuning.TRAIN_JOB, finetuning.arguments),
 )
 """In the order in which they are looked at."""
 
@@ -114,8 +117,15 @@ def due(project: Project) -> Begun | None:
         if _is_rested(improvement, trials.tried.get(improvement.name), n_labels):
             arguments = improvement.arguments(project)
             if arguments is not None:
-                return Begun(improvement.name, improvement.target, arguments, n_labels)
+                version = project.prepared.dataset.version
+                return Begun(improvement.name, improvement.target, arguments, n_labels, version)
     return None
+
+
+def left_unfinished(project: Project) -> Begun | None:
+    """What an earlier process began with and did not end, where the features in use are still the same."""
+    begun = Trials.read(project.folder).begun
+    return begun if begun is not None and begun.dataset == project.prepared.dataset.version else None
 
 
 def begin(project: Project, begun: Begun) -> None:
@@ -129,11 +139,6 @@ def end(project: Project, begun: Begun, message: str, is_applied: bool) -> None:
     tried.pop(begun.name, None)
     tried[begun.name] = Attempt(begun.n_labels, message, is_applied)
     Trials(None, tried).write(project.folder)
-
-
-def abandon(project: Project) -> None:
-    """Keep that nothing is being tried any more; what was begun counts as not tried."""
-    replace(Trials.read(project.folder), begun=None).write(project.folder)
 
 
 def n_labels_of(project: Project) -> int:

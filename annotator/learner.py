@@ -8,7 +8,6 @@ Test images influence nothing but the figure printed for them; audit images are 
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 from collections.abc import Sequence
@@ -16,13 +15,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from annotator import calibrating
+from annotator.calibrating import Calibrator
 from annotator.consensus import consensus
 from annotator.errors import AnnotatorError, ModelError, StoreError
-from annotator.evaluation import Measured, from_record, n_changed, score_known, to_record, translated
+from annotator.evaluation import Compared, Measured, from_record, n_changed, to_record, translated
 from annotator.fitted import Fitted, Newest
-from annotator.metrics import Scores, row_entropy
+from annotator.measuring import Answers, compared
+from annotator.metrics import certainty
+from annotator.models.out_of_fold import copied
 from annotator.paths import name_of
 from annotator.predictions import PredictionFiles
 from annotator.store import Snapshot, Store, artefacts
@@ -38,7 +40,6 @@ from annotator.types import (
     WarmsUp,
     goes_on,
     is_asynchronous,
-    predict_held_out,
 )
 
 
@@ -76,6 +77,7 @@ class Learner:
         self._files = files
         records = store.read(artefacts.models)
         self._newest = Newest(tuple(map(from_record, records)))
+        self._calibrator = Calibrator.of(self._newest.measured, config_version)
         self._last_record = records[-1] if records else None
         self._is_behind = False
         """Whether the prediction was read from its file: a model that goes on has not taken its steps again."""
@@ -197,6 +199,7 @@ class Learner:
             self._model, self._config_version = model, config_version
             if other is not None:
                 self.dataset, self._truth_names = other[0], tuple(other[1])
+            self._calibrator = Calibrator()
 
     def _now(self) -> Fitted:
         fitted = self._newest.fitted
@@ -206,7 +209,7 @@ class Learner:
             self._read()
             fitted = self._newest.fitted
             if fitted is None:
-                fitted = self._replayed()
+                fitted = calibrating.with_temperature(self._replayed(), self._newest.measured)
                 self._newest = replace(self._newest, fitted=fitted)
             return fitted
 
@@ -216,7 +219,8 @@ class Learner:
         if self._newest.fitted is not None or self._files is None or record is None:
             return
         if record.dataset_version == self.dataset.version and (prediction := self._files.load(record)) is not None:
-            fitted = Fitted(self._training_labels(record.trained_through), prediction)
+            labels, audit = self._answers(self._store.snapshot(), record.trained_through)
+            fitted = Fitted(labels, prediction, audit)
             self._newest = replace(self._newest, fitted=fitted)
             self._is_behind = True
 
@@ -235,7 +239,7 @@ class Learner:
         last = self._newest.measured[-1]
         if goes_on(self._model) and last.config_version != self._config_version:
             # Those labels were another model's: this one begins with the next fit.
-            model, self._model = self._model, self._copy_of_model()
+            model, self._model = self._model, copied(self._model, self.dataset)
             fitted = self._fitted_through(last.trained_through)
             self._model = model
             return fitted
@@ -265,16 +269,9 @@ class Learner:
         else:
             self._fit(labels, n_classes)
 
-    def _copy_of_model(self) -> Model:
-        """The model alone: the dataset that it may hold on to stays shared, and on the disk where it is mapped."""
-        held_out = self.dataset.held_out
-        shared = [self.dataset, self.dataset.features, self.dataset.graph]
-        shared += [] if held_out is None else [held_out, held_out.features]
-        return copy.deepcopy(self._model, {id(value): value for value in shared})
-
     def _fitted_through(self, through: int) -> Fitted:
-        labels = self._training_labels(through)
-        return Fitted(labels, self._fit(labels, self._n_classes(through)))
+        labels, audit = self._answers(self._store.snapshot(), through)
+        return Fitted(labels, self._fit(labels, self._n_classes(through)), audit)
 
     def _learn(self, through: int | None) -> None:
         with self._fitting:
@@ -288,11 +285,22 @@ class Learner:
                 return
             before = self.prediction if self._newest.measured else None
             self._catch_up()
+            self._calibrate()
             started = time.perf_counter()
-            fitted = Fitted(labels, self._fit(labels, snapshots.n_classes(snapshot, through)))
+            fitted = Fitted(labels, self._fit(labels, snapshots.n_classes(snapshot, through)), audit)
             seconds = time.perf_counter() - started
+            fitted = self._calibrator.calibrated(self._model, self.dataset, fitted, self.audit_rows)
             changed = n_changed(before, fitted.prediction)
-            self._take(fitted, self._measure(snapshot, fitted, audit, through, changed, seconds))
+            self._take(fitted, self._measure(snapshot, fitted, through, changed, seconds))
+            if self._calibrator.is_due(fitted):
+                threading.Thread(target=self._calibrate, name="calibration", daemon=True).start()
+
+    def _calibrate(self) -> None:
+        """Find the next fit's temperature by the newest one, where that is due; in a thread, or before the next fit."""
+        with self._fitting:
+            fitted = self._newest.fitted
+            if fitted is not None and self._newest.measured:
+                self._calibrator.look_at(self._model, self.dataset, fitted, self.audit_rows)
 
     def _take(self, fitted: Fitted, measured: Measured) -> None:
         """A fit becomes the newest model: recorded, then known, then written to its file by and by."""
@@ -342,14 +350,14 @@ class Learner:
         self,
         snapshot: Snapshot,
         fitted: Fitted,
-        audit: IntArray,
         through: int,
         n_changed: int | None,
         seconds: float,
     ) -> Measured:
-        unlabeled = fitted.labels == UNLABELED
-        scores = {} if unlabeled.all() else self._scores(snapshot, fitted, audit)
-        entropies = fitted.prediction.figures.measured(row_entropy)[unlabeled]
+        unlabeled, temperature = fitted.labels == UNLABELED, self._calibrator.newest
+        names = tuple(snapshots.class_names(snapshot))
+        found = {} if unlabeled.all() else self._compared(fitted, names)
+        entropies = certainty(fitted.prediction)[unlabeled, 1]
         return Measured(
             version=(self._newest.version or 0) + 1,
             trained_through=through,
@@ -360,33 +368,17 @@ class Learner:
             n_changed=n_changed,
             fit_seconds=seconds,
             pool_entropy=float(entropies.mean()) if len(entropies) else None,
-            measures={name: found.to_record() for name, found in scores.items()},
+            measures={name: each.scores(len(names)).to_record() for name, each in found.items()},
+            temperature=temperature.value,
+            temperature_labels=temperature.n_labels,
+            calibrations={name: each.calibration.to_record() for name, each in found.items()},
         )
 
-    def _scores(self, snapshot: Snapshot, fitted: Fitted, audit: IntArray) -> dict[str, Scores]:
-        """The fit on each set of images with a known answer, by MEASURED_ON's keys."""
-        codes, names = fitted.prediction.guesses, tuple(snapshots.class_names(snapshot))
-        known = {
-            "test": self._on_test(names),
-            "audit": (audit, codes[self.audit_rows]) if len(audit) else None,
-            "rest": self._on_rest(names, codes, fitted.labels == UNLABELED),
-        }
-        return {name: score_known(*pair, len(names)) for name, pair in known.items() if pair is not None}
-
-    def _on_test(self, names: tuple[str, ...]) -> tuple[IntArray, IntArray] | None:
-        """(truth, guesses) of the held-out images."""
+    def _compared(self, fitted: Fitted, names: tuple[str, ...]) -> dict[str, Compared]:
         held_out = self.dataset.held_out
-        if held_out is None:
-            return None
-        truth = translated(held_out.truth, self._truth_names, names)
-        return truth, predict_held_out(self._model, held_out).argmax(axis=1)
-
-    def _on_rest(
-        self, names: tuple[str, ...], codes: IntArray, rest: NDArray[np.bool_]
-    ) -> tuple[IntArray, IntArray] | None:
-        """(truth, guesses) of the pool, with the truth of images that are labeled as unknown."""
-        truth = self._truth_in(names)
-        return None if truth is None else (np.where(rest, truth, UNLABELED), codes)
+        test = None if held_out is None else translated(held_out.truth, self._truth_names, names)
+        answers = Answers(test, self._truth_in(names), self.audit_rows)
+        return compared(self._model, self.dataset, fitted, answers)
 
 
 def draw_audit(dataset: Dataset, seeded: IntArray, share: float, until: int, seed: int) -> IntArray:

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annotator.types import FloatArray, IntArray
+from annotator.types import FloatArray, IntArray, Prediction
+
+N_BINS = 15
+"""Of equal width, for the calibration error: as in most papers."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,17 @@ class Calibration:
     """Expected calibration error, 0 to 1; None without images."""
     bins: tuple[CalibrationBin, ...]
 
+    def to_record(self) -> dict[str, Any]:  # Any: JSON
+        """As JSON for a model's record; a bin is (number of images, confidence, accuracy)."""
+        return {"error": self.error, "bins": [[each.n, each.confidence, each.accuracy] for each in self.bins]}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Calibration:  # Any: JSON
+        """Calibration from `to_record`'s JSON."""
+        edges = np.linspace(0.0, 1.0, len(record["bins"]) + 1).tolist()
+        found = zip(edges[:-1], edges[1:], record["bins"], strict=True)
+        return cls(record["error"], tuple(CalibrationBin(lower, upper, *each) for lower, upper, each in found))
+
 
 def wilson(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The score interval of a proportion; (0, 1) where nothing was measured.
@@ -163,23 +177,60 @@ def most_mistaken(counts: IntArray, most: int) -> IntArray:
     return np.sort(np.argsort(-mistakes, kind="stable")[:most])
 
 
-def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = 10) -> Calibration:
+def calibration(probabilities: FloatArray, truth: IntArray, n_bins: int = N_BINS) -> Calibration:
+    """As `reliability`, of (n_images, n_classes) probabilities and (n_images,) class codes."""
+    return reliability(probabilities.max(axis=1), probabilities.argmax(axis=1) == truth, n_bins)
+
+
+def reliability(confidence: FloatArray, correct: NDArray[np.bool_], n_bins: int = N_BINS) -> Calibration:
     """Confidence against accuracy in bins of equal width, and their mean distance weighted by bin size.
 
-    `probabilities` (n_images, n_classes), `truth` (n_images,) class codes. ECE = Σ n_b/n |accuracy_b - confidence_b|.
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    `confidence` (n_images,) the probability of each guess, `correct` (n_images,) whether it is right.
+    ECE = sum of n_b/n |accuracy_b - confidence_b|. Source: Guo et al., On Calibration of Modern Neural Networks,
+    ICML 2017.
     """
     edges = np.linspace(0.0, 1.0, n_bins + 1)
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == truth
     # Bins are open below and closed above; a sum of probabilities may exceed 1 by an ulp.
     place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, n_bins - 1)
+    counts, sums, hits = (np.bincount(place, each, n_bins) for each in (None, confidence, correct))
     bins = tuple(
-        _calibration_bin(float(edges[b]), float(edges[b + 1]), confidence[place == b], correct[place == b])
+        CalibrationBin(
+            float(edges[b]),
+            float(edges[b + 1]),
+            int(counts[b]),
+            float(sums[b] / counts[b]) if counts[b] else None,
+            float(hits[b] / counts[b]) if counts[b] else None,
+        )
         for b in range(n_bins)
     )
     gaps = [b.n * abs(b.accuracy - b.confidence) for b in bins if b.accuracy is not None and b.confidence is not None]
-    return Calibration(sum(gaps) / len(truth) if len(truth) else None, bins)
+    return Calibration(sum(gaps) / len(correct) if len(correct) else None, bins)
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """What is shown of each image's guess, as a measure of its raw probabilities (see per_image.py)."""
+
+    temperature: float
+
+    def __call__(self, probabilities: FloatArray) -> FloatArray:
+        """(n, n_classes) -> (n, 2): the probability of the guess, and the entropy in nats, at this temperature."""
+        if self.temperature == 1:
+            return np.column_stack([probabilities.max(axis=1), row_entropy(probabilities)])
+        highest = probabilities.max(axis=1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            logs = np.log(probabilities / highest)
+        logs *= 1 / self.temperature
+        powers = np.exp(logs)
+        totals = powers.sum(axis=1)
+        powers *= np.where(powers > 0, logs, 0.0)
+        return np.column_stack([1 / totals, np.maximum(0.0, np.log(totals) - powers.sum(axis=1) / totals)])
+
+
+def certainty(prediction: Prediction) -> FloatArray:
+    """(n_images, 2) the guess's calibrated probability and the entropy in nats; computed once for a prediction."""
+    found: FloatArray = prediction.figures.measured(Certainty(prediction.temperature))
+    return found
 
 
 def row_entropy(probabilities: FloatArray) -> FloatArray:
@@ -207,9 +258,3 @@ def _per_class(counts: IntArray) -> tuple[ClassScores, ...]:
 def _ratio(part: IntArray, whole: IntArray) -> FloatArray:
     """Part by whole, 0 where whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-def _calibration_bin(lower: float, upper: float, confidence: FloatArray, correct: NDArray[np.bool_]) -> CalibrationBin:
-    n = len(confidence)
-    means = (float(confidence.mean()), float(correct.mean())) if n else (None, None)
-    return CalibrationBin(lower, upper, n, *means)

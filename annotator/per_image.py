@@ -18,7 +18,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Values = NDArray[Any]  # Any: numbers
 Measure = Callable[[NDArray[np.float64]], Values]
-"""(m, n_classes) probabilities -> (m,) a figure of each row."""
+"""(m, n_classes) probabilities -> (m,) a figure of each row, or (m, k) several."""
 
 AFRESH = 0.5
 """Where more than this share of the rows is out of date, all are measured."""
@@ -26,6 +26,8 @@ COPIED = 0.15
 """Where more than this share is out of date, all are copied: a row among many costs what eight in order do."""
 CHUNK = 4096
 """Rows that are measured at a time, so that what is computed in between stays in the processor's cache."""
+N_FIGURES = 8
+"""Figures carried on from fit to fit: of an older one, such as by a temperature of before, nobody may ask again."""
 N_KEPT = 2
 """Arrays kept for the next turn: the newest is held while the one after it is made."""
 _HELD_BY_US = 2
@@ -121,6 +123,8 @@ class RowFigures:
             return _of_all(self._probabilities, measure)
         if measure not in self._figures:
             self._figures[measure] = _Figure(_of_all(self._probabilities, measure))
+            if len(self._figures) > N_FIGURES:
+                del self._figures[next(iter(self._figures))]
         return self._figures[measure].renewed(lambda rows: measure(self._probabilities[rows]))
 
 

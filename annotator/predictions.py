@@ -86,7 +86,7 @@ class PredictionFiles:
             content = self._path(record.version, record.sha256 or "").read_bytes()
             if hashlib.sha256(content).hexdigest() == record.sha256:
                 header, arrays = _read(content)
-                return _prediction(arrays) if header["of"] == _own(record) else None
+                return _prediction(arrays, header.get("temperature", 1.0)) if header["of"] == _own(record) else None
         return None
 
     def close(self) -> None:
@@ -136,7 +136,8 @@ class PredictionFiles:
         arrays = _arrays(prediction)
         if changed is not None and self._since is not None:
             arrays["changed"] = np.flatnonzero(changed)
-        header = {"of": _own(record), "since": self._since if "changed" in arrays else None}
+        since = self._since if "changed" in arrays else None
+        header = {"of": _own(record), "since": since, "temperature": prediction.temperature}
         pieces = _pieces(header, arrays)
         digest = hashlib.sha256()
         for piece in pieces:
@@ -186,13 +187,14 @@ def _arrays(prediction: Prediction) -> Arrays:
     return {name: array for name, array in found.items() if array is not None}
 
 
-def _prediction(arrays: Arrays) -> Prediction:
+def _prediction(arrays: Arrays, temperature: float) -> Prediction:
     members = (f"member {number}" for number in range(len(arrays)))
     return Prediction(
         arrays["probabilities"],
         arrays.get("evidence"),
         arrays.get("embedding"),
         tuple(arrays[name] for name in members if name in arrays),
+        temperature=temperature,
     )
 
 

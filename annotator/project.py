@@ -3,6 +3,7 @@
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
 projects/<folder>/predictions/      the newest models' predictions (see predictions.py); may be deleted
+projects/<folder>/networks/         networks that were trained on its labels (see finetuning.py)
 projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
@@ -25,7 +26,7 @@ from annotator.dataset import Prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.evaluation import translated
 from annotator.learner import Learner, draw_audit
-from annotator.pointer import CACHE, FIRST_LISTING, Pointer, point_to, reopen
+from annotator.pointer import CACHE, FIRST_LISTING, Pointer, point_to, prepare_for, reopen
 from annotator.predictions import PredictionFiles
 from annotator.projects import STORE_NAME, newest_config
 from annotator.session import Session, Settings
@@ -184,7 +185,7 @@ class Project:
 
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
-            prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
+            prepared = prepare_for(self.folder, config, report)
         before = self.prepared
         if prepared.dataset.ids != before.dataset.ids or not np.array_equal(prepared.hashes, before.hashes):
             message = "The images have changed since the project was created; another encoder needs them as they were."

@@ -39,6 +39,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "contrastive": "annotator.encoders.contrastive:Contrastive",
         "lstm": "annotator.encoders.lstm:LstmEncoder",
         "gan": "annotator.encoders.gan:Gan",
+        "finetuned": "annotator.encoders.finetuned:Finetuned",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",
@@ -78,6 +79,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
 JOIN = "+"
 JOINED = {"encoder": "annotator.encoders.combined:named"}
 """What makes one class of several names."""
+OFFERED = {"encoder": ("hog+contrastive", "hog+imagenet", "imagenet+contrastive")}
+"""Names that lists show beside the plug-ins' own, where all their parts are there."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,13 @@ class ListsKeywords(Protocol):
 def names(kind: str) -> list[str]:
     """Every name of this kind: the built-in ones in their order, then third parties'; families are not spelled out."""
     return [name for name in _targets(kind) if not name.endswith(":*")]
+
+
+def offered(kind: str) -> list[str]:
+    """The names to choose from: every plug-in's, then some that are joined of them."""
+    single = names(kind)
+    joined = [name for name in OFFERED.get(kind, ()) if set(name.split(JOIN)) <= set(single)]
+    return single + joined
 
 
 def check_name(kind: str, name: str) -> None:

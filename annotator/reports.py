@@ -24,6 +24,7 @@ from annotator.config import plugin_names
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
 from annotator.learner import Learner
+from annotator.metrics import certainty
 from annotator.purposes import SEED, TRAIN
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
@@ -372,11 +373,11 @@ def learning(moment: Moment) -> Learning:
 
 
 def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:
-    """image id -> (class name, probability) by the newest model, for every image without a label."""
+    """image id -> (class name, calibrated probability) by the newest model, for every image without a label."""
     names, ids = _names(moment.snapshot), moment.learner.dataset.ids
     unlabeled = np.flatnonzero(moment.learner.labels == UNLABELED)
-    probabilities = moment.learner.prediction.probabilities[unlabeled]
-    codes, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+    prediction = moment.learner.prediction
+    codes, highest = prediction.guesses[unlabeled].tolist(), certainty(prediction)[unlabeled, 0].tolist()
     best = zip(unlabeled.tolist(), codes, highest, strict=True)
     return {ids[row]: (names[code], probability) for row, code, probability in best}
 

@@ -122,7 +122,8 @@ def play(
 
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
-    figures are on the most trustworthy of the three, named by `measured_on`. None where nothing could be measured.
+    figures are on the most trustworthy of the three, named by `measured_on`, and so is `calibration_error`, the
+    expected error of the probabilities shown in 15 bins, 0 to 1. None where nothing could be measured.
     The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when
     half of the one before it is left, as for a person in the browser, who would not like to wait.
     """
@@ -149,12 +150,18 @@ def play(
 
 def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:
     """The session of each round, by the settings of that moment; the schedule's batch sizes are set before it."""
-    for _ in range(0 if schedule else project.config.rounds):
-        yield project.session(annotator)
+    opened: dict[int, Session] = {}
+
+    def now() -> Session:
+        if project.config_version not in opened:
+            opened[project.config_version] = project.session(annotator)
+        return opened[project.config_version]
+
+    yield from (now() for _ in range(0 if schedule else project.config.rounds))
     for step in schedule:
         project.change(batch_size=step.batch_size)
         while snapshots.n_labels(project.store.snapshot()) < step.until:
-            yield project.session(annotator)
+            yield now()
 
 
 def try_improvements(project: Project) -> None:
@@ -198,6 +205,7 @@ def figures(newest: Measured | None, names: Sequence[str]) -> dict[str, Any]:  #
     measures = newest.measures if newest else {}
     rest, test, audit = (measures.get(name) for name in ("rest", "test", "audit"))
     best = newest.scores(newest.headline) if newest and newest.headline else None
+    calibration = newest.calibration if newest else None
     return {
         "accuracy": rest["accuracy"] if rest else None,
         "confusion": newest.scores("rest").confusion.tolist() if newest and rest else None,
@@ -207,6 +215,8 @@ def figures(newest: Measured | None, names: Sequence[str]) -> dict[str, Any]:  #
         "macro_f1": best.macro_f1 if best else None,
         "weighted_f1": best.weighted_f1 if best else None,
         "per_class": {names[entry.code]: vars(entry) for entry in best.per_class} if best else None,
+        "calibration_error": calibration.error if calibration else None,
+        "temperature": newest.temperature if newest else None,
         "pool_entropy": newest.pool_entropy if newest else None,
         "n_changed": newest.n_changed if newest else None,
         "fit_seconds": newest.fit_seconds if newest else None,

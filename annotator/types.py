@@ -261,6 +261,25 @@ class JoinsFeatures(FittedEncoder, Protocol):
         """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
 
 
+class ExtendsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its base."""
+
+    def extend(self, features: FeatureArray, images: ImageArray, report: Report = silent) -> FeatureArray:
+        """The base's features of these images, the same array where nothing is added: (n, n_features)."""
+
+
+@runtime_checkable
+class Extends(Protocol):
+    """An encoder that knows more of an image than its base does, which is an encoder by itself."""
+
+    @property
+    def base(self) -> str:
+        """The base's name; it has its default parameters."""
+
+    def on(self, fitted: FittedEncoder, cache: Path) -> ExtendsFeatures:
+        """As `fit`, with the base fitted already. Raises ModelError where the cache lacks what it needs."""
+
+
 @runtime_checkable
 class Chooses(Protocol):
     """An encoder that stands for another one, which it chooses when it has seen the pool."""
@@ -408,6 +427,8 @@ class Prediction:
     """Rows that may differ from the model's answer before; None = any may."""
     figures: RowFigures = field(default=None, repr=False)  # type: ignore[assignment]  # made below where none are given
     """Figures of each row, computed once; a model that knows which rows it changed carries them on from fit to fit."""
+    temperature: float = 1.0
+    """What is shown is p^(1 / temperature), rows divided by their sums; batches are chosen by `probabilities`."""
 
     def __post_init__(self) -> None:
         if self.figures is None:
@@ -500,6 +521,18 @@ def goes_on(model: Model) -> bool:
     After a restart such a model is fitted once for each recorded version, so that the result is the same.
     """
     return isinstance(model, GoesOn) and model.goes_on
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A model that can say of labeled images what it would without their labels, for less than fits from scratch."""
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of the labeled rows, ascending, each without the labels of its own fold.
+
+        `folds` (n_labeled,) counts them from 0; rows of -1 keep their labels and are not looked at. Asked after a fit
+        on the same labels; later fits are as without it.
+        """
 
 
 @dataclass(frozen=True)

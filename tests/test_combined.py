@@ -117,7 +117,7 @@ def test_names_joined_are_an_encoder(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hog+nothing", "No encoder 'nothing'. Choose from: pixels, "),
+        ("hog+nothing", "No encoder 'nothing'. Choose from: auto, pixels, "),
         ("hog+", "No encoder ''. "),
         ("+", "No encoder ''. "),
         ("hog+pixels+hog", "a part twice"),

@@ -66,10 +66,25 @@ def small() -> Contrastive:
     return Contrastive(dimensions=16, max_epochs=EPOCHS)
 
 
+def key() -> str:
+    """Of the training of `small()` on grey images."""
+    return contrastive._key(small().plan(shapes(1), int(rng().integers(2**31))), shapes(1))
+
+
 @pytest.fixture(scope="module")
-def trained() -> FittedContrastive:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the training below leaves its checkpoint; before, there is one in it that was cut short."""
+    folder = tmp_path_factory.mktemp("training")
+    path = folder / CHECKPOINT
+    checkpoint.write(path, key(), {"step": np.array(1), "history": np.array("[[], []]")})
+    path.write_bytes(path.read_bytes()[:-9])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> FittedContrastive:
     """On grey images, without an interruption."""
-    return small().fit(shapes(1), rng())
+    return small().fit_in(folder, shapes(1), rng())
 
 
 @pytest.fixture
@@ -114,24 +129,22 @@ def test_a_killed_training_goes_on_and_ends_the_same(trained: FittedContrastive,
     np.testing.assert_array_equal(again.encode(shapes(1)), trained.encode(shapes(1)))
 
 
-@pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("what", ["cut", "another training's"])
-def test_a_checkpoint_that_cannot_be_used_is_no_obstacle(trained: FittedContrastive, tmp_path: Path, what: str) -> None:
-    """It is thrown away, and the training begins at the start."""
-    path = tmp_path / CHECKPOINT
-    checkpoint.write(path, "another", {"step": np.array(10)})
-    if what == "cut":
-        path.write_bytes(path.read_bytes()[:-9])
-    if what == "cut":
-        assert small().fit_in(tmp_path, shapes(1), rng()).version == trained.version
-    assert checkpoint.read(path, "mine") is None
-    assert not path.exists()
+@pytest.mark.usefixtures("trained")
+def test_a_damaged_checkpoint_is_thrown_away(folder: Path) -> None:
+    """The training began at the start, all epochs were learned, and the last checkpoint is of its end."""
+    kept = checkpoint.read(folder / CHECKPOINT, key())
+    assert kept is not None
+    assert int(kept["step"]) == 8 * EPOCHS
+    assert [it["epoch"] for it in json.loads(str(kept["history"]))[0]] == [1, 2, 3]
 
 
 def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     """With its key; a flipped bit anywhere, another key or no file at all is no checkpoint."""
     path = tmp_path / "new" / CHECKPOINT
     assert checkpoint.read(path, "a") is None
+    checkpoint.write(path, "another", {"weights": np.zeros(3)})
+    assert checkpoint.read(path, "a") is None
+    assert not path.exists()
     for number in (1.0, 2.0):
         checkpoint.write(path, "a", {"weights": np.full(3, number)})
     read = checkpoint.read(path, "a")
@@ -343,7 +356,7 @@ def test_a_convolution_is_the_sum_over_its_window(side: int, kernel: int, stride
 
 def test_a_layer_that_adds_ends_a_block() -> None:
     """What went into the layer before is added; relu is last."""
-    layers = (Layer(1, 1), Layer(1, 1), Layer(1, 1, adds=True))
+    layers = (Layer(1, 1), Layer(1, 1), Layer(1, 1, shortcut=True))
     kernels: list[FeatureArray] = [np.full((1, 1, 1, 1), value, np.float32) for value in (1, 2, -1)]
     biases: list[FeatureArray] = [np.zeros(1, np.float32)] * 3
     outputs = outputs_of(layers, kernels, biases, np.full((1, 2, 2, 1), 3, np.float32))

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 EXPORTED = ["Config", "Project", "Session", "__version__", "simulate"]
 PLUGINS = {
     "source": "digits folder arrays idx zip fashion-mnist",
-    "encoder": "auto pixels hog imagenet keras-application autoencoder contrastive lstm gan",
+    "encoder": "auto pixels hog imagenet keras-application autoencoder contrastive lstm gan finetuned",
     "model": (
         "label-spreading label-propagation sklearn-label-spreading sklearn-label-propagation encoder-classifier vote "
         "kernel-ridge logistic-regression svc knn random-forest self-training mlp cnn lstm"

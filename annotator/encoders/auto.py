@@ -111,15 +111,15 @@ class Auto:
     view = View(128)
     """Large enough to tell photos from small pictures."""
 
-    def __init__(self, choice: str = "", network: str = "", share: float | None = None) -> None:
-        """`choice` is the name of an encoder; "" = look at the pool. `network` and `share` are for `finetuned`.
+    def __init__(self, choice: str = "", network: str = "", share: float | None = None, base: str = "") -> None:
+        """`choice` is the name of an encoder; "" = look at the pool. The others are for `finetuned`.
 
         Raises ConfigError.
         """
         if choice == NAME:
             raise ConfigError(f"{NAME}.choice names the encoder that {NAME} stands for, not {NAME} itself.")
         self.choice = choice
-        given = {"network": network, "share": share}
+        given = {"network": network, "share": share, "base": base}
         self._given = {name: value for name, value in given.items() if value not in ("", None)}
         registry.create("encoder", *self.chosen_encoder)
 

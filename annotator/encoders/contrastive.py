@@ -34,8 +34,8 @@ SIDES = (28, 32, 48, 64)
 """Pixels a side that images are brought to: the next one, or the last."""
 SMALL_SIDE = 32
 """Up to which the first layer keeps every second pixel; above, every fourth."""
-WIDTHS = (32, 64, 128)
-SEEN, SEEN_AT_LEAST, SEEN_EACH = 720_000, 100_000, 12
+WIDTHS = (32, 64, 96)
+SEEN, SEEN_AT_LEAST, SEEN_EACH = 660_000, 100_000, 12
 """Images that a training sees, repetitions counted: so many at most; else so many, and each so many times."""
 MAX_TRAINED = 100_000
 """Images that are trained on; of a larger pool they are drawn."""
@@ -100,7 +100,7 @@ def network(side: int) -> tuple[Layer, ...]:
         Layer(3, second),
         Layer(3, third, stride=2),
         Layer(3, third),
-        Layer(3, third, adds=True),
+        Layer(3, third, shortcut=True),
     )
 
 

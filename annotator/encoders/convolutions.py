@@ -1,6 +1,6 @@
 """A small convolutional network: what its layers are, and how it is computed in NumPy. Knows no training.
 
-Each layer is a convolution, a bias (normalisation is part of both by then) and relu; a layer that `adds` ends a
+Each layer is a convolution, a bias (normalisation is part of both by then) and relu; a layer with a `shortcut` ends a
 residual block of two (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016).
 """
 
@@ -22,7 +22,7 @@ class Layer:
     side: int
     channels: int
     stride: int = 1
-    adds: bool = False
+    shortcut: bool = False
     """Whether what went into the layer before is added to the output, before relu."""
 
 
@@ -40,7 +40,7 @@ def outputs_of(
     for layer, kernel, bias in zip(layers, kernels, biases, strict=True):
         flow = convolve(found[-1], kernel, layer.stride)
         flow += bias
-        if layer.adds:
+        if layer.shortcut:
             flow += found[-2]
         found.append(np.maximum(flow, 0, out=flow))
     return found[1:]

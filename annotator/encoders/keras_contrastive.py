@@ -170,7 +170,7 @@ class Training:
         for place, layer in enumerate(self.plan.layers):
             flow = tf.nn.conv2d(outputs[-1], self._weights[f"kernel_{place}"], layer.stride, "SAME")
             flow, mean, variance = _normalise(flow, self._weights[f"scale_{place}"], self._weights[f"shift_{place}"])
-            outputs.append(tf.nn.relu(flow + outputs[-2] if layer.adds else flow))
+            outputs.append(tf.nn.relu(flow + outputs[-2] if layer.shortcut else flow))
             statistics.append((mean, variance))
         return outputs[1:], statistics
 

@@ -16,6 +16,7 @@ import numpy as np
 from annotator import __version__, registry, reports
 from annotator.exporters.manifests import record_export
 from annotator.exporters.rows import Export, Exporter, ExportRow, Manifest
+from annotator.metrics import certainty
 from annotator.project import Project
 from annotator.reports import Answered
 from annotator.store import Snapshot
@@ -85,8 +86,8 @@ def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snaps
 
 def _predicted_rows(project: Project, names: Sequence[str], labeled: set[int]) -> list[ExportRow]:
     ids = project.learner.dataset.ids
-    probabilities = project.learner.prediction.probabilities
-    codes, highest = probabilities.argmax(axis=1).tolist(), probabilities.max(axis=1).tolist()
+    prediction = project.learner.prediction
+    codes, highest = prediction.guesses.tolist(), certainty(prediction)[:, 0].tolist()
     unlabeled = np.setdiff1d(np.arange(len(ids)), np.fromiter(labeled, dtype=np.int64, count=len(labeled)))
     return [
         ExportRow(

@@ -11,6 +11,7 @@ its model, and need not wait a second for what the first fit needs.
 from __future__ import annotations
 
 import ast
+import copy
 import inspect
 import json
 import warnings
@@ -26,6 +27,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from annotator.errors import ConfigError, ModelError
+from annotator.models.out_of_fold import fold_by_fold
 from annotator.models.priors import label_shares, normalised
 from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
@@ -66,6 +68,20 @@ class Classifier(ABC):
 
         Raises ModelError (MODEL_FIT) where the estimator refuses these labels and features or answers with NaN.
         """
+        self._fit_to(dataset, labels, n_classes)
+        return Prediction(self.predict(dataset.features))
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut."""
+        other = copy.copy(self)
+
+        def found(seen: IntArray, rows: IntArray) -> FloatArray:
+            other._fit_to(dataset, seen, n_classes)
+            return other.predict(dataset.features[rows])
+
+        return fold_by_fold(found, labels, n_classes, folds)
+
+    def _fit_to(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         self._shares = label_shares(labels, n_classes)
         self._seen = np.flatnonzero(np.bincount(labels[labels != UNLABELED], minlength=n_classes))
         self._fitted = None
@@ -74,7 +90,6 @@ class Classifier(ABC):
             codes = np.where(labels == UNLABELED, UNLABELED, np.searchsorted(self._seen, labels))
             with self._bounded():
                 self._fitted = self._learn(dataset.features, codes)
-        return Prediction(self.predict(dataset.features))
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED, MODEL_FIT)."""

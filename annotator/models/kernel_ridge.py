@@ -33,6 +33,7 @@ import numpy as np
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import scaling_of, softmax
+from annotator.models.out_of_fold import fold_by_fold
 from annotator.models.priors import label_shares
 from annotator.threads import at_most
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
@@ -134,6 +135,22 @@ class KernelRidge:
             if len(np.unique(labels[labeled])) > 1:  # with fewer classes a fit computes no column
                 rows = _landmarks(space, labeled)
                 space.columns.ready(rows, _exactly(dataset, rows))
+
+    def of_rows(self, dataset: Dataset, labels: IntArray, n_classes: int, rows: IntArray) -> FloatArray:
+        """What a fit on these labels says of some rows of the pool, (n_rows, n_classes); the last fit stays."""
+        import_module("scipy.linalg")
+        with at_most(MAX_THREADS):
+            space = self._space_of(dataset)
+            fit = self._solved(space, labels, n_classes)
+            return self._probabilities(fit, _Columns(dataset.features[rows], space.gamma, max(1, len(fit.rows))))
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut."""
+
+        def found(seen: IntArray, rows: IntArray) -> FloatArray:
+            return self.of_rows(dataset, seen, n_classes, rows)
+
+        return fold_by_fold(found, labels, n_classes, folds)
 
     def predict(self, features: FeatureArray) -> FloatArray:
         """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED) before the first fit."""

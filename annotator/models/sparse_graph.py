@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.conjugate_gradients import MIN_TOL
+from annotator.models.out_of_fold import fold_by_fold
 from annotator.models.priors import class_prior, normalised
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction, SparseMatrix
 
@@ -58,6 +60,31 @@ class _GraphModel:
         if self._dataset is None:
             return np.tile(self._prior, (len(features), 1))
         return normalised(self._weights_to_pool(self._dataset, features) @ self._voters, self._prior)
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut.
+
+        A copy of the estimator takes the labels of one fold back after the other.
+        """
+
+        def found(seen: IntArray, rows: IntArray) -> FloatArray:
+            estimator = self._copy_of_estimator()
+            if self._dataset is dataset:
+                estimator.update(seen)
+            else:
+                estimator.fit(dataset.graph.affinity, seen)
+            probabilities = np.zeros((len(rows), n_classes))
+            probabilities[:, estimator.classes_] = estimator.label_distributions_[rows]
+            probabilities[estimator.evidence_[rows] == 0] = class_prior(seen, n_classes)
+            return probabilities
+
+        return fold_by_fold(found, labels, n_classes, folds)
+
+    def _copy_of_estimator(self) -> LabelSpreading | LabelPropagation:
+        """Its graph is shared: a fit does not change it."""
+        parts = vars(self._estimator)
+        shared = (parts[name] for name in ("X_", "_equations") if name in parts)
+        return copy.deepcopy(self._estimator, {id(part): part for part in shared})
 
     @cached_property
     def _estimator(self) -> LabelSpreading | LabelPropagation:

@@ -19,6 +19,7 @@ import numpy as np
 
 from annotator import registry
 from annotator.errors import ConfigError
+from annotator.models.out_of_fold import without_own_fold
 from annotator.models.priors import normalised
 from annotator.types import (
     Dataset,
@@ -77,6 +78,14 @@ class Vote:
         """(n, n_classes), by all members and the network's opinion. Raises ModelError (MODEL_NOT_FITTED)."""
         members = tuple(predict_held_out(member, held_out) for member in self._members)
         return self._with_opinion(self._together(*members), members, held_out.opinion)[0]
+
+    def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
+        """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut.
+
+        Without the network's opinion, which was trained on these very labels.
+        """
+        said = (without_own_fold(member, dataset, labels, n_classes, folds) for member in self._members)
+        return self._together(*said)
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""

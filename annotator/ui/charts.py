@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from annotator.evaluation import Measured
+from annotator.metrics import Calibration
 from annotator.ui.colours import class_colour
 
 WHOLE = alt.Axis(tickMinStep=1, format=",d")
@@ -114,6 +115,35 @@ def pool_entropy(history: Sequence[Measured], height: int = 200) -> Any:
             tooltip=[alt.Tooltip("round:Q", title="after round"), "labels:Q", alt.Tooltip("entropy:Q", format=".3f")],
         )
     )
+
+
+def reliability(found: Calibration, height: int = 200) -> Any:
+    """Accuracy against the probability shown, a bar for each bin that holds images; on the line both are equal."""
+    held = [each for each in found.bins if each.n]
+    rows = {
+        "from": [each.lower for each in held],
+        "to": [each.upper for each in held],
+        "shown": [each.confidence for each in held],
+        "right": [each.accuracy for each in held],
+        "images": [each.n for each in held],
+    }
+    share = alt.Axis(format=".0%", grid=False)
+    bars = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_bar(color=ACCENT, opacity=0.7)
+        .encode(
+            x=alt.X("from:Q", title="probability shown", axis=share, scale=alt.Scale(domain=[0, 1])),
+            x2="to:Q",
+            y=alt.Y("right:Q", title="right", axis=share, scale=alt.Scale(domain=[0, 1])),
+            tooltip=[
+                alt.Tooltip("shown:Q", title="shown, mean", format=".1%"),
+                alt.Tooltip("right:Q", format=".1%"),
+                "images:Q",
+            ],
+        )
+    )
+    line = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[4, 4], color="gray")
+    return (bars + line.encode(x="x:Q", y="y:Q")).properties(height=height)
 
 
 def losses(epochs: Sequence[Mapping[str, float]], height: int = 160) -> Any:

@@ -35,7 +35,7 @@ class Improvements:
 
     def resume(self, project: Project) -> None:
         """Go on with what was being tried when an earlier process stopped."""
-        begun = Trials.read(project.folder).begun
+        begun = improvements.left_unfinished(project)
         if begun is not None:
             self._begin(project, begun)
 

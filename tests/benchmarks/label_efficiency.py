@@ -51,6 +51,9 @@ GOALS = {10: 72.0, 50: 86.0, 100: 88.5, 200: 90.5, 500: 92.0, 1000: 93.0, 3000: 
 BUDGETS = (10, 50, 100, 200, 500, 1000, 3000)
 DEVELOPMENT = 10_000
 QUICK = {"limit": 2000, "development": 1000}
+EPOCHS = {"autoencoder": 20, "contrastive": 200}
+QUICK_EPOCHS = {"autoencoder": 3, "contrastive": 5}
+"""At most, of a training; 200 is the default of `contrastive`."""
 COLOUR_HELD_OUT = {"stamps": 213, "emoji": 366}
 COLOUR_BUDGETS = (10, 20, 50, 100, 200, 300)
 WORSE_ON_COLOUR = ("pixels", "hog", "autoencoder")
@@ -83,18 +86,25 @@ def plan_of(options: argparse.Namespace, known: Sequence[System]) -> Plan:
         changes |= QUICK
     if colour:
         folder = pictures(options.data, options.out, options.packages)
-        parameters = {"path": str(folder.absolute()), "classes_from_folders": True}
-        changes = {"source": "folder", "source_parameters": parameters, "development": COLOUR_HELD_OUT[options.data]}
+        files = {"path": str(folder.absolute()), "classes_from_folders": True}
+        changes = {"source": "folder", "source_parameters": files, "development": COLOUR_HELD_OUT[options.data]}
     budgets = COLOUR_BUDGETS if colour else BUDGETS
     return Plan(
         base=Config(**{**vars(base), **changes}),
         systems=tuple(known),
+        parameters={"encoder": _trained(known, QUICK_EPOCHS if options.quick else EPOCHS)},
         seeds=tuple(range(2 if options.quick else options.seeds)),
         schedule=(Step(10, 300),) if colour else read_schedule("10:200,50:1000,100:3000"),
         budgets=tuple(n for n in budgets if n <= (100 if options.quick else options.labels)),
         target=0.7 if colour else 0.85,
         reshuffle=colour,
     )
+
+
+def _trained(known: Sequence[System], epochs: dict[str, int]) -> dict[str, dict[str, Json]]:
+    """Encoder -> its parameters, of those that are compared."""
+    used = {system.encoder for system in known}
+    return {encoder: {"max_epochs": most} for encoder, most in epochs.items() if encoder in used}
 
 
 def commit() -> str:
@@ -132,6 +142,9 @@ def not_ahead(accuracy: Json) -> list[str]:
 def main() -> int:
     """Run, print the table and what of the goals is met, and one line of JSON."""
     options = _options()
+    if options.test and commit().endswith("-dirty"):
+        print("The official figures are those of a recorded commit: commit first.")
+        return 2
     known, unknown = systems(options.only)
     for encoder in dict.fromkeys(system.encoder for system in unknown):
         print(f"{encoder}: no such encoder here, its rows are left out")
@@ -176,7 +189,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.test and (options.quick or options.data in ARRANGE):
         parser.error("only all of Fashion-MNIST has official test images")
-    name = f"annotator-label-efficiency-{options.data}{'-quick' * options.quick}{'-test' * options.test}"
+    kind = f"-test-{commit()}" if options.test else "-quick" * options.quick
+    name = f"annotator-label-efficiency-{options.data}{kind}"
     options.out = options.out or Path(tempfile.gettempdir()) / name
     return options
 

@@ -17,18 +17,16 @@ files. What is not fair: imagenet's network was trained on other people's labele
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from annotator import durable
+from tests.benchmarks.colour import FOLDER, arrange
 
-STAMPS = Path("/usr/share/tuxpaint/stamps")
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 EMOJI = Path("/usr/share/unicode/emoji/emoji-test.txt")
-MIN_PICTURES = 30
 EMOJI_SIZE = 109
 """The font's only size; its pictures are 136 x 128 px."""
 LEFT_OUT = ("Component", "Flags", "People & Body")
@@ -37,16 +35,7 @@ TONES = range(0x1F3FB, 0x1F400)
 
 def arrange_stamps(root: Path, target: Path) -> int:
     """Every class of enough pictures as a flat folder: how many pictures there are."""
-    n_pictures = 0
-    for folder in sorted(path for path in (root / STAMPS.relative_to("/")).iterdir() if path.is_dir()):
-        pictures = sorted(folder.rglob("*.png"))
-        if len(pictures) < MIN_PICTURES:
-            continue
-        (target / folder.name).mkdir(parents=True)
-        for picture in pictures:
-            shutil.copyfile(picture, target / folder.name / "-".join(picture.relative_to(folder).parts))
-        n_pictures += len(pictures)
-    return n_pictures
+    return arrange(root / FOLDER.relative_to("/"), target)
 
 
 def arrange_emoji(root: Path, target: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from annotator import registry, reports
@@ -12,7 +14,7 @@ from annotator.session import Session
 from annotator.ui import panels, tab
 from annotator.ui.fields import starts_from
 from annotator.ui.shared import workspace
-from annotator.ui.views import features, form, grid, play
+from annotator.ui.views import features, form, grid, play, plugin_fields
 from annotator.ui.words import plain, visible
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
@@ -68,20 +70,22 @@ def _key_form(project: Project, names: list[str]) -> None:
 def _settings_popover(project: Project, session: Session) -> None:
     config = project.config
     basis = _settings_basis(project, session)
-    with st.popover("Settings", icon=":material/tune:"), st.form("settings", border=False):
-        for kind in ("strategy", "model", "encoder"):
-            _plug_in(kind, getattr(config, kind), basis)
-        st.number_input(
-            "Images a batch",
-            1,
-            100,
-            key=starts_from("set-batch-size", config.batch_size, basis),
-            help="More images a batch: fewer pauses, but the model learns less often.",
-        )
-        _guesses(config.hidden_share, basis)
-        st.caption("They hold from the next batch on.")
-        _your_answers(session, basis)
-        st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
+    with st.popover("Settings", icon=":material/tune:"):
+        plugin_fields.choice("set", "encoder", config.encoder, config.encoder_parameters, basis)
+        with st.form("settings", border=False):
+            for kind in ("strategy", "model"):
+                _plug_in(kind, getattr(config, kind), basis)
+            st.number_input(
+                "Images a batch",
+                1,
+                100,
+                key=starts_from("set-batch-size", config.batch_size, basis),
+                help="More images a batch: fewer pauses, but the model learns less often.",
+            )
+            _guesses(config.hidden_share, basis)
+            st.caption("They hold from the next batch on.")
+            _your_answers(session, basis)
+            st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
 
 
 def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
@@ -171,8 +175,14 @@ def _apply_settings(project: Project, session: Session) -> None:
     if project.config_version != before:
         session.withdraw(ahead_only=True)
     encoder = st.session_state["set-encoder"]
-    if encoder != project.config.encoder:
-        workspace().swaps.start(project, {"encoder": encoder, "encoder_parameters": {}})
+    given = plugin_fields.values("set", "encoder", encoder)
+    if _is_other_encoder(project, encoder, given):
+        workspace().swaps.start(project, {"encoder": encoder, "encoder_parameters": given})
         tab.notify(f"Encoding with {encoder}; labeling goes on meanwhile.")
     else:
         tab.notify("Settings stored; they hold from the next batch on.")
+
+
+def _is_other_encoder(project: Project, encoder: str, given: dict[str, Any]) -> bool:  # Any: JSON
+    config = project.config
+    return encoder != config.encoder or not plugin_fields.is_same("encoder", encoder, given, config.encoder_parameters)

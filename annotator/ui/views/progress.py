@@ -8,7 +8,7 @@ import streamlit as st
 
 from annotator import reports
 from annotator.evaluation import MEASURED_ON
-from annotator.metrics import Scores, most_mistaken
+from annotator.metrics import Calibration, Scores, most_mistaken
 from annotator.project import Project
 from annotator.reports import Agreement, Moment
 from annotator.store import LabelClass
@@ -45,7 +45,9 @@ def render(project: Project) -> None:
         st.caption("Standing labels of everyone, those known from the start included.")
         st.markdown("#### Doubt left in the pool")
         st.altair_chart(charts.pool_entropy(history), key="entropy")
-        st.caption("Mean entropy of the guesses for all unlabeled images.")
+        st.caption("Mean entropy of the probabilities shown, over all unlabeled images.")
+    if newest.calibration is not None and newest.headline is not None:
+        _calibration(newest.calibration, newest.headline)
     if newest.headline is not None:
         _report(reports.classes(moment), newest.scores(newest.headline), newest.headline)
     _agreement(reports.agreement(moment))
@@ -105,6 +107,30 @@ def _report(classes: Sequence[LabelClass], measured: Scores, name: str) -> None:
             f"Macro F1 {measured.macro_f1:.3f}, weighted F1 {measured.weighted_f1:.3f}, on {measured.n:,} "
             f"{plain(MEASURED_ON[name])}."
         )
+
+
+def _calibration(found: Calibration, name: str) -> None:
+    """Whether the probabilities on the cards mean what they say."""
+    from annotator.ui import charts  # as above
+
+    if found.error is None:
+        return
+    st.markdown("#### Do the probabilities mean what they say?")
+    st.markdown(reliability_sentence(found))
+    st.altair_chart(charts.reliability(found), key="reliability")
+    st.caption(
+        f"Bars on the dashed line are as often right as they say, on {sum(each.n for each in found.bins):,} "
+        f"{plain(MEASURED_ON[name])}. Probabilities are corrected by what the model says of labels that it has not "
+        "seen; the order in which images are asked is not."
+    )
+
+
+def reliability_sentence(found: Calibration) -> str:
+    """The bin with the most images in words, and the error."""
+    largest = max(found.bins, key=lambda each: each.n)
+    said = f"Where the app says {percent(largest.confidence)} it is right in {percent(largest.accuracy)}"
+    mean = f"In the mean over all images the two differ by {100 * (found.error or 0):.1f} points."
+    return f"{said} ({count(largest.n, 'image')}). {mean}"
 
 
 def _agreement(found: Agreement) -> None:

@@ -1,0 +1,83 @@
+"""When a model's temperature is found again, and what it is for the next fit. Knows no store; numerics are elsewhere.
+
+A temperature comes from the labels of one fit and is used from the next one on, so that no batch waits for it: it is
+found in a thread, and only where a fit comes before that is done, as after a restart, does the fit do it itself. The
+first temperature of a model is found within the fit. It is found again once there are a fifth more labels: by the
+number of labels and never by the clock, so that runs repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from annotator.errors import AnnotatorError
+from annotator.evaluation import Measured
+from annotator.fitted import Fitted
+from annotator.models import calibration
+from annotator.models.calibration import Known
+from annotator.types import UNLABELED, Dataset, IntArray, Model
+
+GROWTH = 1.2
+"""Labels against those of the last temperature, from which on it is found again."""
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A temperature and the number of labels that it was found with; 0 = it was not."""
+
+    value: float = 1.0
+    n_labels: int = 0
+
+
+class Calibrator:
+    """The temperature of one model on one dataset."""
+
+    def __init__(self, newest: Temperature | None = None) -> None:
+        self.newest = newest or Temperature()
+        """For the next fit."""
+        self._looked_at: Fitted | None = None
+
+    @classmethod
+    def of(cls, history: Sequence[Measured], config_version: int) -> Calibrator:
+        """As the last fit left it; without a temperature where that was made with other settings."""
+        last = history[-1] if history else None
+        same = last is not None and last.config_version == config_version
+        return cls(Temperature(last.temperature, last.temperature_labels) if last is not None and same else None)
+
+    def is_due(self, fitted: Fitted) -> bool:
+        """Whether this fit's labels are enough to find a temperature, or a better one."""
+        n_labels = int((fitted.labels != UNLABELED).sum())
+        least = max(calibration.LEAST, GROWTH * self.newest.n_labels)
+        return fitted is not self._looked_at and least <= n_labels < len(fitted.labels)
+
+    def look_at(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> None:
+        """Find the temperature by a fit where it is due; `model` is as that fit left it.
+
+        Where that fails the temperature stays as it is until the next fit.
+        """
+        if self.newest.n_labels and self.is_due(fitted):
+            self._find(model, dataset, fitted, audit_rows)
+        self._looked_at = fitted
+
+    def calibrated(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> Fitted:
+        """A new fit with its temperature; where the model has none yet, it is found by this fit."""
+        if not self.newest.n_labels and self.is_due(fitted):
+            self._find(model, dataset, fitted, audit_rows)
+        return replace(fitted, prediction=replace(fitted.prediction, temperature=self.newest.value))
+
+    def _find(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> None:
+        answered = np.flatnonzero(fitted.audit != UNLABELED)
+        audit = Known(fitted.prediction.probabilities[audit_rows[answered]], fitted.audit[answered])
+        with suppress(AnnotatorError, OSError, ValueError, ArithmeticError, MemoryError):
+            value = calibration.temperature(model, dataset, fitted.labels, fitted.prediction.probabilities, audit)
+            self.newest = Temperature(value, int((fitted.labels != UNLABELED).sum()))
+
+
+def with_temperature(fitted: Fitted, history: Sequence[Measured]) -> Fitted:
+    """The last recorded fit, made again, with the temperature of its record."""
+    value = history[-1].temperature if history else 1.0
+    return replace(fitted, prediction=replace(fitted.prediction, temperature=value))
