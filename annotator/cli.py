@@ -1,4 +1,4 @@
-"""annotator run | simulate | export | verify | info | fetch.
+"""annotator run | simulate | compare | export | verify | info | fetch.
 
 Errors are one line on stderr; bad input exits with 2, a damaged project with 1.
 """
@@ -8,28 +8,29 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
 from annotator import __version__
+from annotator.cli_compare import compare
+from annotator.console import given, pairs, progress
 from annotator.errors import AnnotatorError, ConfigError, StoreError
 from annotator.paths import default_projects, name_of
-
-if TYPE_CHECKING:
-    from annotator.types import Report  # NumPy, for which the app's start need not wait
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 
 Projects = Annotated[
     Path | None, Option("--projects", help="Folder that holds the projects; default: the platform's data folder.")
 ]
+
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 def _version(is_asked: bool) -> None:
@@ -66,6 +67,7 @@ def simulate(
     full: Annotated[bool, Option("--full", help="Short for --source-parameter full=true.")] = False,
     encoder: Annotated[str | None, Option(help="Images to features.")] = None,
     encoder_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable.")] = [],  # noqa: B006  # typer copies it
+    weights: Annotated[str | None, Option(help="Short for --encoder-parameter weights=FILE.")] = None,
     model: Annotated[str | None, Option(help="Features and labels to a prediction.")] = None,
     model_parameter: Annotated[list[str], Option(help="NAME=VALUE, repeatable, e.g. alpha=0.9.")] = [],  # noqa: B006  # typer copies it
     strategy: Annotated[str | None, Option(help="Which images to ask about.")] = None,
@@ -89,15 +91,15 @@ def simulate(
     from annotator.config import Config, presets
 
     chosen = _preset(preset, presets()) if preset else None
-    given: dict[str, Any] = {  # Any: values of Config's fields
+    typed: dict[str, Any] = {  # Any: values of Config's fields
         "source": source,
-        "source_parameters": _pairs(source_parameter) | ({"full": True} if full else {}),
+        "source_parameters": pairs(source_parameter) | ({"full": True} if full else {}),
         "encoder": encoder,
-        "encoder_parameters": _pairs(encoder_parameter),
+        "encoder_parameters": pairs(encoder_parameter) | ({"weights": weights} if weights else {}),
         "model": model,
-        "model_parameters": _pairs(model_parameter),
+        "model_parameters": pairs(model_parameter),
         "strategy": strategy,
-        "strategy_parameters": _pairs(strategy_parameter),
+        "strategy_parameters": pairs(strategy_parameter),
         "n_neighbors": neighbors,
         "initial": initial,
         "limit": limit,
@@ -107,7 +109,7 @@ def simulate(
         "audit_share": audit_share,
         "rounds": rounds,
     }
-    config = replace(chosen.config if chosen else Config(name="simulation"), **_given(given))
+    config = replace(chosen.config if chosen else Config(name="simulation"), **given(typed))
     _writable(json_file)
     with _folder(projects) as folder:
         used, rows = _print_rounds(config, folder, error_rate, bool(lookahead))
@@ -116,6 +118,9 @@ def simulate(
         settings = asdict(used) | {"error_rate": error_rate, "lookahead": lookahead}
         report = {"config": settings, "rounds": asked, "final": final}
         json_file.write_text(json.dumps(report, indent=1) + "\n")
+
+
+app.command()(compare)
 
 
 @app.command()
@@ -134,7 +139,7 @@ def export(
 
     exporter = registry.create("exporter", format or _format_of(to))
     opened = Project(find_project(projects or default_projects(), project))
-    with _progress() as report:
+    with progress() as report:
         manifest = write_export(opened, exporter, to, predictions, report)
     opened.close()
     for line in _damage(manifest.provenance["damage"]):
@@ -183,7 +188,7 @@ def fetch(
     if name != "fashion-mnist":
         raise ConfigError(f"No data set {name!r} to fetch. Choose from: fashion-mnist.")
     folder = to or fetched_folder()
-    with _progress() as report:
+    with progress() as report:
         download(base_url or FASHION_MNIST_URL, FASHION_MNIST, folder, report)
     print(f"{folder}: {len(FASHION_MNIST)} files, checked.")
 
@@ -205,13 +210,14 @@ def info(
 def main() -> None:
     """The console command."""
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == STOPPED:  # typer makes a number of Ctrl-C, and returns it
+            _fail("stopped", STOPPED)
     except AnnotatorError as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped", 130)
+        _fail("stopped", STOPPED)
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own errors, whichever copy of click typer carries
             raise
@@ -221,19 +227,6 @@ def main() -> None:
 def _fail(message: str, code: int = 2) -> None:
     print(f"annotator: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(code)
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for name, equals, _ in pairs:
-        if not equals or not name:
-            raise ConfigError(f"Write a parameter as NAME=VALUE, not {name!r}.")
-    return {name: value for name, _, value in pairs}
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:  # Any: values of Config's fields
-    """Only what was typed; the rest stays as in the preset or the defaults."""
-    return {key: value for key, value in values.items() if value is not None and value != {}}
 
 
 def _preset(name: str, known: dict[str, Any]) -> Any:  # Any: Preset, imported late
@@ -273,7 +266,7 @@ def _print_rounds(
     from annotator.simulate import play
 
     rows = []
-    with _progress() as report:
+    with progress() as report:
         project = Project.create(folder, config, report)
         _print_import(project)
         print(
@@ -322,23 +315,6 @@ def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
 
 def _number(value: float | None, scale: int) -> str:
     return "" if value is None else f"{scale * value:.1f}"
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    """A line on stderr that counts, where somebody is looking."""
-    started, shown = time.monotonic(), [0.0]
-
-    def report(stage: str, done: int, total: int) -> None:
-        if not sys.stderr.isatty() or time.monotonic() - shown[0] < 0.1:
-            return
-        shown[0] = time.monotonic()
-        counted = f" {done:,} of {total:,}" if total else ""
-        print(f"\r{stage}{counted}, {time.monotonic() - started:.0f} s\x1b[K", end="", file=sys.stderr, flush=True)
-
-    yield report
-    if shown[0]:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _format_of(path: Path) -> str:

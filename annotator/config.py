@@ -7,6 +7,7 @@ dataclass and not pydantic's: importing that takes 0.4 s at every start, and its
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from annotator.paths import assets
 
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
-RECOMMENDED = {"encoder": "imagenet", "model": "vote", "strategy": "recommended"}
+RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
 """What won in trials on clothes and on colour pictures: offered first for one's own images."""
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100
-"""Images. A smaller pool is labeled before the recommended encoder could save a label: it stays on quick features."""
+"""Images. A smaller pool is labeled before a better encoder could save a label: it stays on quick features."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Recipe:
     encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     n_neighbors: int = 10
     seed: int = 0
+    development: int | None = None
+    """Images at the end of the pool, in its order, that are held out in the place of the source's own test set."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class Config:
     strategy_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
     batch_size: int = 12
     seed: int = 0
+    encoder_seed: int | None = None
+    """The seed of encoder and graph where it is to differ from `seed`, so that runs of several seeds share features."""
+    development: int | None = None
+    """Images at the end of the pool, in its order, that are held out in the place of the source's own test set."""
     initial: str = "none"
     """Labels taken from the source at the start: "none", a number drawn at random, "first:N", or "known" (all)."""
     audit_share: float | None = None
@@ -83,6 +90,10 @@ class Config:
         _require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}.")
         _require(1 <= self.n_neighbors <= LARGEST, f"n_neighbors must be 1 to {LARGEST}, not {self.n_neighbors}.")
         _require(0 <= self.seed <= LARGEST, f"seed must be 0 to {LARGEST}, not {self.seed}.")
+        own = self.encoder_seed
+        _require(own is None or 0 <= own <= LARGEST, f"encoder_seed must be 0 to {LARGEST}, not {own}.")
+        n_out = self.development
+        _require(n_out is None or n_out >= 1, f"development must hold out at least 1 image, not {n_out}.")
         share = self.audit_share
         _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
         _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
@@ -93,7 +104,13 @@ class Config:
     @property
     def recipe(self) -> Recipe:
         """What the dataset is made from."""
-        return Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
+        recipe = Recipe(**{part.name: getattr(self, part.name) for part in fields(Recipe)})
+        return recipe if self.encoder_seed is None else replace(recipe, seed=self.encoder_seed)
+
+    @property
+    def features(self) -> str:
+        """Whose features are used: the encoder, or what it stands for."""
+        return stands_for(self.encoder, self.encoder_parameters)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:  # Any: JSON
@@ -150,6 +167,17 @@ def parse_initial(initial: str) -> tuple[str, int]:
     if kind in ("", "first") and number.isdecimal():
         return kind or "random", int(number)
     raise ConfigError(f"initial must be none, known, a number or first:N, not {initial!r}.")
+
+
+def stands_for(encoder: str, parameters: Mapping[str, Any]) -> str:  # Any: JSON
+    """The encoder's name, or that of the one it was told to stand for, as `auto` is once it has seen the pool."""
+    return str(parameters.get("choice") or encoder)
+
+
+def plugin_names(config: Mapping[str, Any]) -> dict[str, str]:  # Any: JSON
+    """The model, the encoder (or what that stands for) and the strategy of a configuration as it was stored."""
+    encoder = stands_for(config["encoder"], config.get("encoder_parameters", {}))
+    return {"model": config["model"], "encoder": encoder, "strategy": config["strategy"]}
 
 
 def _require(holds: bool, message: str) -> None:

@@ -1,10 +1,8 @@
 """source + encoder + graph -> Dataset, computed once and cached on disk by content.
 
     cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
-    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features
-    cache/training-<version>/              what an encoder has learned so far, while it is trained
-
-What an encoder gives is checked before it is kept: a row for each image, in numbers that have distances.
+    cache/features-<key>/                  what an encoder gives of them (see features.py)
+    cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features, opinions
 
 A dataset's version is a hash of ordered ids, contents, encoder (name, parameters, what it learned, seed) and graph
 parameters, so equal versions give equal batches. Opened a second time everything is memory-mapped and nothing computed.
@@ -14,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,33 +23,35 @@ import numpy as np
 from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
 from annotator.config import Recipe
-from annotator.errors import FeatureError
-from annotator.graph import REVISION, NeighborGraph, build_graph, checked, frame_of
+from annotator.features import EncoderChoice, encode
+from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
 from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
 from annotator.pictures import Pictures
 from annotator.shipped import unpack
+from annotator.sources.development import hold_out_last
 from annotator.sources.reordered import reorder
 from annotator.types import (
+    Chooses,
     Dataset,
     Encoder,
-    FeatureArray,
     FittedEncoder,
+    HasOpinion,
     HeldOut,
     ImageArray,
     ImageSource,
     IntArray,
+    Opinion,
     Report,
-    Resumes,
+    SaysWhy,
     SetAside,
-    WantsLargerViews,
+    keeps,
     revision,
     silent,
+    view_of,
 )
 from annotator.views import views_of
 
-TRAINING = "training-"
-"""How the folders in the cache begin that hold an unfinished training of an encoder."""
 PIECE = 8192
 """Images whose part of a dataset's version is text at the same time."""
 
@@ -72,6 +71,10 @@ class Prepared:
     n_ignored: int
     left_out: tuple[str, ...] = ()
     """Parts of the source that stand for nothing here, by name."""
+    encoder_parameters: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    """Of the recipe's encoder, with what it chose when it had seen the pool."""
+    reason: str = ""
+    """Why the encoder chose the features that it gives, in a sentence without its full stop; empty without a choice."""
 
     @cached_property
     def n_duplicates(self) -> int:
@@ -83,7 +86,9 @@ class Prepared:
 def open_source(recipe: Recipe) -> ImageSource:
     """The recipe's images in the recipe's order."""
     source: ImageSource = registry.create("source", recipe.source, recipe.source_parameters)
-    return reorder(source, recipe.limit, recipe.order_seed)
+    if recipe.development is None:
+        return reorder(source, recipe.limit, recipe.order_seed)
+    return reorder(hold_out_last(reorder(source, None, recipe.order_seed), recipe.development), recipe.limit)
 
 
 def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Prepared:
@@ -98,9 +103,8 @@ def prepare(recipe: Recipe, cache: Path, report: Report = silent, own_classes: b
 
 def made_from(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
     """Everything but the images that a dataset comes from: its recipe, and the revisions of what makes it."""
-    encoder_class = registry.load("encoder", recipe.encoder)
-    revisions = {"images": LAYOUT, "graph": REVISION, "encoder": revision(encoder_class)}
-    return asdict(recipe) | {"revisions": revisions}
+    revisions = {"images": LAYOUT, "graph": REVISION, "encoder": _revision(recipe)}
+    return _parts(recipe) | {"revisions": revisions}
 
 
 def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_classes: bool = False) -> Path:
@@ -111,19 +115,23 @@ def prepare_here(recipe: Recipe, cache: Path, report: Report = silent, own_class
         check_own_classes(source.class_names)
     pool = ingest(source, cache, report)
     held_out = ingest(source.held_out, cache, report) if source.held_out is not None else None
+    recipe = _with_choice(recipe, pool, report)
     version = _version(recipe, source, pool, held_out)
     folder = cache / f"dataset-{version[:24]}"
     if not (folder / "dataset.json").exists():
         with durable.building(folder) as partial_folder:
             _compute(recipe, source, pool, held_out, version, partial_folder, report)
-        shutil.rmtree(cache / f"{TRAINING}{version[:24]}", ignore_errors=True)
     return folder
 
 
 def prepare_job(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
-    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name."""
+    """`prepare` as a job's target; afterwards the parent opens the cached folder by its name.
+
+    "encoder_parameters" are the recipe's, with what the encoder chose.
+    """
     recipe, own_classes = Recipe(**arguments["recipe"]), bool(arguments.get("own_classes"))
-    return {"folder": prepare(recipe, Path(arguments["cache"]), report, own_classes).folder.name}
+    prepared = prepare(recipe, Path(arguments["cache"]), report, own_classes)
+    return {"folder": prepared.folder.name, "encoder_parameters": prepared.encoder_parameters}
 
 
 def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
@@ -142,6 +150,7 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         open_image=pictures.picture,
         truth=_saved_codes(folder / "truth.npy"),
         held_out=_open_held_out(folder, manifest),
+        opinion=_saved_opinion(folder / "opinion"),
     )
     aside = (*pool.set_aside, *_set_aside_of_held_out(folder, manifest))
     return Prepared(
@@ -154,7 +163,16 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         pool.flags,
         pool.n_ignored,
         pool.left_out,
+        manifest.get("encoder_parameters", recipe.encoder_parameters),
+        manifest.get("reason", ""),
     )
+
+
+def encoder_views(prepared: Prepared, recipe: Recipe, report: Report = silent) -> ImageArray:
+    """What the recipe's encoder is given of a prepared pool's images."""
+    manifest = json.loads((prepared.folder / "dataset.json").read_text())
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    return views_of(open_ingested(prepared.folder.parent / manifest["images"]), view_of(encoder), report)
 
 
 def _compute(
@@ -166,39 +184,44 @@ def _compute(
     folder: Path,
     report: Report,
 ) -> None:
-    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
-    views = _views_for(encoder, pool, report)
-    fitted = _fitted(encoder, views, recipe.seed, folder.parent / f"{TRAINING}{version[:24]}", report)
-    features = _encoded(fitted, views, report)
-    npy.save(folder / "features.npy", features)
-    (folder / "encoder").mkdir()
-    fitted.save(folder / "encoder")
+    choice = EncoderChoice(recipe.encoder, recipe.encoder_parameters, recipe.seed, keeps(source))
+    truth = None if source.held_out is None else source.held_out.truth
+    encoded = encode(choice, pool, None if truth is None else held_out, folder.parent, report)
+    encoded.save(folder)
+    _save_opinion(folder / "opinion", choice, encoded.fitted, pool, report)
     (folder / "graph").mkdir()
-    build_graph(features, recipe.n_neighbors, report).save(folder / "graph")
+    build_graph(encoded.features, recipe.n_neighbors, report).save(folder / "graph")
     if source.truth is not None:
         npy.save(folder / "truth.npy", source.truth[pool.source_rows])
-    truth = None if source.held_out is None else source.held_out.truth
     if held_out is not None and truth is not None:
-        npy.save(folder / "held_out.npy", _encoded(fitted, _views_for(encoder, held_out, report), report))
+        _save_opinion(folder / "held_out_opinion", choice, encoded.fitted, held_out, report)
         npy.save(folder / "held_out_truth.npy", truth[held_out.source_rows])
-    _write_manifest(folder, version, fitted, source, pool, held_out)
+    _write_manifest(folder, recipe, version, encoded.fitted, source, pool, held_out)
 
 
-def _fitted(encoder: Encoder, views: ImageArray, seed: int, unfinished: Path, report: Report) -> FittedEncoder:
-    """Trained, on from where a process that died left it in `unfinished`."""
-    rng = np.random.default_rng(seed)
-    if isinstance(encoder, Resumes):
-        return encoder.fit_in(unfinished, views, rng, report)
-    return encoder.fit(views, rng, report)
+def _with_choice(recipe: Recipe, pool: Ingested, report: Report) -> Recipe:
+    """The recipe that names what its encoder stands for; as it is where that one chooses nothing."""
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    if not isinstance(encoder, Chooses):
+        return recipe
+    return replace(recipe, encoder_parameters=encoder.chosen(views_of(pool, view_of(encoder), report), report))
 
 
 def _write_manifest(
-    folder: Path, version: str, fitted: FittedEncoder, source: ImageSource, pool: Ingested, held_out: Ingested | None
+    folder: Path,
+    recipe: Recipe,
+    version: str,
+    fitted: FittedEncoder,
+    source: ImageSource,
+    pool: Ingested,
+    held_out: Ingested | None,
 ) -> None:
     """Last: a folder that has it is complete."""
     manifest = {
         "version": version,
         "encoder": fitted.version,
+        "encoder_parameters": recipe.encoder_parameters,
+        "reason": fitted.reason if isinstance(fitted, SaysWhy) else "",
         "images": pool.folder.name,
         "held_out": held_out.folder.name if held_out else None,
         "class_names": list(source.class_names),
@@ -206,32 +229,13 @@ def _write_manifest(
     (folder / "dataset.json").write_text(json.dumps(manifest))
 
 
-def _encoded(fitted: FittedEncoder, images: ImageArray, report: Report) -> FeatureArray:
-    """The features of images. Raises FeatureError (FEAT_...) where an encoder gives no usable row for each."""
-    features = np.asarray(fitted.encode(images, report))
-    try:
-        if len(features) != len(images):
-            message = f"There are {len(features):,} rows of features for {len(images):,} images."
-            raise FeatureError(message, "FEAT_SHAPE")
-        checked(features, frame_of(features))
-    except FeatureError as error:
-        raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
-    return features
-
-
-def _views_for(encoder: Encoder, pool: Ingested, report: Report) -> ImageArray:
-    """What the encoder is given of the images: the import's views, or the larger ones that it asks for."""
-    return views_of(pool, encoder.view_side, report) if isinstance(encoder, WantsLargerViews) else pool.views
-
-
 def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Ingested | None) -> str:
     """The held-out images count too: another test set is another dataset, though no other features."""
-    encoder_class = registry.load("encoder", recipe.encoder)
-    made_from = asdict(recipe) | {
+    made_from = _parts(recipe) | {
         "source": "",
         "source_parameters": "",
         "graph_revision": REVISION,
-        "encoder_revision": revision(encoder_class),
+        "encoder_revision": _revision(recipe),
         "ids": pool.ids,
         "hashes": _Hexadecimal(pool.hashes),
         "held_out": _Hexadecimal(held_out.hashes) if held_out else None,
@@ -242,6 +246,18 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
     for piece in _json_pieces(made_from):
         digest.update(piece.encode())
     return digest.hexdigest()
+
+
+def _revision(recipe: Recipe) -> int:
+    """Of the recipe's encoder, or of what that stands for."""
+    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
+    name = encoder.chosen_encoder[0] if isinstance(encoder, Chooses) else recipe.encoder
+    return revision(registry.load("encoder", name))
+
+
+def _parts(recipe: Recipe) -> dict[str, Any]:  # Any: JSON
+    """As JSON; without a part that is not used, so that versions stay what they were before there was that part."""
+    return {key: value for key, value in asdict(recipe).items() if key != "development" or value is not None}
 
 
 class _Hexadecimal:
@@ -285,12 +301,27 @@ def _open_held_out(folder: Path, manifest: dict[str, Any]) -> HeldOut | None:  #
         return None
     ingested = open_ingested(folder.parent / manifest["held_out"])
     features = npy.load(folder / "held_out.npy")
-    return HeldOut(ingested.ids, ingested.views, features, truth)
+    return HeldOut(ingested.ids, ingested.views, features, truth, _saved_opinion(folder / "held_out_opinion"))
 
 
 def _set_aside_of_held_out(folder: Path, manifest: dict[str, Any]) -> tuple[SetAside, ...]:  # Any: JSON
     """Test images that cannot be used are told as well."""
     return open_ingested(folder.parent / manifest["held_out"]).set_aside if manifest["held_out"] else ()
+
+
+def _save_opinion(path: Path, choice: EncoderChoice, fitted: FittedEncoder, pool: Ingested, report: Report) -> None:
+    """PATH.npy and PATH_codes.npy, where the encoder has an opinion."""
+    if not isinstance(fitted, HasOpinion):
+        return
+    opinion = fitted.opinion(views_of(pool, view_of(choice.create()), report), report)
+    if opinion is not None:
+        npy.save(path.with_suffix(".npy"), opinion.probabilities)
+        npy.save(path.with_name(f"{path.name}_codes.npy"), opinion.codes)
+
+
+def _saved_opinion(path: Path) -> Opinion | None:
+    codes = _saved_codes(path.with_name(f"{path.name}_codes.npy"))
+    return None if codes is None else Opinion(npy.load(path.with_suffix(".npy")), codes)
 
 
 def _saved_codes(path: Path) -> IntArray | None:

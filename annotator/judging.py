@@ -36,7 +36,7 @@ class Verdict:
         return self.n_labels >= LEAST and self.gain > self.error and self.accuracy_after >= self.accuracy_before
 
     @property
-    def said(self) -> str:
+    def in_words(self) -> str:
         """In words: "82 → 86 % of 200 labels right"."""
         return f"{100 * self.accuracy_before:.0f} → {100 * self.accuracy_after:.0f} % of {self.n_labels:,} labels right"
 

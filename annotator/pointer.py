@@ -9,14 +9,15 @@ import json
 import operator
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from annotator import durable
 from annotator.config import Config
 from annotator.dataset import Prepared, open_prepared, prepare
-from annotator.errors import SourceError
+from annotator.encoders import networks
+from annotator.errors import ModelError, SourceError
 from annotator.paths import name_of
 from annotator.store import Store, images
 from annotator.types import Report
@@ -26,6 +27,8 @@ CACHE = ".cache"
 FIRST_LISTING = 1
 """By which a source listed for projects whose config does not say it."""
 NAME = "dataset.json"
+NETWORK = "network"
+"""The parameter of an encoder that names a network in the project's folder."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,30 @@ def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepar
     cache, pointer = folder.parent / CACHE, Pointer.read(folder)
     if _is_of(pointer, config) and (cache / pointer.folder / "dataset.json").exists():
         return open_prepared(cache / pointer.folder, config.recipe)
-    prepared = prepare(config.recipe, cache, report)
+    prepared, notice = _prepared(folder, config, cache, report)
     _check_ids(prepared, store, folder)
     _check_contents(prepared, store)
-    point_to(folder, config, prepared, pointer.notice, pointer.wanted)
+    point_to(folder, config, prepared, notice or pointer.notice, pointer.wanted)
     return prepared
+
+
+def prepare_for(folder: Path, config: Config, report: Report) -> Prepared:
+    """`prepare` for the project in `folder`, which keeps the network that its encoder may read from the cache."""
+    cache, network = folder.parent / CACHE, str(config.encoder_parameters.get(NETWORK, ""))
+    if network:
+        networks.restore(network, folder, cache)
+    return prepare(config.recipe, cache, report)
+
+
+def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str]:
+    """The dataset of the project, with a notice where its network is lost: then it is the base encoder's."""
+    try:
+        return prepare_for(folder, config, report), ""
+    except ModelError as error:
+        if error.code != "MODEL_NETWORK":
+            raise
+        base = replace(config.recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
+        return prepare(base, cache, report), str(error)
 
 
 def image_ids(store: Store) -> Iterator[str]:

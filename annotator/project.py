@@ -3,6 +3,7 @@
 projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
 projects/<folder>/predictions/      the newest models' predictions (see predictions.py); may be deleted
+projects/<folder>/networks/         networks that were trained on its labels (see finetuning.py)
 projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
 projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
 """
@@ -25,7 +26,7 @@ from annotator.dataset import Prepared, prepare
 from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
 from annotator.evaluation import translated
 from annotator.learner import Learner, draw_audit
-from annotator.pointer import CACHE, FIRST_LISTING, Pointer, point_to, reopen
+from annotator.pointer import CACHE, FIRST_LISTING, Pointer, point_to, prepare_for, reopen
 from annotator.predictions import PredictionFiles
 from annotator.projects import STORE_NAME, newest_config
 from annotator.session import Session, Settings
@@ -48,6 +49,8 @@ AUDIT_SHARE = 0.15
 UNKNOWN_AT_MOST = 0.05
 """Of the images that will be asked: with more of them unknown, known labels alone do not measure them."""
 CHANGEABLE = {"encoder", "encoder_parameters", "n_neighbors"}
+FIXED = {part.name for part in fields(Recipe)} | {"encoder_seed"}
+"""What a dataset is made from: of that only what is changeable can be another one in a project."""
 IMPORTER = "import"
 """Who gave the labels that were known from the start."""
 
@@ -92,7 +95,7 @@ class Project:
             config, prepared, notice = _prepare_or_quick(config, folder.parent / CACHE, report)
             own = distinct_names(prepared.class_names)
             class_names = checked_class_names(config.classes or own, own=own)
-            config = _with_audit_share(config, prepared, class_names)
+            config = _with_audit_share(_with_choice(config, prepared), prepared, class_names)
             with durable.building(folder) as partial_folder:
                 store = Store.create(partial_folder / STORE_NAME, config.name, config.seed)
                 _fill(store, config, class_names, prepared)
@@ -146,7 +149,7 @@ class Project:
 
         Another encoder encodes the pool first, where its features are not in the cache yet.
         """
-        fixed = ({part.name for part in fields(Recipe)} - CHANGEABLE) & set(changes)
+        fixed = (FIXED - CHANGEABLE) & set(changes)
         if fixed:
             raise ConfigError(f"{', '.join(sorted(fixed))} cannot be changed in a project; create another one.")
         with self._changing:
@@ -160,6 +163,7 @@ class Project:
             return
         check_plugins(config)
         prepared = self._encoded_with(config, report) if config.recipe != self.config.recipe else None
+        config = config if prepared is None else _with_choice(config, prepared)
         self._current = (self.store.append(configs.record, asdict(config)), config)
         if prepared is not None:
             self.prepared, self.notice, self.wanted = prepared, "", {}
@@ -181,7 +185,7 @@ class Project:
 
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
-            prepared = prepare(config.recipe, self.folder.parent / CACHE, report)
+            prepared = prepare_for(self.folder, config, report)
         before = self.prepared
         if prepared.dataset.ids != before.dataset.ids or not np.array_equal(prepared.hashes, before.hashes):
             message = "The images have changed since the project was created; another encoder needs them as they were."
@@ -198,6 +202,11 @@ class Project:
         rows = _audit_rows(self.config, self.prepared, self.store)
         names = self.prepared.class_names
         return Learner(self.store, self.prepared.dataset, model, names, rows, self.config_version, self._predictions)
+
+
+def _with_choice(config: Config, prepared: Prepared) -> Config:
+    """The config that names what its encoder chose for the pool: it stays so, whatever later versions would choose."""
+    return replace(config, encoder_parameters=prepared.encoder_parameters)
 
 
 def check_plugins(config: Config) -> None:

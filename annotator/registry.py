@@ -1,7 +1,8 @@
 """Named plug-ins, imported only when chosen. Adding one is a class in a file and a line in this table.
 
 Third parties register the same way, by an entry point in the group "annotator.<kind>" of their own distribution.
-A line "FAMILY:*" names a function instead, which is handed NAME of "FAMILY:NAME" and returns the class.
+A line "FAMILY:*" names a function instead, which is handed NAME of "FAMILY:NAME" and returns the class. Names of
+encoders joined with "+" are an encoder as well: the function in `JOINED` is handed them all and returns its class.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 from annotator.errors import ConfigError
 
@@ -29,10 +30,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fashion-mnist": "annotator.sources.fashion_mnist:FashionMnist",
     },
     "encoder": {
+        "auto": "annotator.encoders.auto:Auto",
         "pixels": "annotator.encoders.pixels:Pixels",
         "hog": "annotator.encoders.hog:Hog",
         "imagenet": "annotator.encoders.imagenet:Imagenet",
+        "keras-application": "annotator.encoders.application:KerasApplication",
         "autoencoder": "annotator.encoders.autoencoder:Autoencoder",
+        "contrastive": "annotator.encoders.contrastive:Contrastive",
+        "lstm": "annotator.encoders.lstm:LstmEncoder",
+        "gan": "annotator.encoders.gan:Gan",
+        "finetuned": "annotator.encoders.finetuned:Finetuned",
     },
     "model": {
         "label-spreading": "annotator.models.sparse_graph:SparseLabelSpreading",
@@ -47,6 +54,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "knn": "annotator.models.classifiers:NearestNeighbors",
         "random-forest": "annotator.models.classifiers:RandomForest",
         "self-training": "annotator.models.classifiers:SelfTraining",
+        "mlp": "annotator.models.pictures:Mlp",
+        "cnn": "annotator.models.pictures:Cnn",
+        "lstm": "annotator.models.pictures:Lstm",
         "sklearn:*": "annotator.models.classifiers:named",
     },
     "strategy": {
@@ -66,6 +76,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
 }
 
+JOIN = "+"
+JOINED = {"encoder": "annotator.encoders.combined:named"}
+"""What makes one class of several names."""
+OFFERED = {"encoder": ("hog+contrastive", "hog+imagenet", "imagenet+contrastive")}
+"""Names that lists show beside the plug-ins' own, where all their parts are there."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -77,9 +93,23 @@ class Parameter:
     required: bool
 
 
+@runtime_checkable
+class ListsKeywords(Protocol):
+    """A plug-in, asked of the class, whose constructor takes keywords that its signature cannot show."""
+
+    def keywords(self) -> list[Parameter]: ...
+
+
 def names(kind: str) -> list[str]:
     """Every name of this kind: the built-in ones in their order, then third parties'; families are not spelled out."""
     return [name for name in _targets(kind) if not name.endswith(":*")]
+
+
+def offered(kind: str) -> list[str]:
+    """The names to choose from: every plug-in's, then some that are joined of them."""
+    single = names(kind)
+    joined = [name for name in OFFERED.get(kind, ()) if set(name.split(JOIN)) <= set(single)]
+    return single + joined
 
 
 def check_name(kind: str, name: str) -> None:
@@ -89,8 +119,8 @@ def check_name(kind: str, name: str) -> None:
 
 def load(kind: str, name: str) -> type[Any]:
     """The class behind a name. Raises ConfigError for an unknown name or a missing extra."""
-    is_listed, member = name in names(kind), name.partition(":")[2]
-    module, _, attribute = _target(kind, name).partition(":")
+    target, handed = _target(kind, name)
+    module, _, attribute = target.partition(":")
     try:
         plugin = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
@@ -98,28 +128,26 @@ def load(kind: str, name: str) -> type[Any]:
             f"The {_spoken(kind)} {name!r} needs the package {error.name!r}, which is not installed. "
             f"Install it with: pip install {error.name}"
         ) from error
-    return plugin if is_listed else plugin(member)  # type: ignore[no-any-return]  # named by a string
+    return plugin if handed is None else plugin(handed)  # type: ignore[no-any-return]  # named by a string
 
 
 def create(kind: str, name: str, parameters: dict[str, Any] | None = None) -> Any:
     """A plug-in with its parameters; text is converted to what the constructor's annotations say."""
-    plugin = load(kind, name)
-    known = {parameter.name: parameter for parameter in describe(kind, name)}
-    given = parameters or {}
-    for key in given:
-        if key not in known:
-            raise ConfigError(
-                f"The {_spoken(kind)} {name!r} has no parameter {key!r}. It takes: {', '.join(known) or 'none'}."
-            )
-    missing = [key for key, parameter in known.items() if parameter.required and key not in given]
-    if missing:
-        raise ConfigError(f"The {_spoken(kind)} {name!r} needs: {', '.join(missing)}.")
-    return plugin(**{key: _convert(known[key], value, f"{name}.{key}") for key, value in given.items()})
+    given = _converted(kind, name, parameters or {})
+    return load(kind, name)(**given)
+
+
+def complete(kind: str, name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters as the constructor gets them, with the defaults of those left out. Raises ConfigError."""
+    defaults = {one.name: one.default for one in describe(kind, name) if not one.required}
+    return defaults | _converted(kind, name, parameters)
 
 
 def describe(kind: str, name: str) -> list[Parameter]:
     """The constructor's keywords."""
     plugin = load(kind, name)
+    if isinstance(plugin, ListsKeywords):
+        return plugin.keywords()
     if plugin.__init__ is object.__init__:
         return []
     hints = get_type_hints(plugin.__init__)
@@ -150,14 +178,29 @@ def _targets(kind: str) -> dict[str, str]:
     return own | {name: target for name, target in sorted(_third_party(kind).items()) if name not in own}
 
 
-def _target(kind: str, name: str) -> str:
-    """Where the class of a name is, or the function of its family. Raises ConfigError."""
+def _target(kind: str, name: str) -> tuple[str, str | None]:
+    """Where the class of a name is, or the function that makes it with what that is handed. Raises ConfigError."""
     targets = _targets(kind)
-    target = targets.get(name if name in names(kind) else f"{name.partition(':')[0]}:*")
-    if target is None:
-        known = ", ".join(one.replace(":*", ":NAME") for one in targets)
-        raise ConfigError(f"No {_spoken(kind)} {name!r}. Choose from: {known}.")
-    return target
+    family, _, member = name.partition(":")
+    if name in names(kind):
+        return targets[name], None
+    if kind in JOINED and JOIN in name:
+        _check_parts(kind, name)
+        return JOINED[kind], name
+    if f"{family}:*" in targets:
+        return targets[f"{family}:*"], member
+    known = ", ".join(one.replace(":*", ":NAME") for one in targets)
+    joined = f", or several of them joined with {JOIN!r}" if kind in JOINED else ""
+    raise ConfigError(f"No {_spoken(kind)} {name!r}. Choose from: {known}{joined}.")
+
+
+def _check_parts(kind: str, name: str) -> None:
+    """Raises ConfigError for names joined with "+" that are not all known, or not all different."""
+    parts = name.split(JOIN)
+    for part in parts:
+        _target(kind, part)
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"The {_spoken(kind)} {name!r} has a part twice. Join different ones.")
 
 
 @cache
@@ -167,6 +210,20 @@ def _third_party(kind: str) -> dict[str, str]:
 
 def _spoken(kind: str) -> str:
     return "query strategy" if kind == "strategy" else kind
+
+
+def _converted(kind: str, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Parameters by name, converted. Raises ConfigError for an unknown one, a missing one, and text of another type."""
+    known = {parameter.name: parameter for parameter in describe(kind, name)}
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"The {_spoken(kind)} {name!r} has no parameter {key!r}. It takes: {', '.join(known) or 'none'}."
+            )
+    missing = [key for key, parameter in known.items() if parameter.required and key not in given]
+    if missing:
+        raise ConfigError(f"The {_spoken(kind)} {name!r} needs: {', '.join(missing)}.")
+    return {key: _convert(known[key], value, f"{name}.{key}") for key, value in given.items()}
 
 
 def _convert(parameter: Parameter, value: Any, where: str) -> Any:

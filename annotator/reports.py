@@ -20,6 +20,7 @@ import numpy as np
 from annotator import due, evaluation
 from annotator.asking import COLD_START
 from annotator.batches import ShownBatch, read_batches
+from annotator.config import plugin_names
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
 from annotator.learner import Learner
@@ -389,8 +390,8 @@ def changes(moment: Moment) -> dict[int, str]:
 def changed_plugins(configs: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:  # Any: JSON
     """As `changes`, of configurations by version."""
     said = {}
-    for (_, before), (version, after) in pairwise(configs.items()):
-        parts = [f"{key}: {after[key]}" for key in ("model", "encoder", "strategy") if before[key] != after[key]]
+    for (_, before), (version, after) in pairwise((version, plugin_names(one)) for version, one in configs.items()):
+        parts = [f"{key}: {name}" for key, name in after.items() if before[key] != name]
         if parts:
             said[version] = ", ".join(parts)
     return said

@@ -5,19 +5,23 @@ Knows no other loop: `answer_batch` does with a session what a person does with 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from annotator import improvements
 from annotator.config import Config
 from annotator.due import enough_to_look_ahead
 from annotator.errors import ConfigError
 from annotator.evaluation import Measured
+from annotator.jobs import Job
 from annotator.project import Project
 from annotator.reports import Card, current_round
 from annotator.session import Session
+from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, IntArray, Report, silent
 
 
@@ -100,10 +104,21 @@ def simulate(
         project.close()
 
 
+class Step(NamedTuple):
+    """A part of a schedule: batches of this size while there are fewer labels than `until`."""
+
+    batch_size: int
+    until: int
+
+
 def play(
-    project: Project, error_rate: float = 0.0, annotator: str = "oracle", lookahead: bool = False
+    project: Project,
+    error_rate: float = 0.0,
+    annotator: str = "oracle",
+    lookahead: bool = False,
+    schedule: Sequence[Step] = (),
 ) -> Iterator[dict[str, Any]]:  # Any: JSON
-    """Let an oracle answer `config.rounds` batches; one row a round, as JSON-able figures.
+    """Let an oracle answer `config.rounds` batches, or those of the schedule; one row a round, as JSON-able figures.
 
     A row is what holds when the batch is asked, before it is answered. `accuracy` and `confusion` are on the images
     without a label, `accuracy_test` on held-out images, `accuracy_audit` on the audit slice; F1 and the per-class
@@ -112,9 +127,9 @@ def play(
     The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when
     half of the one before it is left, as for a person in the browser, who would not like to wait.
     """
-    session, oracle = project.session(annotator), oracle_of(project, error_rate)
-    ask = session.look_ahead if lookahead else session.advance
-    for _ in range(project.config.rounds):
+    oracle = oracle_of(project, error_rate)
+    for session in _sessions(project, annotator, schedule):
+        ask = session.look_ahead if lookahead else session.advance
         ask()
         cards = session.remaining
         if not cards:
@@ -125,11 +140,38 @@ def play(
         if lookahead:
             ask()
         answer_batch(session, oracle, cards[enough:])
+        try_improvements(project)
     if lookahead:
         project.learner.learn()
     else:
-        session.advance()
+        project.session(annotator).advance()
     yield final_row(project)
+
+
+def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:
+    """The session of each round, by the settings of that moment; the schedule's batch sizes are set before it."""
+    opened: dict[int, Session] = {}
+
+    def now() -> Session:
+        if project.config_version not in opened:
+            opened[project.config_version] = project.session(annotator)
+        return opened[project.config_version]
+
+    yield from (now() for _ in range(0 if schedule else project.config.rounds))
+    for step in schedule:
+        project.change(batch_size=step.batch_size)
+        while snapshots.n_labels(project.store.snapshot()) < step.until:
+            yield now()
+
+
+def try_improvements(project: Project) -> None:
+    """Try all improvements that are due here and now, one by one. Raises JobError where one fails."""
+    while (begun := improvements.due(project)) is not None:
+        with tempfile.TemporaryDirectory(prefix="annotator-") as folder:
+            result = Job.start(begun.target, begun.arguments, Path(folder)).wait()
+        if result["changes"] is not None:
+            project.change(**result["changes"])
+        improvements.end(project, begun, result["said"], result["changes"] is not None)
 
 
 def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict[str, Any]:  # Any: JSON

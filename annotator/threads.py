@@ -27,7 +27,8 @@ _before: dict[str, tuple[Library, int]] = {}
 def at_most(n_threads: int) -> Iterator[None]:
     """While it lasts, linear algebra of the whole process and OpenMP of this thread use so many threads at most."""
     openmp, linear_algebra = _found(len(sys.modules))
-    with openmp.limit(limits=n_threads):
+    n_openmp = min([n_threads, *(library.num_threads for library in openmp.lib_controllers)])
+    with openmp.limit(limits=n_openmp):
         _come(n_threads, linear_algebra.lib_controllers)
         try:
             yield
@@ -55,8 +56,8 @@ def _leave(n_threads: int) -> None:
 
 
 def _set_lowest() -> None:
-    for library, _ in _before.values():
-        library.set_num_threads(min(_asked_for))
+    for library, n_before in _before.values():
+        library.set_num_threads(min([n_before, *_asked_for]))
 
 
 @lru_cache(maxsize=1)

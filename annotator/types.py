@@ -7,13 +7,14 @@ Image ids and class names belong to the store and the views; `Session` and `Lear
 a changed value is a new value. Arrays that come from a cache are memory-mapped and read-only.
 
 What a plug-in may have beside its protocol stands behind that protocol: counts of what a source passed over, layers,
-files alone; a revision, larger views, a least pool, a training that resumes, a reason and an opinion for an encoder;
-warm-up, held-out sets, replay and a fit in the background for a model; reasons for a strategy.
+files alone, what keeps the meaning of its images; a revision, a view, parts, a least pool, a training that resumes or
+changes images, a reason and an opinion for an encoder; warm-up, held-out sets, replay and a fit in the background for a
+model; reasons for a strategy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -131,6 +132,29 @@ def layers(source: ImageSource) -> tuple[str, ...]:
     return tuple(source.layers) if isinstance(source, HasLayers) else ()
 
 
+@dataclass(frozen=True)
+class Keeps:
+    """Which changes of an image leave what it shows as it is; None = nobody knows, an encoder judges by the pool."""
+
+    flip: bool | None = None
+    """Left and right exchanged: a coat stays a coat, a letter becomes none."""
+    colour: bool | None = None
+    """Somewhat other colours."""
+
+
+@runtime_checkable
+class KnowsItsImages(Protocol):
+    """A source that knows which changes keep the meaning of its images."""
+
+    @property
+    def keeps(self) -> Keeps: ...
+
+
+def keeps(source: ImageSource) -> Keeps:
+    """What a source says of its images."""
+    return source.keeps if isinstance(source, KnowsItsImages) else Keeps()
+
+
 @runtime_checkable
 class ReadsFiles(Protocol):
     """A source, asked of the class, whose images are files and never one array: to list them may take long."""
@@ -180,6 +204,19 @@ class Resumes(Protocol):
 
 
 @runtime_checkable
+class ChangesImages(Protocol):
+    """An encoder that is trained on changed images, and asks which changes keep their meaning."""
+
+    def for_images(self, keeps: Keeps) -> Encoder:
+        """The same encoder, with what was left open in its parameters decided by the source, where that knows."""
+
+
+def suited(encoder: Encoder, keeps: Keeps) -> Encoder:
+    """The encoder as it is to be trained on images of which this is known."""
+    return encoder.for_images(keeps) if isinstance(encoder, ChangesImages) else encoder
+
+
+@runtime_checkable
 class SaysWhy(Protocol):
     """A fitted encoder that chose between several ways to see a pool, and says in a sentence why this one."""
 
@@ -206,6 +243,62 @@ class HasOpinion(Protocol):
 
 
 @runtime_checkable
+class JoinsEncoders(Protocol):
+    """An encoder that joins the features of others, each of which can be fitted by itself on the views it wants."""
+
+    @property
+    def encoders(self) -> Mapping[str, Encoder]:
+        """By name, in the order of their features."""
+
+    def of_fitted(self, fitted: Mapping[str, FittedEncoder]) -> JoinsFeatures:
+        """These encoders, fitted, as one."""
+
+
+class JoinsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its parts in place of images."""
+
+    def join(self, blocks: Sequence[FeatureArray]) -> FeatureArray:
+        """The features of each part, (n, n_features of the part) -> (n, n_features of all)."""
+
+
+class ExtendsFeatures(FittedEncoder, Protocol):
+    """A fitted encoder that can be given the features of its base."""
+
+    def extend(self, features: FeatureArray, images: ImageArray, report: Report = silent) -> FeatureArray:
+        """The base's features of these images, the same array where nothing is added: (n, n_features)."""
+
+
+@runtime_checkable
+class Extends(Protocol):
+    """An encoder that knows more of an image than its base does, which is an encoder by itself."""
+
+    @property
+    def base(self) -> str:
+        """The base's name; it has its default parameters."""
+
+    def on(self, fitted: FittedEncoder, cache: Path) -> ExtendsFeatures:
+        """As `fit`, with the base fitted already. Raises ModelError where the cache lacks what it needs."""
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """An encoder that stands for another one, which it chooses when it has seen the pool."""
+
+    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+        """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
+
+        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        """
+
+    @property
+    def chosen_encoder(self) -> tuple[str, dict[str, Any]]:  # Any: JSON
+        """The name and the parameters of what it stands for, where its own parameters name the choice."""
+
+    def standing_for(self, fitted: FittedEncoder, images: ImageArray) -> FittedEncoder:
+        """As `fit` of these images, with what it stands for fitted already."""
+
+
+@runtime_checkable
 class TakesLong(Protocol):
     """An encoder, asked of the class, that takes minutes to train or to compute."""
 
@@ -229,16 +322,30 @@ def revision(encoder: type[Encoder]) -> int:
     return encoder.revision if isinstance(encoder, HasRevision) else 1
 
 
+@dataclass(frozen=True)
+class View:
+    """How an encoder sees images: in what size and in how many colours."""
+
+    side: int = 64
+    """Pixels a side of the squares that files are made to fit; where no image is larger, what the import made.
+
+    Images of an array are given in their own size.
+    """
+    n_channels: int = 3
+    """1: in grey, whatever the images are stored in. 3: as they are stored, photos in RGB."""
+
+
 @runtime_checkable
-class WantsLargerViews(Protocol):
-    """An encoder that wants larger views of photos than the 64 px a side that encoders are given."""
+class WantsView(Protocol):
+    """An encoder that says how it wants to see images; without it `View()`, which is what the import makes."""
 
     @property
-    def view_side(self) -> int:
-        """Pixels a side of the views, square and in colour, that `fit` and `encode` are given of files.
+    def view(self) -> View: ...
 
-        Images that are all 64 px or smaller, and those of an array, are given as they are without it.
-        """
+
+def view_of(encoder: Encoder) -> View:
+    """The view that `fit`, and `encode` of what is fitted, are given."""
+    return encoder.view if isinstance(encoder, WantsView) else View()
 
 
 @runtime_checkable

@@ -177,6 +177,27 @@ def test_a_preset_can_be_varied(simulated: Simulated) -> None:
     assert [row["n_labeled"] for row in report["rounds"]] == [40]
 
 
+# ---- compare
+
+
+def test_systems_are_compared_from_the_command_line(run: Run, tmp_path: Path) -> None:
+    """Lists by commas or repeated, a system beside them; a line for each cell, table, files; again it runs nothing."""
+    lists = "--encoder pixels --strategy random --pool 60 --budgets 5,10 --batches 5:10 --seeds 1 --workers 2"
+    words = ["compare", "--out", str(tmp_path / "out"), *lists.split(), "--system", "pixels/knn/margin"]
+    words += ["--model-parameter", "knn.n_neighbors=3"]
+    first, again = run(*words), run(*words)
+    assert (first.code, first.err) == (0, "")
+    assert "2 cells: 2 systems, 1 seeds" in first.out
+    assert "pixels/knn/margin, seed 0: " in first.out
+    assert {"table.md", "table.csv", "curves.csv", "comparison.json", "curves.svg"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert table in first.out
+    assert table in again.out
+    assert ", seed 0: " not in again.out
+
+
 # ---- export and info
 
 
@@ -322,6 +343,17 @@ MISTAKES = {
     "export kept": "--to",
     "info nothing": "No project 'nothing' under ",
     "fetch nothing": "No data set 'nothing'",
+    "compare --out new --strategy magrin": "No query strategy 'magrin'. Choose from: ",
+    "compare --out new --encoder hog,nothing": "No encoder 'nothing'. Choose from: ",
+    "compare --out new --model vote --model nothing": "No model 'nothing'. Choose from: ",
+    "compare --out new --source nothing": "No source 'nothing'. Choose from: ",
+    "compare --out new --system hog/vote": "ENCODER/MODEL/STRATEGY",
+    "compare --out new --batches 10": "SIZE:LABELS",
+    "compare --out new --budgets many": "Write numbers with commas",
+    "compare --out new --model-parameter alpha=0.5": "Say whose parameter it is",
+    "compare --out new --model-parameter vote.colour=red": "Parameters of the model 'vote' are given",
+    "compare --out new --target 85": "target",
+    "compare": "--out",
     "run --port 99999": "--port",
     "run --root missing": "--root missing is not a folder",
     "dance": "dance",

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from annotator import registry, reports
 from annotator.config import Config
-from annotator.errors import SourceError
+from annotator.errors import ConfigError, SourceError
 from annotator.project import Project
 from tests import test_contracts as contract
 
@@ -60,7 +60,8 @@ def test_there_is_a_recipe_for_each_kind(extras: dict[str, str]) -> None:
     for kind, name in extras.items():
         assert registry.load(kind, name).__module__.startswith("extras.")
         contract.test_every_plugin_says_in_a_line_what_it_is(kind, name)
-    assert len(RECIPES) == len(extras) + 1
+    assert set(RECIPES) >= {"extras/dinov2.py"}
+    assert len(RECIPES) == len(extras) + 2  # dinov2 and the view
 
 
 def test_the_recipes_are_in_our_style(extras: dict[str, str], tmp_path: Path) -> None:
@@ -97,6 +98,53 @@ def test_the_recipe_of_an_encoder(extras: dict[str, str], tmp_path: Path, projec
     made = Project.create(projects / "made", Config(source="digits", limit=30, encoder=name))
     assert made.learner.dataset.features.shape[0] == 30
     made.close()
+
+
+TORCH = """
+import contextlib, types
+
+inference_mode = contextlib.nullcontext
+
+class Network:
+    def eval(self):
+        return self
+
+    def __call__(self, tensor):
+        n, channels, height, width = tensor.array.shape
+        assert (channels, height, width) == (3, 224, 224)
+        return Tensor(tensor.array.reshape(n, 3, 8, 28, 8, 28).mean(axis=(3, 5)).reshape(n, -1))
+
+class Tensor:
+    def __init__(self, array):
+        self.array = array
+
+    def numpy(self):
+        return self.array
+
+from_numpy = Tensor
+hub = types.SimpleNamespace(load=lambda repository, name: {("facebookresearch/dinov2", "dinov2_vits14"): Network()}[
+    repository, name])
+"""
+"""In torch's place: the calls that the recipe makes, and a network that sees the colours of 8 x 8 cells."""
+
+
+def test_the_recipe_of_another_packages_network(
+    extras: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without its package it says what to install; with it, it keeps what every encoder keeps."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigError, match="pip install torch"):
+        registry.create("encoder", "dinov2")
+    monkeypatch.undo()
+    (tmp_path / "torch.py").write_text(TORCH, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    contract.test_every_plugin_says_in_a_line_what_it_is("encoder", "dinov2")
+    for n_channels in (1, 3):
+        contract.test_features_are_finite_numbers_one_row_an_image("dinov2", n_channels)
+        contract.test_a_saved_encoder_is_the_same_encoder("dinov2", n_channels, tmp_path)
+    contract.test_an_images_features_do_not_depend_on_its_company("dinov2")
+    contract.test_flat_images_have_features_too("dinov2")
+    monkeypatch.delitem(sys.modules, "torch")
 
 
 def test_the_recipe_of_a_model(extras: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from annotator.encoders.imagenet import COLOUR, GREY, Imagenet
 from annotator.encoders.imagenet_network import Cut, layers_of
 from annotator.errors import Cancelled, ConfigError
 from annotator.sources.fashion_mnist import FashionMnist
-from annotator.types import Encoder, ImageArray, ImageSource
+from annotator.types import Encoder, ImageArray, ImageSource, View
 from tests.conftest import PhotoFolder
 
 CLASSES = Cut(side=224, layers=("classes",), batch=1, chunk=1)
@@ -79,6 +79,17 @@ def test_grey_pictures_stored_in_colour_are_grey() -> None:
     assert Imagenet().fit(noise(20, 28, 28, 3), rng()).kind == "colour"
 
 
+def test_the_layers_can_be_chosen() -> None:
+    """By name, whatever the pool is; the ones that the pool would have got are the same features."""
+    images = noise(20, 28, 28, 1)
+    by_pool, chosen, other = (Imagenet(cut=cut).fit(images, rng()) for cut in ("auto", "grey", "colour"))
+    assert by_pool.version == chosen.version
+    assert other.kind == "colour"
+    assert (Imagenet().view, Imagenet(cut="grey").view) == (View(128), View(64))
+    with pytest.raises(ConfigError, match="must be one of auto, grey, colour"):
+        Imagenet(cut="late")
+
+
 def test_a_pool_is_not_computed_twice() -> None:
     """What `fit` had to compute of every image is what `encode` gives, bit for bit as of another array."""
     images = noise(150, 28, 28, 1)
@@ -136,7 +147,7 @@ def test_photos_are_encoded_from_larger_views(tmp_path: Path, photo_folder: Phot
     stages = []
     recipe = Recipe("folder", {"path": str(folder)}, encoder="imagenet", n_neighbors=3)
     slow = prepare(recipe, tmp_path / "cache", lambda stage, done, total: stages.append(stage))
-    assert "Enlarging views" in stages
+    assert "Making views" in stages
     assert "Reading images" not in stages
     views = np.load(next((tmp_path / "cache").glob("images-*/views-128.npy")), mmap_mode="r")
     assert views.shape == (9, 128, 128, 3)

@@ -21,7 +21,7 @@ def test_what_is_right_more_often_is_better() -> None:
     found = verdict(said(truth, 0.7, rng), said(truth, 0.9, rng), truth)
     assert found.is_better
     assert found.accuracy_after > found.accuracy_before
-    assert "of 200 labels right" in found.said
+    assert "of 200 labels right" in found.in_words
 
 
 def test_the_same_worse_and_too_few_are_not_better() -> None:

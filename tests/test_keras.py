@@ -28,11 +28,12 @@ from hypothesis import strategies as st
 from annotator import npy, registry
 from annotator.dataset import Prepared, Recipe, open_prepared, prepare
 from annotator.encoders import stored
-from annotator.encoders.autoencoder import HISTORY, MIN_IMAGES, WEIGHTS, Autoencoder, flatten, input_shape, widths
+from annotator.encoders.autoencoder import WEIGHTS, Autoencoder, flatten, input_shape, widths
 from annotator.encoders.dense import DenseLayers
+from annotator.encoders.training import HISTORY, MIN_IMAGES
 from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
 from annotator.jobs import TEMPORARY, Job
-from annotator.models import encoder_classifier
+from annotator.models import trainer
 from annotator.models.encoder_classifier import EncoderClassifier
 from annotator.models.head import BATCH, STEPS, Head, Scaling, batches_of, scaling_of
 from annotator.models.out_of_fold import without_own_fold
@@ -71,8 +72,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(autouse=True, scope="module")
 def _worker_ends_with_these_tests() -> Iterator[None]:
     yield
-    encoder_classifier._worker().close()
-    encoder_classifier._start_worker.cache_clear()
+    trainer.shared().close()
+    trainer.start.cache_clear()
 
 
 def some_labels(truth: IntArray | None, n: int, seed: int = 0) -> IntArray:
@@ -263,7 +264,7 @@ def test_training_that_finds_no_room_leaves_nothing_to_load(trained: Trained, tm
 def test_tensorflow_leaves_nothing_outside_its_folders(trained: Trained) -> None:
     """The code that it generates while it runs lies in the worker's folder, which goes with the worker."""
     EncoderClassifier(max_epochs=5).fit_predict(trained.dataset, some_labels(trained.dataset.truth, 30), 10)
-    worker = encoder_classifier._worker()
+    worker = trainer.shared()
     assert worker._process is not None
     environment = Path(f"/proc/{worker._process.pid}/environ").read_bytes().split(b"\0")
     assert f"TMPDIR={worker.folder / TEMPORARY}".encode() in environment
@@ -273,7 +274,7 @@ def test_pickles_are_refused_even_with_a_hash(weights: Path) -> None:
     """A file that fits its hash is still read as plain arrays alone."""
     for content in (pickle.dumps({"weights": 1}), b"PK\x03\x04 no archive"):
         weights.write_bytes(content)
-        stored._hash_of(weights).write_text(hashlib.sha256(content).hexdigest())
+        stored.hash_of(weights).write_text(hashlib.sha256(content).hexdigest())
         with pytest.raises(ModelError, match="no plain arrays"):
             stored.read(weights)
 
@@ -387,7 +388,7 @@ def test_same_labels_same_answer_whatever_came_between(trained: Trained) -> None
     first = model.fit_predict(trained.dataset, labels, 10).probabilities
     model.fit_predict(trained.dataset, some_labels(trained.dataset.truth, 40, seed=1), 10)
     assert np.array_equal(model.fit_predict(trained.dataset, labels, 10).probabilities, first)
-    process = encoder_classifier._worker()._process
+    process = trainer.shared()._process
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -471,9 +472,9 @@ def test_before_the_first_fit_there_is_no_answer() -> None:
 def test_warming_up_does_not_wait() -> None:
     """The worker is there afterwards, one for all, and nothing was asked of it."""
     EncoderClassifier().warm_up()
-    worker = encoder_classifier._worker()
+    worker = trainer.shared()
     EncoderClassifier().warm_up()
-    assert encoder_classifier._worker() is worker
+    assert trainer.shared() is worker
 
 
 @pytest.mark.parametrize("wrong", [{"hidden": 0}, {"max_epochs": 0}, {"patience": 0}, {"seed": -1}, {"seed": 2**32}])

@@ -19,16 +19,16 @@ ROOT = Path(__file__).parents[1]
 EXPORTED = ["Config", "Project", "Session", "__version__", "simulate"]
 PLUGINS = {
     "source": "digits folder arrays idx zip fashion-mnist",
-    "encoder": "pixels hog imagenet autoencoder",
+    "encoder": "auto pixels hog imagenet keras-application autoencoder contrastive lstm gan finetuned",
     "model": (
         "label-spreading label-propagation sklearn-label-spreading sklearn-label-propagation encoder-classifier vote "
-        "kernel-ridge logistic-regression svc knn random-forest self-training"
+        "kernel-ridge logistic-regression svc knn random-forest self-training mlp cnn lstm"
     ),
     "strategy": "entropy margin least-confidence random typical herding recommended",
     "exporter": "csv jsonl npz folders",
 }
 """Kind -> names in the order of help texts and menus. A config on disk holds them: they are there for good."""
-COMMANDS = {"run", "simulate", "export", "verify", "info", "fetch"}
+COMMANDS = {"run", "simulate", "compare", "export", "verify", "info", "fetch"}
 ESTIMATORS = ("LabelPropagation", "LabelSpreading")
 
 

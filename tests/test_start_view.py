@@ -70,11 +70,11 @@ def settings() -> None:
 def swap_panel() -> None:
     """What the labeling view says on another encoder, in this tab's project."""
     from annotator.ui import tab
-    from annotator.ui.views import label
+    from annotator.ui.views import features
 
     project = tab.current_project()
     assert project is not None
-    label._swap_panel(project)
+    features.render(project)
 
 
 @pytest.fixture

@@ -1,18 +1,28 @@
-"""Larger views of photos for the encoders that ask for them; for all others nothing changes."""
+"""Larger and grey views for the encoders that ask for them; for all others nothing changes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from annotator import registry
+from annotator import views as views_module
+from annotator.config import Recipe
+from annotator.dataset import prepare
+from annotator.encoders.autoencoder import Autoencoder
+from annotator.encoders.hog import Hog
+from annotator.encoders.pixels import Pixels
+from annotator.encoders.stored import path_of
 from annotator.errors import Cancelled
 from annotator.ingest import Ingested, ingest
 from annotator.sources.arrays import Arrays
 from annotator.sources.folder import Folder
-from annotator.views import views_of
+from annotator.types import ImageArray, Report, View, silent
+from annotator.views import UnstoredViews, grey, views_of
 
 
 def pictures(folder: Path, *sizes: tuple[int, int]) -> None:
@@ -37,7 +47,7 @@ def test_photos_are_seen_larger(tmp_path: Path) -> None:
     """At the side asked for, in the pool's order, in their proportions; the import's own views stay as they are."""
     pool = imported(tmp_path, (400, 400), (200, 100), (30, 20))
     before = pool.views.copy()
-    views = views_of(pool, 128)
+    views = views_of(pool, View(128))
     assert views.shape == (3, 128, 128, 3)
     assert views.dtype == np.uint8
     for number, view in enumerate(views):
@@ -49,10 +59,10 @@ def test_photos_are_seen_larger(tmp_path: Path) -> None:
 def test_larger_views_are_made_once(tmp_path: Path) -> None:
     """Asked again they are opened, also when the photos are gone."""
     pool = imported(tmp_path, (100, 100), (90, 120))
-    views, made = views_of(pool, 128).copy(), (pool.folder / "views-128.npy").stat().st_mtime_ns
+    views, made = views_of(pool, View(128)).copy(), (pool.folder / "views-128.npy").stat().st_mtime_ns
     for path in (tmp_path / "pictures").iterdir():
         path.unlink()
-    np.testing.assert_array_equal(views_of(pool, 128), views)
+    np.testing.assert_array_equal(views_of(pool, View(128)), views)
     assert (pool.folder / "views-128.npy").stat().st_mtime_ns == made
     assert left(pool) == ["views-128.npy", "views.npy"]
 
@@ -61,7 +71,7 @@ def test_larger_views_are_made_once(tmp_path: Path) -> None:
 def test_no_larger_view_than_the_imports_own_is_none_at_all(tmp_path: Path, side: int) -> None:
     """Views are made larger only."""
     pool = imported(tmp_path, (100, 100))
-    assert views_of(pool, side) is pool.views
+    assert views_of(pool, View(side)) is pool.views
 
 
 def test_small_pictures_and_arrays_are_not_enlarged(tmp_path: Path) -> None:
@@ -70,7 +80,7 @@ def test_small_pictures_and_arrays_are_not_enlarged(tmp_path: Path) -> None:
     np.savez(tmp_path / "array.npz", images=np.zeros((3, 200, 200), dtype=np.uint8))
     array = ingest(Arrays(str(tmp_path / "array.npz")), tmp_path / "cache")
     for pool in (small, array):
-        assert views_of(pool, 128) is pool.views
+        assert views_of(pool, View(128)) is pool.views
         assert left(pool) == ["views.npy"]
 
 
@@ -83,6 +93,101 @@ def test_a_stop_leaves_no_half_written_views(tmp_path: Path) -> None:
             raise Cancelled("Stopped.")
 
     with pytest.raises(Cancelled):
-        views_of(pool, 128, stop)
+        views_of(pool, View(128), stop)
     assert left(pool) == ["views.npy"]
-    assert len(views_of(pool, 128)) == 2
+    assert len(views_of(pool, View(128))) == 2
+
+
+# ---- in grey
+
+
+def coloured(n: int, side: int) -> ImageArray:
+    return np.random.default_rng(0).integers(0, 256, (n, side, side, 3), dtype=np.uint8)
+
+
+def test_grey_is_luminance_and_leaves_grey_as_it_is() -> None:
+    """As Pillow converts; every grey value is its own luminance."""
+    images = coloured(2, 40)
+    expected = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
+    np.testing.assert_array_equal(grey(images)[..., 0], expected)
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_array_equal(grey(every.repeat(3, axis=3)), every)
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_photos_are_seen_in_grey(tmp_path: Path, side: int) -> None:
+    """The luminance of the views in colour, at either size; made once."""
+    pool = imported(tmp_path, (200, 100), (30, 20))
+    np.testing.assert_array_equal(views_of(pool, View(side, 1)), grey(views_of(pool, View(side))))
+    assert f"views-{side}-grey.npy" in left(pool)
+
+
+def test_arrays_are_seen_in_grey_at_their_own_size(tmp_path: Path) -> None:
+    """Stored in colour they are converted; in grey, they are what they are."""
+    for images in (coloured(3, 20), coloured(3, 20)[..., 0]):
+        np.savez(tmp_path / "array.npz", images=images)
+        pool = ingest(Arrays(str(tmp_path / "array.npz")), tmp_path / "cache")
+        views = views_of(pool, View(128, 1))
+        assert views.shape == (3, 20, 20, 1)
+        assert (views is pool.views) == (images.ndim == 3)
+
+
+class Shallow(Autoencoder):
+    """The autoencoder, whose training is left out: what it is given is what is tested."""
+
+    def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> Any:  # Any: no autoencoder
+        """The pixels, in the channels that they come in."""
+        return Pixels().fit(images, rng, report)
+
+    def load(self, folder: Path) -> Any:  # Any: as above
+        """As `fit`."""
+        return Pixels().load(folder)
+
+
+@pytest.mark.parametrize(("colour", "n_channels"), [("true", 3), ("false", 1)])
+def test_the_autoencoder_sees_grey_where_it_is_told_to(
+    tmp_path: Path, colour: str, n_channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a pool in colour its network then has a third of the values to give back; people see it in colour."""
+    monkeypatch.setitem(registry.BUILT_IN["encoder"], "shallow", f"{__name__}:Shallow")
+    np.savez(tmp_path / "array.npz", images=coloured(20, 6))
+    recipe = Recipe("arrays", {"path": str(tmp_path / "array.npz")}, None, None, "shallow", {"colour": colour}, 3)
+    prepared = prepare(recipe, tmp_path / "cache")
+    assert Shallow().load(prepared.folder / "encoder").shape == (6, 6, n_channels)
+    assert prepared.dataset.images.shape[3] == 3
+
+
+# ---- too large to keep
+
+
+@pytest.mark.parametrize("view", [View(128), View(128, 1), View(64, 1)])
+def test_views_too_large_to_keep_are_made_where_they_are_read(
+    tmp_path: Path, view: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images, by slices, rows and all of them; nothing is written, and encoders see no difference."""
+    pool = imported(tmp_path, (100, 100), (90, 120), (300, 40), (64, 64), (20, 70))
+    monkeypatch.setattr(views_module, "MOST_BYTES", 5 * 63 * 63)
+    unstored = views_of(pool, view)
+    assert isinstance(unstored, UnstoredViews)
+    assert left(pool) == ["views.npy"]
+    monkeypatch.undo()
+    kept = views_of(pool, view)
+    assert (unstored.shape, unstored.dtype, len(unstored)) == (kept.shape, kept.dtype, 5)
+    for which in (slice(1, 4), slice(3, 99), np.array([4, 0, 0]), np.array([], dtype=np.int64), 2, -1):
+        np.testing.assert_array_equal(unstored[which], kept[which])
+    np.testing.assert_array_equal(np.asarray(unstored), kept)
+    np.testing.assert_array_equal(np.load(path_of(unstored, tmp_path)), kept)
+    features = [Hog().fit(images, np.random.default_rng(0)).encode(images) for images in (unstored, kept)]
+    np.testing.assert_array_equal(*features)
+
+
+def test_another_encoder_reads_no_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever view it wants: thumbnails are enough."""
+    pictures(tmp_path / "pictures", (100, 100), (90, 120), (300, 40), (64, 64), (20, 70))
+    recipe = Recipe("folder", {"path": str(tmp_path / "pictures")}, encoder="hog", n_neighbors=2)
+    prepare(recipe, tmp_path / "cache")
+    monkeypatch.setattr(Folder, "read", None, raising=False)
+    for view in (View(), View(128), View(64, 1), View(300, 1)):
+        monkeypatch.setattr(Hog, "view", view, raising=False)
+        monkeypatch.setattr(Hog, "revision", view.side + view.n_channels, raising=False)
+        assert len(prepare(recipe, tmp_path / "cache").dataset) == 5

@@ -12,29 +12,22 @@ three matrix products in NumPy.
 
 from __future__ import annotations
 
-import json
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from annotator.encoders import stored
+from annotator.encoders import stored, training
 from annotator.encoders.chunks import encode_in_chunks, resize
 from annotator.encoders.dense import DenseLayers, from_arrays
-from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
+from annotator.encoders.training import Losses, Shape
 from annotator.jobs import Job
-from annotator.types import FeatureArray, ImageArray, Report, silent
+from annotator.types import FeatureArray, ImageArray, Report, View, silent
 
 TRAIN = "annotator.encoders.keras_autoencoder:train"
-WEIGHTS, HISTORY = "autoencoder.npz", "history.json"
-MIN_IMAGES = 200
+WEIGHTS = "autoencoder.npz"
 MAX_VALUES = 3072
 REFERENCE_VALUES, REFERENCE_HIDDEN = 784, (300, 200)
-
-Shape = tuple[int, int, int]
-Losses = dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,18 +49,13 @@ class FittedAutoencoder:
 
     def encode(self, images: ImageArray, report: Report = silent) -> FeatureArray:
         """(n, height, width, n_channels) uint8 -> (n, code) float32, at least 0. Raises ImageError (IMG_CHANNELS)."""
-        if images.shape[3] != self.shape[2]:
-            raise ImageError(
-                f"These images have {images.shape[3]} channels, the pool that the encoder was trained on has "
-                f"{self.shape[2]}. Convert them to the pool's mode (1 = grey, 3 = RGB).",
-                code="IMG_CHANNELS",
-            )
+        training.check_channels(images, self.shape)
         return encode_in_chunks(images, self._encode_chunk, report)
 
     def save(self, folder: Path) -> None:
         """Write weights, their sha256 and the loss history under `folder`. Raises ModelError (MODEL_SAVE)."""
         stored.write(folder / WEIGHTS, {"shape": np.array(self.shape), **self.layers.arrays})
-        stored.write_text(folder / HISTORY, json.dumps(self.history))
+        training.write_history(folder, self.history)
 
     def _encode_chunk(self, images: ImageArray) -> FeatureArray:
         return np.maximum(self.layers.apply(flatten(images, self.shape)), 0)
@@ -81,16 +69,16 @@ class Autoencoder:
 
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal weights
 
-    def __init__(self, code: int = 100, max_epochs: int = 100, patience: int = 10, seed: int = 0) -> None:
-        for name, value in (("code", code), ("max_epochs", max_epochs), ("patience", patience)):
-            if value < 1:
-                raise ConfigError(f"autoencoder.{name} must be at least 1, not {value}.")
-        if not 0 <= seed < 2**32:
-            raise ConfigError(f"autoencoder.seed must be between 0 and {2**32 - 1}, not {seed}.")
+    def __init__(
+        self, code: int = 100, max_epochs: int = 100, patience: int = 10, seed: int = 0, colour: bool = True
+    ) -> None:
+        """Without `colour` it sees everything in grey: photos at 55 px a side, in place of 32. Raises ConfigError."""
+        training.check_settings("autoencoder", seed, code=code, max_epochs=max_epochs, patience=patience)
         self.code = code
         self.max_epochs = max_epochs
         self.patience = patience
         self.seed = seed
+        self.view = View(n_channels=3 if colour else 1)
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedAutoencoder:
         """Train on the pool in a child process; its losses become the figures of the surrounding job.
@@ -99,17 +87,7 @@ class Autoencoder:
         `seed` the first weights. The same on every run of one machine, bit for bit.
         Raises ModelError (MODEL_TOO_SMALL) under 200 images, Cancelled, JobError.
         """
-        folder = stored.new_folder()
-        crashed = False
-        try:
-            history = self.start_training(images, rng, folder).wait(report)["history"]
-            return _read(folder, history)
-        except JobError as error:
-            crashed = not isinstance(error, Cancelled)
-            raise
-        finally:
-            if not crashed:  # kept on failure: the message names its log
-                shutil.rmtree(folder, ignore_errors=True)
+        return training.trained(lambda folder: self.start_training(images, rng, folder), _read, report)
 
     def start_training(self, images: ImageArray, rng: np.random.Generator, folder: Path) -> Job:
         """The job behind `fit`, with `folder` to itself."""
@@ -130,16 +108,11 @@ class Autoencoder:
 
     def check_pool(self, n_images: int) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where `fit` would."""
-        if n_images < MIN_IMAGES:
-            raise ModelError(
-                f"A pool of {n_images:,} images is too small to train an autoencoder on; it takes {MIN_IMAGES}. "
-                "Add images, or go on with pixels or hog, which need no training.",
-                "MODEL_TOO_SMALL",
-            )
+        training.check_n_images(n_images, "an autoencoder")
 
     def load(self, folder: Path) -> FittedAutoencoder:
         """What `FittedAutoencoder.save` wrote. Raises ModelError (MODEL_HASH)."""
-        return _read(folder, _history(folder / HISTORY))
+        return _read(folder, training.read_history(folder))
 
 
 def input_shape(shape: tuple[int, ...]) -> Shape:
@@ -166,14 +139,6 @@ def flatten(images: ImageArray, shape: Shape) -> FeatureArray:
     """(n, height, width, n_channels) uint8 -> (n, n_values) float32 in 0..1, at the size `shape`."""
     scaled = images.astype(np.float32) / np.float32(255)
     return resize(scaled, *shape[:2]).reshape(len(images), -1)
-
-
-def _history(path: Path) -> list[Losses]:
-    """The loss history that `save` wrote; empty where it is lost, since only a plot needs it."""
-    with suppress(OSError, ValueError):
-        losses: list[Losses] = json.loads(path.read_text())
-        return losses
-    return []
 
 
 def _read(folder: Path, history: list[Losses]) -> FittedAutoencoder:

@@ -21,11 +21,12 @@ from annotator.encoders.chunks import encode_in_chunks
 from annotator.encoders.imagenet_network import Cut, layers_of
 from annotator.encoders.pca import Projection, fit_projection, sample_rows, unit_rows
 from annotator.errors import ConfigError
-from annotator.types import FeatureArray, ImageArray, IntArray, Report, silent
+from annotator.types import FeatureArray, ImageArray, IntArray, Report, View, silent
 
 GREY = Cut(side=64, layers=("block4", "block7"), batch=64, chunk=1024)
 COLOUR = Cut(side=128, layers=("block11", "head"), batch=16, chunk=128)
 CUTS = {"grey": GREY, "colour": COLOUR}
+AUTO = "auto"
 SMALL_SIDE = 64
 """Pixels a side up to which grey images are described by early layers."""
 GREY_SPREAD, GREY_SHARE = 16, 0.95
@@ -75,15 +76,18 @@ class Imagenet:
     slow = True
     """Takes a minute on a large pool: labeling starts on quick features meanwhile."""
 
-    view_side = COLOUR.side
-    """Pixels a side for photos; at 64 the late layers lose what distinguishes them."""
-
     revision = 1  # part of a dataset's version: raise it when equal settings no longer give equal features
 
-    def __init__(self, dimensions: int = 128) -> None:
+    def __init__(self, dimensions: int = 128, cut: str = "auto") -> None:
+        """`cut`: which layers, "grey", "colour", or "auto" = by the pool. Raises ConfigError."""
+        if cut not in (AUTO, *CUTS):
+            raise ConfigError(f"imagenet.cut must be one of {', '.join((AUTO, *CUTS))}, not {cut!r}.")
         if not 1 <= dimensions <= MAX_DIMENSIONS:
             raise ConfigError(f"imagenet.dimensions must be between 1 and {MAX_DIMENSIONS}, not {dimensions}.")
         self.dimensions = dimensions
+        self.cut = cut
+        self.view = View(COLOUR.side if cut == AUTO else CUTS[cut].side)
+        """Of photos; at 64 px the late layers lose what distinguishes them."""
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedImagenet:
         """Find the directions of most variance in the pool; there are no more of them than images.
@@ -92,7 +96,7 @@ class Imagenet:
         machine, bit for bit. Raises JobError, Cancelled, ModelError (MODEL_WEIGHTS).
         """
         rows = sample_rows(len(images), rng)
-        kind = "grey" if _is_small_and_grey(images, rows) else "colour"
+        kind = _kind_for(images, rows) if self.cut == AUTO else self.cut
         cut = CUTS[kind]
         sample = _sampled(images, rows, cut, report)
         projection = _fit_projection(sample, cut, self.dimensions)
@@ -108,7 +112,12 @@ class Imagenet:
         return FittedImagenet(str(arrays["kind"]), Projection(arrays["mean"], arrays["components"]))
 
 
-def _is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
+def _kind_for(images: ImageArray, rows: IntArray) -> str:
+    """Which layers fit a pool."""
+    return "grey" if is_small_and_grey(images, rows) else "colour"
+
+
+def is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
     """Whether the pool is one of small grey pictures, though they may be stored in colour."""
     if max(images.shape[1:3]) > SMALL_SIDE:
         return False

@@ -1,4 +1,7 @@
-"""Training of the autoencoder: the target of a job, the only process that imports Keras for it."""
+"""Training of the autoencoder: the target of a job, the only process that imports Keras for it.
+
+Other networks that reproduce an image are trained by the same functions: `read_inputs`, `fit`.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from annotator.encoders import stored
-from annotator.encoders.autoencoder import Losses, Shape, flatten
+from annotator.encoders.autoencoder import flatten
 from annotator.encoders.chunks import encode_in_chunks
 from annotator.encoders.dense import from_keras
 from annotator.encoders.keras_setup import keras
+from annotator.encoders.training import Losses, Shape
 from annotator.jobs import record
 from annotator.types import FeatureArray, Report, silent
 
 BATCH, LARGE_BATCH = 32, 128
 LARGE_POOL = 20_000  # images from which on the large batch reaches the same loss in half the time
+STAGE = "Training the autoencoder"
 VALIDATION_SHARE = 0.2
 MAX_TRAINING_VALUES = 48_000_000  # 190 MB: 61,000 images of 28 x 28, 15,600 of 32 x 32 in colour
 
@@ -29,17 +34,17 @@ def train(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: 
     `widths` are those of the encoding half, `order_seed` shuffles the pool: its last fifth is for validation.
     """
     report("Reading images", 0, 1)
-    inputs = _inputs(Path(arguments["images"]), tuple(arguments["shape"]), arguments["order_seed"])
+    inputs = read_inputs(Path(arguments["images"]), tuple(arguments["shape"]), arguments["order_seed"])
     keras.utils.set_random_seed(arguments["seed"])
     network = _network(arguments["widths"])
-    history = _fit(network, inputs, arguments["max_epochs"], arguments["patience"], report)
+    history = fit(STAGE, network, inputs, arguments["max_epochs"], arguments["patience"], report)
     n_encoding = 2 * (len(arguments["widths"]) - 1)
     layers = from_keras(network.get_weights()[:n_encoding])
     stored.write(Path(arguments["weights"]), {"shape": np.array(arguments["shape"]), **layers.arrays})
     return {"history": history}
 
 
-def _inputs(path: Path, shape: Shape, order_seed: int) -> FeatureArray:
+def read_inputs(path: Path, shape: Shape, order_seed: int) -> FeatureArray:
     """(n_images, n_values) in 0..1, shuffled: pools often come sorted by class."""
     images = np.load(path, mmap_mode="r", allow_pickle=False)
     most = MAX_TRAINING_VALUES // int(np.prod(shape))
@@ -55,16 +60,16 @@ def _network(widths: list[int]) -> Network:
     return network
 
 
-def _fit(network: Network, inputs: FeatureArray, max_epochs: int, patience: int, report: Report) -> list[Losses]:
+def fit(
+    stage: str, network: Network, inputs: FeatureArray, max_epochs: int, patience: int, report: Report
+) -> list[Losses]:
     """Train until the validation error has not fallen for `patience` epochs; keeps the weights of the best epoch."""
     history: list[Losses] = []
     batch_size = LARGE_BATCH if len(inputs) >= LARGE_POOL else BATCH
     steps = -(-int(len(inputs) * (1 - VALIDATION_SHARE)) // batch_size)
 
     def after_batch(batch: int, logs: Losses) -> None:
-        report(
-            "Training the autoencoder", min(len(history) * steps + batch + 1, max_epochs * steps), max_epochs * steps
-        )
+        report(stage, min(len(history) * steps + batch + 1, max_epochs * steps), max_epochs * steps)
 
     def after_epoch(epoch: int, logs: Losses) -> None:
         losses = {"epoch": epoch + 1, **{name: float(logs[name]) for name in ("loss", "val_loss", "val_mse")}}
@@ -83,5 +88,5 @@ def _fit(network: Network, inputs: FeatureArray, max_epochs: int, patience: int,
             keras.callbacks.LambdaCallback(on_train_batch_end=after_batch, on_epoch_end=after_epoch),
         ],
     )
-    report("Training the autoencoder", max_epochs * steps, max_epochs * steps)
+    report(stage, max_epochs * steps, max_epochs * steps)
     return history

@@ -41,11 +41,11 @@ def run(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JS
     """Write the `layers` of the .npy `images` to the .npy `answer`: (n, n_values) float32."""
     images = np.load(arguments["images"], allow_pickle=False)
     network = _compiled(tuple(arguments["layers"]), arguments["side"])
-    stored.write_npy(Path(arguments["answer"]), _in_batches(network, images, arguments["batch"]))
+    stored.write_npy(Path(arguments["answer"]), in_batches(network, images, arguments["batch"]))
     return {}
 
 
-def _in_batches(network: Callable[[Tensor], Tensor], images: ImageArray, batch: int) -> FeatureArray:
+def in_batches(network: Callable[[Tensor], Tensor], images: ImageArray, batch: int) -> FeatureArray:
     """Batches of one size, the last one padded, so that every image is computed alike."""
     missing = -len(images) % batch
     filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), dtype=np.uint8)]) if missing else images

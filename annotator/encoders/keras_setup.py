@@ -4,7 +4,7 @@ Importing this loads TensorFlow, which takes seconds and half a gigabyte: only w
 (the targets of `annotator.jobs`), never a module that the app or the command line imports.
 
 Two threads within an operation and one operation at a time: as many cores as a small laptop has, and an order of
-additions that does not depend on what else runs.
+additions that does not depend on what else runs. TensorFlow's own variable for it, where it is set, says otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 __all__ = ["keras", "tf"]
 
-N_THREADS = 2
+N_THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "2"))
 
 keras.config.set_floatx("float32")
 tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)

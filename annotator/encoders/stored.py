@@ -25,7 +25,7 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an .npz and its sha256 beside it, whole or not at all. Raises ModelError (MODEL_SAVE)."""
     content = BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for `allow_pickle`
-    with _saving(path), durable.drafts(path, _hash_of(path), alone=True) as (arrays_draft, hash_draft):
+    with _saving(path), durable.drafts(path, hash_of(path), alone=True) as (arrays_draft, hash_draft):
         arrays_draft.write_bytes(content.getvalue())
         hash_draft.write_text(hashlib.sha256(content.getvalue()).hexdigest())
 
@@ -51,7 +51,7 @@ def write_npy(path: Path, array: Array) -> None:
 def read(path: Path) -> dict[str, Array]:
     """What `write` wrote. Raises ModelError (MODEL_HASH) for a file that is missing, cut short or changed."""
     try:
-        content, expected = path.read_bytes(), _hash_of(path).read_bytes()
+        content, expected = path.read_bytes(), hash_of(path).read_bytes()
     except OSError as error:
         raise _refused(path, error.strerror or str(error)) from error
     if hashlib.sha256(content).hexdigest().encode() != expected:
@@ -110,7 +110,8 @@ def _saving(path: Path) -> Iterator[None]:
         raise ModelError(f"{durable.refusal(path, error)}; then try again.", "MODEL_SAVE") from error
 
 
-def _hash_of(path: Path) -> Path:
+def hash_of(path: Path) -> Path:
+    """The file beside `path` that holds its sha256."""
     return path.with_name(path.name + HASH)
 
 

@@ -4,7 +4,7 @@
       └─ python -m annotator.jobs TARGET FOLDER              a process of its own, never a fork
            └─ build(arguments, report) -> result             JSON in, JSON out
 
-    Worker.start("annotator.models.keras_head:fit", folder).call({...}, timeout)
+    Worker.start("annotator.models.keras_tasks:run", folder).call({...}, timeout)
       └─ python -m annotator.jobs --worker TARGET FOLDER     one that stays, for what is slow to load and quick to run
 
     Decoders().submit([bytes, ...], sides)                   (see decoders.py, which is imported only where it is used)

@@ -56,17 +56,19 @@ class Job:
         folder: Path,
         niceness: int = NICENESS,
         memory_limit: int | None = None,
+        one_thread: bool = False,
     ) -> Job:
         """Start `target` in a process of its own, with `folder` to itself. Raises JobError where that is impossible.
 
         `memory_limit` is in bytes of address space, where the system knows such a limit (Linux does). Compiled code
-        with threads reserves far more space than it uses, so there is none by default.
+        with threads reserves far more space than it uses, so there is none by default. With `one_thread` numerics use
+        no more, for several jobs beside each other.
         """
         request = {"arguments": dict(arguments), "niceness": niceness, "memory_limit": memory_limit}
         try:
             _clear(folder)
             write(folder / REQUEST, json.dumps(request))
-            process = spawn([target], folder)
+            process = spawn([target], folder, one_thread=one_thread)
         except OSError as error:
             raise cannot_start(folder, error) from error
         return cls(process, target, folder)

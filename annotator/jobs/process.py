@@ -14,11 +14,19 @@ from annotator import durable
 from annotator.errors import JobError
 from annotator.jobs.files import LOG, TEMPORARY, UNWRITTEN, tail
 
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
+)
+"""What keeps a child's numerics, and those of its children, to one thread."""
 
-def spawn(what: list[str], folder: Path, output: int | None = None) -> subprocess.Popen[bytes]:
+
+def spawn(
+    what: list[str], folder: Path, output: int | None = None, one_thread: bool = False
+) -> subprocess.Popen[bytes]:
     """-P: what lies in the current folder is not imported. A session of its own: Ctrl-C reaches the parent alone."""
     command = [sys.executable, "-P", "-u", "-X", "utf8", "-m", "annotator.jobs", *what, str(folder.absolute())]
     environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(_new_temporary(folder)))}
+    environment |= ONE_THREAD if one_thread else {}
     with (folder / LOG).open("wb") as log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output or log, stderr=log, start_new_session=True, env=environment

@@ -1,36 +1,26 @@
 """A small Keras network on the encoder's features, trained anew on each round's labels. Knows no TensorFlow itself.
 
 Dense(hidden, relu) and Dense(classes seen, softmax), adam: with the encoder `autoencoder` the classifier of a frozen
-encoder with a head. It is trained in a worker process that stays (see keras_head.py for how, and how it is
-calibrated). One worker serves all models of this process; the first fit or `warm_up` starts it. It gets the features
-as the path of a file, and returns the pool's probabilities and the head's weights; images outside of the pool are
-classified in this process, in NumPy.
+encoder with a head. It is trained in a worker process that stays (trainer.py; keras_head.py says how, and how
+it is calibrated). The worker gets the features as the path of a file, and returns the pool's probabilities and the
+head's weights; images outside of the pool are classified in this process, in NumPy.
 """
 
 from __future__ import annotations
 
-import atexit
 import shutil
-import threading
 import weakref
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from annotator.encoders import stored
 from annotator.errors import ConfigError, ModelError
-from annotator.jobs import Worker
+from annotator.models import trainer
 from annotator.models.head import HEAD, PROBABILITIES, Head, read_head
 from annotator.models.priors import class_prior
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArray, Prediction
-
-FIT = "annotator.models.keras_head:fit"
-FIT_SECONDS = 600.0
-"""Seconds that a fit may take, TensorFlow's start included; a fit alone takes about one."""
-
-_first_use = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class EncoderClassifier:
 
     def warm_up(self) -> None:
         """Start the worker in the background, so that TensorFlow is loaded before the first fit; returns at once."""
-        _worker()
+        trainer.shared()
 
     def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
         """labels (n_images,), -1 = unlabeled -> probabilities; classes without a label get 0.
@@ -92,7 +82,7 @@ class EncoderClassifier:
         rows = np.flatnonzero(labels != UNLABELED)
         codes = np.searchsorted(seen, labels[rows])
         request = {"features": str(self._path_of(dataset.features)), "folder": str(folder), **self._settings}
-        _worker().call({**request, "rows": rows.tolist(), "codes": codes.tolist()}, FIT_SECONDS)
+        trainer.call("fit-head", {**request, "rows": rows.tolist(), "codes": codes.tolist()})
         self._fitted = _Fitted(seen, prior, read_head(folder / HEAD))
         return Prediction(self._fitted.complete(np.load(folder / PROBABILITIES, allow_pickle=False)))
 
@@ -115,17 +105,3 @@ class EncoderClassifier:
             self._folder = stored.new_folder()
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         return self._folder
-
-
-def _worker() -> Worker:
-    with _first_use:  # two threads may be the first
-        return _start_worker()
-
-
-@cache
-def _start_worker() -> Worker:
-    folder = stored.new_folder()
-    worker = Worker.start(FIT, folder)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    atexit.register(worker.close)  # exit handlers run in reverse order
-    return worker

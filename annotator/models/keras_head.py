@@ -7,8 +7,8 @@ ImageNet features, 10 to 3,000 random labels.
 
 Calibration is temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017): the temperature
 that makes labels which were held out most likely. From 100 labels on it is measured on that one fifth; under 100 in
-turn on each of five; under 10 it is 1. With that, a head of a temperature of its own is calibrated further as
-any model is (see calibration.py).
+turn on each of five; under 10 it is 1. It corrects the head alone; what is shown is calibrated as of any model (see
+calibration.py).
 
 The same labels and seed give the same head, bit for bit: each starts from the same first weights, and no random number
 comes from TensorFlow.
@@ -32,8 +32,10 @@ from annotator.types import FeatureArray, FloatArray, IntArray, Report
 
 CALIBRATE_FROM, ONE_PART_FROM = 10, 100
 N_PARTS = 5
-RATE = 0.01
-"""Adam's, for the first half of the steps; it falls to a twentieth of that."""
+BATCH = 32
+RATE = 0.001  # Adam's usual one
+HEAD_RATE = 0.01
+"""Of a head for the first half of its steps; it falls to a twentieth of that."""
 NOISE = 0.5
 """Standard deviation of the noise on scaled features."""
 DECAY, LEAST_DECAY, MOST_DECAY = 0.3, 1e-3, 0.05
@@ -55,29 +57,29 @@ def fit(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JS
     codes = np.asarray(arguments["codes"], dtype=np.int64)
     network = _network(features.shape[1], arguments["hidden"], int(codes.max()) + 1, arguments["seed"])
     temperature = _held_out_temperature(network, inputs, codes, arguments["max_epochs"])
-    network.train(inputs, codes, arguments["max_epochs"])
+    network.train_in_steps(inputs, codes, arguments["max_epochs"])
     head = Head(scaling, from_keras(network.weights), temperature)
     head.write(folder / HEAD)
     stored.write_npy(folder / PROBABILITIES, head.probabilities(features))
     return {"temperature": temperature}
 
 
-class _Network:
-    """Dense layers: hidden relu units, then one sum for each class; kept for its sizes, as compiling takes seconds."""
+class Network:
+    """Layers that end in one sum for each class, for inputs (n, *shape); kept by its users, as compiling takes seconds.
 
-    def __init__(self, n_features: int, hidden: int, n_classes: int, seed: int) -> None:
+    `layers` is called once the seed of the first weights is set.
+    """
+
+    def __init__(self, layers: Callable[[], list[Tensor]], shape: tuple[int, ...], seed: int) -> None:
         keras.utils.set_random_seed(seed)
-        layers = [keras.Input((n_features,)), keras.layers.Dense(hidden, "relu"), keras.layers.Dense(n_classes)]
-        self._layers = keras.Sequential(layers)
-        self._optimizer = keras.optimizers.Adam()
+        self._layers = keras.Sequential([keras.Input(shape), *layers()])
+        self._optimizer = keras.optimizers.Adam(RATE)
         self._optimizer.build(self._layers.trainable_variables)
         self._variables = [*self._layers.variables, *self._optimizer.variables]
         self._first = [variable.numpy() for variable in self._variables]
         self._seed = seed
-        rows, whole = tf.TensorSpec([None, n_features], tf.float32), tf.TensorSpec([], tf.float32)
-        given = [rows, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.int64)]
-        given += [tf.TensorSpec([None, None, n_features], tf.float32), tf.TensorSpec([None], tf.float32), whole]
-        self._steps = tf.function(self._run_steps, input_signature=given)
+        rows, numbers = tf.TensorSpec([None, *shape], tf.float32), tf.TensorSpec([None], tf.int64)
+        self._epoch = tf.function(self._run_epoch, input_signature=[rows, numbers, numbers])
         self.sums: Callable[[FeatureArray], Tensor] = tf.function(self._layers, input_signature=[rows])
 
     @property
@@ -85,7 +87,52 @@ class _Network:
         """As Keras lists them."""
         return self._layers.get_weights()  # type: ignore[no-any-return]  # Keras ships no types
 
-    def train(self, inputs: FeatureArray, codes: IntArray, max_epochs: int) -> None:
+    @weights.setter
+    def weights(self, weights: list[FeatureArray]) -> None:
+        self._layers.set_weights(weights)
+
+    def train(
+        self, inputs: FeatureArray, codes: IntArray, epochs: int, enough: Callable[[int], bool] | None = None
+    ) -> None:
+        """Train from the initial weights for `epochs` epochs, or until `enough` says so."""
+        for variable, first in zip(self._variables, self._first, strict=True):
+            variable.assign(first)
+        rng = np.random.default_rng(self._seed)
+        rows, answers = tf.constant(inputs), tf.constant(codes)
+        for epoch in range(1, epochs + 1):
+            self._epoch(rows, answers, tf.constant(rng.permutation(len(codes))))
+            if enough is not None and enough(epoch):
+                break
+
+    def set_rate(self, share: float) -> None:
+        """Go on at this share of Adam's usual learning rate, until the next training."""
+        self._optimizer.learning_rate = share * RATE
+
+    def _run_epoch(self, inputs: Tensor, codes: Tensor, order: Tensor) -> None:
+        """One pass in batches. Compiled as a whole: Keras' own `fit` takes ten times as long on so little."""
+        variables = self._layers.trainable_variables
+        for start in tf.range(0, tf.size(order), BATCH):
+            batch = order[start : start + BATCH]
+            with tf.GradientTape() as tape:
+                sums = self._layers(tf.gather(inputs, batch), training=True)
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(codes, batch), sums)
+                loss = tf.reduce_mean(losses)
+            self._optimizer.apply(tape.gradient(loss, variables), variables)
+
+
+class _HeadNetwork(Network):
+    """A hidden layer of relu units and one sum for each class, held small where labels are few."""
+
+    def __init__(self, n_features: int, hidden: int, n_classes: int, seed: int) -> None:
+        super().__init__(
+            lambda: [keras.layers.Dense(hidden, "relu"), keras.layers.Dense(n_classes)], (n_features,), seed
+        )
+        rows, whole = tf.TensorSpec([None, n_features], tf.float32), tf.TensorSpec([], tf.float32)
+        given = [rows, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None, None], tf.int64)]
+        given += [tf.TensorSpec([None, None, n_features], tf.float32), tf.TensorSpec([None], tf.float32), whole]
+        self._steps = tf.function(self._run_steps, input_signature=given)
+
+    def train_in_steps(self, inputs: FeatureArray, codes: IntArray, max_epochs: int) -> None:
         """Train from the initial weights for `STEPS` steps, or for fewer where these would be too many epochs."""
         for variable, first in zip(self._variables, self._first, strict=True):
             variable.assign(first)
@@ -93,7 +140,7 @@ class _Network:
         batches = batches_of(n, max_epochs, rng)
         noise = rng.standard_normal((*batches.shape, inputs.shape[1]), dtype=np.float32) * np.float32(NOISE)
         left = 1 - np.arange(1, len(batches) + 1, dtype=np.float32) / len(batches)
-        rates = RATE * np.minimum(1, 2 * left + 0.05)
+        rates = HEAD_RATE * np.minimum(1, 2 * left + 0.05)
         decay = np.float32(min(MOST_DECAY, max(LEAST_DECAY, DECAY / n)))
         self._steps(*(tf.constant(each) for each in (inputs, codes, batches, noise, rates, decay)))
 
@@ -113,7 +160,7 @@ class _Network:
             self._optimizer.apply(tape.gradient(loss, variables), variables)
 
 
-_network = lru_cache(maxsize=4)(_Network)
+_network = lru_cache(maxsize=4)(_HeadNetwork)
 
 
 @lru_cache(maxsize=4)
@@ -122,18 +169,18 @@ def _scaling(path: Path, changed_at: int) -> Scaling:
     return scaling_of(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def _held_out_temperature(network: _Network, inputs: FeatureArray, codes: IntArray, max_epochs: int) -> float:
+def _held_out_temperature(network: _HeadNetwork, inputs: FeatureArray, codes: IntArray, max_epochs: int) -> float:
     """Measured on labels that the network of each part was not trained on."""
     found, answers = [], []
-    for part in _parts(len(codes)):
+    for part in parts_of(len(codes)):
         rest = np.setdiff1d(np.arange(len(codes)), part)
-        network.train(inputs[rest], codes[rest], max_epochs)
-        found.append(_sums(network, inputs[part]))
+        network.train_in_steps(inputs[rest], codes[rest], max_epochs)
+        found.append(sums_of(network, inputs[part]))
         answers.append(codes[part])
-    return _temperature(np.concatenate(found), np.concatenate(answers)) if found else 1.0
+    return temperature_of(np.concatenate(found), np.concatenate(answers)) if found else 1.0
 
 
-def _parts(n_labels: int) -> list[IntArray]:
+def parts_of(n_labels: int) -> list[IntArray]:
     """Yields the labels to hold out, one part after the other."""
     if n_labels < CALIBRATE_FROM:
         return []
@@ -141,7 +188,7 @@ def _parts(n_labels: int) -> list[IntArray]:
     return parts[:1] if n_labels >= ONE_PART_FROM else parts
 
 
-def _temperature(sums: FloatArray, codes: IntArray) -> float:
+def temperature_of(sums: FloatArray, codes: IntArray) -> float:
     """The temperature within `TEMPERATURES` under which these codes are most likely."""
 
     def surprise(log_temperature: float) -> float:
@@ -151,5 +198,6 @@ def _temperature(sums: FloatArray, codes: IntArray) -> float:
     return float(np.exp(scipy.optimize.minimize_scalar(surprise, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def _sums(network: _Network, inputs: FeatureArray) -> FloatArray:
+def sums_of(network: Network, inputs: FeatureArray) -> FloatArray:
+    """(n, classes): the last layer's sums, which a softmax makes probabilities."""
     return np.asarray(network.sums(tf.constant(inputs)), dtype=np.float64)

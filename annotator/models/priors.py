@@ -1,6 +1,8 @@
-"""Class priors from label counts: the probabilities of rows that no label reaches. Knows no graph."""
+"""What label counts say: class priors, for rows that no label reaches, and which classes were seen. Knows no graph."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,3 +26,28 @@ def normalised(masses: FloatArray, prior: FloatArray) -> FloatArray:
     totals = masses.sum(axis=1, keepdims=True)
     safe = np.where(totals > 0, totals, 1.0)
     return np.where(totals > 0, masses / safe, prior)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassesSeen:
+    """The classes that have a label, and the prior of all."""
+
+    seen: IntArray
+    """(n_seen,) class codes, ascending."""
+    prior: FloatArray
+    """(n_classes,)"""
+
+    def complete(self, probabilities: FloatArray) -> FloatArray:
+        """(n, n_seen) -> (n, n_classes); classes without a label get 0."""
+        complete = np.zeros((len(probabilities), len(self.prior)))
+        complete[:, self.seen] = probabilities
+        return complete
+
+    def untrained(self, n_rows: int) -> FloatArray:
+        """(n_rows, n_classes) where nothing can be trained: 1 for the one class seen, or the prior where none was."""
+        return self.complete(np.ones((n_rows, 1))) if self.seen.size else np.tile(self.prior, (n_rows, 1))
+
+
+def classes_seen(labels: IntArray, n_classes: int) -> ClassesSeen:
+    """labels (n_images,), -1 = unlabeled."""
+    return ClassesSeen(np.unique(labels[labels != UNLABELED]), class_prior(labels, n_classes))

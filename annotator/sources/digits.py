@@ -14,7 +14,7 @@ import numpy as np
 
 from annotator import images
 from annotator.errors import ConfigError
-from annotator.types import FloatArray, ImageArray, ImageSource, IntArray, SetAside
+from annotator.types import FloatArray, ImageArray, ImageSource, IntArray, Keeps, SetAside
 
 N_IMAGES = 1797
 GREY_STEP = 15
@@ -61,6 +61,8 @@ def _table() -> tuple[FloatArray, IntArray]:
 
 class Digits(_Rows):
     """Handwritten digits, 0 to 9: scikit-learn's 1,797 images with their truth, some held out as a test set."""
+
+    keeps = Keeps(flip=False, colour=False)
 
     def __init__(self, held_out: int = 500, seed: int = 0) -> None:
         """Hold out `held_out` images, drawn by `seed`; the rest, the pool, keeps its original order.

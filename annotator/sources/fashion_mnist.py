@@ -16,6 +16,7 @@ from annotator.paths import assets
 from annotator.sources.files import locate
 from annotator.sources.idx import Part, has_family, read_folder
 from annotator.sources.rows import ArrayRows
+from annotator.types import Keeps
 
 NAME = "fashion-mnist"
 CLASS_NAMES = (
@@ -37,6 +38,8 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 class FashionMnist(ArrayRows):
     """Clothes in ten classes: 5,000 images of Fashion-MNIST with 1,000 held out, or all 60,000 with 10,000."""
+
+    keeps = Keeps(flip=True, colour=True)
 
     def __init__(self, full: bool = False, path: str | None = None) -> None:
         """The sample that comes with the package, or all of it: from `path`, else as fetched, else Debian's.

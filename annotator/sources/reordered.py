@@ -6,7 +6,7 @@ import numpy as np
 
 from annotator.errors import ConfigError
 from annotator.ids import ReorderedIds
-from annotator.types import ImageSource, IntArray, left_out, n_ignored
+from annotator.types import ImageSource, IntArray, keeps, left_out, n_ignored
 
 MAX_SEED = 2**32 - 1
 """The largest seed that `numpy.random.RandomState` takes."""
@@ -26,6 +26,7 @@ class Reordered:
         self.set_aside = source.set_aside
         self.n_ignored = n_ignored(source)
         self.left_out = left_out(source)
+        self.keeps = keeps(source)
 
     def read(self, row: int) -> bytes:
         """The bytes of image `row` of this order. Raises SourceError (SRC_...)."""

@@ -109,6 +109,11 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
+    def stop_syncing(self) -> None:
+        """From now on a commit does not wait for the disk."""
+        event.listen(self._engine, "connect", _not_synchronous)
+        self._engine.dispose()
+
     def close(self) -> None:
         """Give back every connection."""
         self._engine.dispose()
@@ -188,3 +193,7 @@ def _engine(path: Path, wal: bool) -> Engine:
             raise DisconnectionError("A connection of the parent process is not inherited.")
 
     return engine
+
+
+def _not_synchronous(connection: Any, _record: Any) -> None:  # Any: the driver's own objects
+    connection.execute("PRAGMA synchronous=OFF")

@@ -78,6 +78,10 @@ class Store:
         database.close()
         return cls(path, project_id)
 
+    def stop_syncing(self) -> None:
+        """From now on nothing waits for the disk: for a project that is thrown away, and made anew after a crash."""
+        self._database.stop_syncing()
+
     def close(self) -> None:
         """Give back the file."""
         self._database.close()

@@ -147,11 +147,12 @@ def reliability(found: Calibration, height: int = 200) -> Any:
 
 
 def losses(epochs: Sequence[Mapping[str, float]], height: int = 160) -> Any:
-    """Training and validation loss of an encoder, epoch by epoch."""
+    """Training loss of an encoder, and validation loss where there is one, epoch by epoch."""
     rows = [
         {"epoch": each["epoch"], "loss": each[key], "measured on": name}
         for each in epochs
         for key, name in (("loss", "training images"), ("val_loss", "validation images"))
+        if key in each
     ]
     return (
         alt.Chart(pd.DataFrame(rows), height=height)

@@ -208,8 +208,8 @@ def job_progress(job: Job) -> None:
     """How far a job is, the losses of its training, and a button that cancels it."""
     progress = job.progress
     share = progress.done / progress.total if progress.total else 0.0
-    st.progress(min(1.0, share), text=_progress_text(job))
-    losses = [figures for figures in job.figures if "val_loss" in figures]
+    st.progress(min(1.0, share), text=progress_text(job))
+    losses = [figures for figures in job.figures if "loss" in figures]
     if len(losses) > 1:
         from annotator.ui import charts  # as above
 
@@ -217,7 +217,8 @@ def job_progress(job: Job) -> None:
     st.button("Cancel", on_click=job.cancel, key="cancel-job")
 
 
-def _progress_text(job: Job) -> str:
+def progress_text(job: Job) -> str:
+    """How far a job is, in a line."""
     progress = job.progress
     total = f" {progress.done:,} of {progress.total:,}" if progress.total else f", {duration(progress.seconds)}"
     left = f", about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""

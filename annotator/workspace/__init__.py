@@ -1,5 +1,6 @@
 """What one process holds open: projects, jobs, encoder swaps, look-ahead, uploads. Knows no browser."""
 
+from annotator.workspace.improvements import Improvements
 from annotator.workspace.jobs import Jobs, KeptFolder
 from annotator.workspace.look_ahead import LookAhead
 from annotator.workspace.swaps import EncoderSwap, EncoderSwaps
@@ -9,6 +10,7 @@ from annotator.workspace.workspace import Workspace, after_first_page, quick, wo
 __all__ = [
     "EncoderSwap",
     "EncoderSwaps",
+    "Improvements",
     "Jobs",
     "KeptFolder",
     "LookAhead",

@@ -2,7 +2,8 @@
 
     projects/.jobs/<process>-<random>/    one job's files, see annotator/jobs
 
-A folder goes when its job is done with. Those of a process that has died are removed a day later.
+A folder goes when its job is done with. Those of a process that has died are removed a day later, and a week later
+what an encoder had learned in a training that nobody took up again.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from annotator.features import TRAINING
 from annotator.jobs import Job
 from annotator.jobs.process import cannot_start
 from annotator.pointer import CACHE
 
 FOLDER = ".jobs"
 LEFTOVER_SECONDS = 24 * 3600
+UNFINISHED_SECONDS = 7 * LEFTOVER_SECONDS
 
 
 class Jobs:
@@ -70,6 +73,9 @@ class Jobs:
             owner = folder.name.partition("-")[0]
             is_old = time.time() - _last_change(folder) > LEFTOVER_SECONDS
             if is_old and not (owner.isdecimal() and _is_alive(int(owner))):
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in (self._projects / CACHE).glob(f"{TRAINING}*"):
+            if time.time() - _last_change(folder) > UNFINISHED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -17,14 +17,22 @@ def _same(session: Session) -> Session:
     return session
 
 
+def _nothing() -> None:
+    return
+
+
 class LookAhead:
     """Runs `look_ahead` of one project's sessions, one at a time.
 
     `renewed` gives a session anew, by the settings of this moment: they may have changed while another was run.
+    `afterwards` is called when one was run, wherever that was; it must not take long.
     """
 
-    def __init__(self, renewed: Callable[[Session], Session] = _same) -> None:
+    def __init__(
+        self, renewed: Callable[[Session], Session] = _same, afterwards: Callable[[], None] = _nothing
+    ) -> None:
         self._renewed = renewed
+        self._afterwards = afterwards
         self.failure: AnnotatorError | None = None
         """Why the last one failed; None after one that did not."""
         self._starting = threading.Lock()
@@ -52,11 +60,13 @@ class LookAhead:
         """Let the session look ahead here and now."""
         with self._choosing:
             self._renewed(session).look_ahead(wait=False)
+        self._afterwards()
 
     def advance(self, session: Session, wait: bool = True) -> None:
         """Let the session learn and ask its next batch here and now."""
         with self._choosing:
             self._renewed(session).advance(wait)
+        self._afterwards()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
     Workspace(folder)
       ├─ open(name), create(config)   one Project object a folder, for every thread
       ├─ swaps                        another encoder: computed by a job, then swapped in by a thread of this process
+      ├─ improvements                 better features, tried when they are due and swapped in likewise
       ├─ look_ahead(project)          the next batch, chosen while the open one is labeled
       ├─ jobs                         imports and exports at work, and their folders
       └─ uploads                      files from the browser, kept while they are needed
@@ -30,6 +31,7 @@ from annotator.projects import Summary, folder_names, free_folder, project_folde
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.types import reads_files
+from annotator.workspace.improvements import Improvements
 from annotator.workspace.jobs import Jobs
 from annotator.workspace.listing import Listing
 from annotator.workspace.look_ahead import LookAhead
@@ -51,6 +53,7 @@ class Workspace:
         self.jobs = Jobs(folder)
         self.uploads = Uploads(folder)
         self.swaps = EncoderSwaps(self.jobs, self._between_batches)
+        self.improvements = Improvements(self.swaps)
         self._listing = Listing(folder)
         self._projects: dict[str, Project] = {}
         self._look_aheads: dict[Path, LookAhead] = {}
@@ -128,8 +131,11 @@ class Workspace:
 
     def look_ahead(self, project: Project) -> LookAhead:
         """The one of this project, for every thread."""
-        renewed = partial(_renewed, project)
-        return self._look_aheads.setdefault(project.folder, LookAhead(renewed))  # a copy has the same id
+        known = self._look_aheads.get(project.folder)  # a copy has the same id
+        if known is not None:
+            return known
+        made = LookAhead(partial(_renewed, project), partial(self.improvements.look, project))
+        return self._look_aheads.setdefault(project.folder, made)
 
     def is_due(self, project: Project, moment: Moment) -> bool:
         """Whether this annotator's next batch can be chosen now; also of images that others let go of."""
@@ -147,8 +153,9 @@ class Workspace:
         n_images, encoder = len(project.prepared.dataset), config.encoder
         if encoder == RECOMMENDED["encoder"] and n_images < RECOMMENDED_FROM:
             project.set_notice(
-                f"{n_images:,} images are soon labeled: the quick features of {project.config.encoder} are used. "
-                f"Settings has {encoder}, which pays from about {RECOMMENDED_FROM} images on."
+                f"{n_images:,} images are soon labeled, and too few to learn from without labels: the quick features "
+                f"of {project.config.encoder} are used. Settings has others, which pay from about {RECOMMENDED_FROM} "
+                "images on."
             )
             return
         try:
@@ -170,9 +177,15 @@ class Workspace:
     def _open_first(self, folder: Path) -> Project:
         project = Project(folder)
         after_first_page(project.learner.warm_up)
-        after_first_page(partial(self.swaps.resume, project))
+        after_first_page(partial(self._resume, project))
         _freeze_what_stays()
         return project
+
+    def _resume(self, project: Project) -> None:
+        """Go on with what a process that died was computing, and with what is due by now."""
+        self.swaps.resume(project)
+        self.improvements.resume(project)
+        self.improvements.look(project)
 
     def _remove_leftovers(self) -> None:
         self.jobs.remove_leftovers()

@@ -22,7 +22,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from annotator.config import Config
-from annotator.encoders.autoencoder import HISTORY
+from annotator.encoders.training import HISTORY
 from annotator.project import Project
 from tests import storing
 from tests.conftest import find_chromium
@@ -32,7 +32,7 @@ from tests.e2e.processes import command_of, has_tensorflow, megabytes, started_b
 
 GOAL_MB = 1024
 NAME = "memory"
-WORKER = "annotator.models.keras_head:fit"
+WORKER = "annotator.models.keras_tasks:run"
 
 
 @dataclass

@@ -17,18 +17,19 @@ CARD_REASONS = "cards => cards.map(card => [card.dataset.image, card.querySelect
 
 
 def starts_quickly(person: Person, shared: Server) -> None:
-    """Cards are there on hog; imagenet is on its way, and the page says so."""
-    person.sees("Preparing the encoder imagenet. Labeling goes on meanwhile with the features of hog.")
+    """Cards are there on hog; what auto chooses is on its way, and the page says so."""
+    person.sees("Preparing the encoder auto. Labeling goes on meanwhile with the features of hog.")
     project = Project(shared.projects / person.project)
-    assert (project.config.encoder, project.wanted["encoder"]) == ("hog", "imagenet")
+    assert (project.config.encoder, project.wanted["encoder"]) == ("hog", "auto")
     project.close()
 
 
-def sees_the_switch(person: Person) -> None:
-    """It ends by itself, and is said."""
-    ready = person.visible("The encoder imagenet is ready; the next batch uses it.")
+def sees_the_switch(person: Person, seen: str) -> None:
+    """It ends by itself, and is said, with the reason that is in what `auto` has seen of the pool."""
+    ready = person.visible("The features of imagenet are ready; the next batch uses them.")
     person.waits_for(lambda: ready.is_visible())
     person.waits_for(lambda: not person.visible("Preparing the encoder").is_visible())
+    person.sees(f"auto chose imagenet, which knows a million photos, since these are {seen}")
 
 
 def reasons(person: Person) -> dict[str, str]:
@@ -68,14 +69,14 @@ def test_clothes_learn_more_than_at_random(shared: Server, new_person: NewPerson
     assert all(re.fullmatch(r"stands for [\d,]+ others?", reason) for reason in shown.values())
     assert shown == stored_reasons(project, set(shown))
     project.close()
-    sees_the_switch(person)
+    sees_the_switch(person, "5,000 small grey pictures.")
     person.press("Play")
     person.waits_for(lambda: n_saved_by_the_oracle(person) > 100)
     person.press("Pause")
     person.sees("held-out images")
     project = Project(shared.projects / person.project)
     newest = project.learner.history[-1]
-    assert (project.config.encoder, len(project.learner.dataset)) == ("imagenet", 5000)
+    assert (project.config.features, len(project.learner.dataset)) == ("imagenet", 5000)
     assert (newest.n_labeled > 100, newest.headline) == (True, "test")
     assert newest.accuracy is not None
     assert newest.accuracy > accuracy_of_random(shared, newest.n_labeled)
@@ -91,7 +92,7 @@ def test_a_folder_of_colour_photos(shared: Server, new_person: NewPerson, photo_
     person.use_sub_folders("use their names as classes")
     person.create()
     starts_quickly(person, shared)
-    sees_the_switch(person)
+    sees_the_switch(person, "120 colour photos, too few to train a network on.")
     for image_id in person.asked:
         person.answer(image_id, image_id.partition("/")[0])
     person.save()
@@ -99,6 +100,6 @@ def test_a_folder_of_colour_photos(shared: Server, new_person: NewPerson, photo_
     shown = reasons(person)
     project = Project(shared.projects / person.project)
     assert project.class_names == sorted(SHAPES)
-    assert (project.config.encoder, len(project.session("you").labels)) == ("imagenet", 12)
+    assert (project.config.features, len(project.session("you").labels)) == ("imagenet", 12)
     assert shown == stored_reasons(project, set(shown))
     project.close()

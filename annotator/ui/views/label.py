@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
-from annotator import registry, reports
+from annotator import reports
 from annotator.class_keys import MOST_CLASSES, class_keys
 from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.ui import panels, tab
-from annotator.ui.fields import starts_from
+from annotator.ui.fields import held, starts_from
 from annotator.ui.shared import workspace
-from annotator.ui.views import form, grid, play
+from annotator.ui.views import features, form, grid, play, plugin_fields
 from annotator.ui.words import plain, visible
-from annotator.workspace import EncoderSwap
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
 ANSWERS_BY = {"keys": "by keys", "form": "by a form"}
@@ -40,47 +41,10 @@ def _head(project: Project, session: Session, moment: Moment) -> None:
         _class_popover(project, session, reports.class_names(moment))
         _settings_popover(project, session)
         _play_button(project)
+        features.trial_popover(project)
     with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
         panels.set_aside(project, moment)
-        _swap_panel(project)
-
-
-def _swap_panel(project: Project) -> None:
-    """Another encoder on its way: how far it is, how long it takes, and a way to stop it."""
-    swap = workspace().swaps.newest(project)
-    if swap is not None and not swap.over.is_set():
-        st.session_state["swap"] = swap.key
-        with st.container(border=True, key="swap"):
-            encoder, now = plain(swap.encoder), plain(project.config.encoder)
-            st.caption(f"Preparing the encoder {encoder}. Labeling goes on meanwhile with the features of {now}.")
-            _swap_progress(swap)
-    elif swap is not None and st.session_state.get("swap") == swap.key:
-        _say_over(swap)
-    elif project.wanted:
-        _until_taken_up(project)
-
-
-@st.fragment(run_every=0.4)
-def _swap_progress(swap: EncoderSwap) -> None:
-    if swap.over.is_set():
-        _say_over(swap)
-    panels.job_progress(swap.job)
-
-
-def _say_over(swap: EncoderSwap) -> None:
-    """Say once, in a tab that saw it begin, that the encoder is in use; the project itself says why it is not."""
-    st.session_state.pop("swap", None)
-    if swap.is_applied:
-        tab.notify(f"The encoder {swap.encoder} is ready; the next batch uses it.")
-    st.rerun()
-
-
-@st.fragment(run_every=0.5)
-def _until_taken_up(project: Project) -> None:
-    """A server that was started again goes on with the encoder a moment after the first page was drawn."""
-    st.caption(f"Going on with the encoder {plain(str(project.wanted.get('encoder')))} in a moment.")
-    if workspace().swaps.running(project) is not None or not project.wanted:
-        st.rerun()
+        features.render(project)
 
 
 def _class_popover(project: Project, session: Session, names: list[str]) -> None:
@@ -99,42 +63,53 @@ def _key_form(project: Project, names: list[str]) -> None:
     with st.form("class-keys", border=False):
         for place, name in enumerate(names):
             key = starts_from(f"class-key-{place}", keys[name], (project.folder, name, keys[name]))
-            st.text_input(f"Key of {plain(name)}", max_chars=1, key=key)
+            st.text_input(f"Key of {plain(name)}", held(key), max_chars=1, key=key)
         st.form_submit_button("Set the keys", on_click=tab.guarded(_set_keys), args=(project, names))
 
 
 def _settings_popover(project: Project, session: Session) -> None:
     config = project.config
     basis = _settings_basis(project, session)
-    with st.popover("Settings", icon=":material/tune:"), st.form("settings", border=False):
-        for kind in ("strategy", "model", "encoder"):
-            _plug_in(kind, getattr(config, kind), basis)
-        st.number_input(
-            "Images a batch",
-            1,
-            100,
-            key=starts_from("set-batch-size", config.batch_size, basis),
-            help="More images a batch: fewer pauses, but the model learns less often.",
+    with st.popover("Settings", icon=":material/tune:"):
+        encoder = plugin_fields.choice("set", "encoder", config.encoder, basis)
+        plugin_fields.fields(
+            "set", "encoder", encoder, config.encoder_parameters if encoder == config.encoder else {}, basis
         )
-        _guesses(config.hidden_share, basis)
-        st.caption("They hold from the next batch on.")
-        _your_answers(session, basis)
-        st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
+        with st.form("settings", border=False):
+            for kind in ("strategy", "model"):
+                plugin_fields.choice("set", kind, getattr(config, kind), basis)
+            size = starts_from("set-batch-size", config.batch_size, basis)
+            st.number_input(
+                "Images a batch",
+                1,
+                100,
+                held(size),
+                key=size,
+                help="More images a batch: fewer pauses, but the model learns less often.",
+            )
+            _guesses(config.hidden_share, basis)
+            st.caption("They hold from the next batch on.")
+            _your_answers(session, basis)
+            st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
 
 
 def _your_answers(session: Session, basis: tuple[object, ...]) -> None:
     """Who answers in this tab, and how."""
+    name = starts_from("set-name", session.annotator.name, basis)
     st.text_input(
         "Your name",
-        key=starts_from("set-name", session.annotator.name, basis),
+        held(name),
+        key=name,
         max_chars=tab.LONGEST_NAME,
         help="It stands with every answer.",
     )
+    way = starts_from("set-answers-by", tab.answers_by(), basis)
     st.selectbox(
         "Answer",
-        tuple(ANSWERS_BY),
+        list(ANSWERS_BY),
+        list(ANSWERS_BY).index(held(way)),
         format_func=lambda way: ANSWERS_BY[way],
-        key=starts_from("set-answers-by", tab.answers_by(), basis),
+        key=way,
         help="The form is made of plain widgets: slower, for where the keys do not work.",
     )
 
@@ -147,22 +122,15 @@ def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
 
 def _guesses(share: float, basis: tuple[object, ...]) -> None:
     names = {share: f"hidden for {100 * share:.0f} %"} | {value: name for name, value in GUESSES.items()}
+    key = starts_from("set-hidden-share", share, basis)
     st.selectbox(
         "The model's guesses",
         sorted(names),
+        sorted(names).index(held(key)),
         format_func=lambda value: names[value],
-        key=starts_from("set-hidden-share", share, basis),
+        key=key,
         help="A guess on the screen sways people. Hide a share of them, and Progress says how much.",
     )
-
-
-def _plug_in(kind: str, current: str, basis: tuple[object, ...]) -> None:
-    """A select box of this kind's names, with a line of help on each; a name that is not listed stays selectable."""
-    names = registry.names(kind)
-    help_lines = "\n".join(f"- **{name}**: {plain(registry.summary(kind, name))}" for name in names)
-    if current not in names:
-        names = [*names, current]
-    st.selectbox(kind.capitalize(), names, key=starts_from(f"set-{kind}", current, basis), help=help_lines)
 
 
 def _play_button(project: Project) -> None:
@@ -209,8 +177,14 @@ def _apply_settings(project: Project, session: Session) -> None:
     if project.config_version != before:
         session.withdraw(ahead_only=True)
     encoder = st.session_state["set-encoder"]
-    if encoder != project.config.encoder:
-        workspace().swaps.start(project, {"encoder": encoder, "encoder_parameters": {}})
+    given = plugin_fields.values("set", "encoder", encoder)
+    if _is_other_encoder(project, encoder, given):
+        workspace().swaps.start(project, {"encoder": encoder, "encoder_parameters": given})
         tab.notify(f"Encoding with {encoder}; labeling goes on meanwhile.")
     else:
         tab.notify("Settings stored; they hold from the next batch on.")
+
+
+def _is_other_encoder(project: Project, encoder: str, given: dict[str, Any]) -> bool:  # Any: JSON
+    config = project.config
+    return encoder != config.encoder or not plugin_fields.is_same("encoder", encoder, given, config.encoder_parameters)

@@ -24,12 +24,13 @@ from annotator.types import ImageSource, layers
 from annotator.ui import tab
 from annotator.ui.fields import starts_from
 from annotator.ui.shared import root_folder, workspace
+from annotator.ui.views import plugin_fields
 from annotator.ui.words import count, plain, visible
 
 MOST_FOLDERS = 200
 HOW_IT_STARTS = (
-    f"Labeling starts at once on quick features ({QUICK_ENCODER}). Better ones, of a network that has seen other "
-    f"people's labeled photos ({RECOMMENDED['encoder']}), are computed behind and take over between two batches."
+    f"Labeling starts at once on quick features ({QUICK_ENCODER}). Those that fit your images "
+    f"({RECOMMENDED['encoder']} looks at them and chooses) are computed behind and take over between two batches."
 )
 IGNORE, NAMES, KNOWN = "ignore them", "use their names as classes", "also take their images as labeled"
 CHOICES = {"scale": ("auto", "unit", "byte", "symmetric", "max"), "channels": ("auto", "first", "last")}
@@ -140,10 +141,12 @@ def _use_of_classes(chosen: Chosen) -> str:
 
 
 def _plug_in(kind: str) -> None:
-    names = registry.names(kind)
+    names = registry.offered(kind)
     index = names.index(RECOMMENDED[kind])
     chosen = st.selectbox(kind.capitalize(), names, index=index, key=f"folder-{kind}")
     st.caption(plain(registry.summary(kind, chosen)))
+    if kind == "encoder":
+        plugin_fields.fields("folder", kind, chosen, {})
 
 
 def _create(create: Callable[[Config], None], chosen: Chosen) -> None:
@@ -169,6 +172,7 @@ def _config(chosen: Chosen) -> Config:
         batch_size=int(fields["folder-batch-size"]),
         initial="known" if use == KNOWN else "none",
         encoder=str(fields["folder-encoder"]),
+        encoder_parameters=plugin_fields.values("folder", "encoder", str(fields["folder-encoder"])),
         model=str(fields["folder-model"]),
         strategy=str(fields["folder-strategy"]),
     )

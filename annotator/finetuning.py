@@ -1,0 +1,252 @@
+"""When a network is to be trained on a project's labels, the job that does it, and whether the result is used.
+
+`arguments` says whether one is due: from `FIRST` labels on, then each time there are twice as many as at the last
+training. `train_job` fits the project's model without some of the labels (`kept`), trains the network on what that
+model believes of the pool and on the other labels (keras_consistency.py), makes the dataset in which the network has an
+opinion, fits the model on it, again without those labels, and compares the two on them (judging.py). The kept labels
+are the answered images of the audit slice where there are enough, else a fifth of those that the network in use has not
+seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
+
+    networks/<name>.npz          the networks in use, now or earlier (see encoders/networks.py)
+    networks/last.json           how many labels there were at the last training
+    networks/unfinished/         the checkpoint of a training that has not ended
+
+A job that was killed goes on from its checkpoint where it is started again with the same arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotator import durable, registry
+from annotator.config import Recipe
+from annotator.consensus import consensus
+from annotator.dataset import Prepared, encoder_views, open_source, prepare
+from annotator.encoders import networks, stored
+from annotator.encoders.auto import FINETUNED, NAME
+from annotator.encoders.training_plan import Plan, plan_for
+from annotator.jobs import Job
+from annotator.judging import LEAST, Verdict, verdict
+from annotator.pointer import CACHE
+from annotator.project import Project
+from annotator.store import snapshot as snapshots
+from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Report, keeps
+
+Json = dict[str, Any]  # Any: whatever JSON can hold
+
+ENCODERS, MODEL = (NAME, FINETUNED), "vote"
+"""What a project has to use, so that a network is trained for it: only a vote hears opinions."""
+BASE = "imagenet"
+TRAIN, TRAIN_JOB = "annotator.encoders.keras_finetuned:train", "annotator.finetuning:train_job"
+FIRST = 150
+"""Labels of the first training: with fewer a fifth of them is too few to judge by."""
+FIRST_WITH_AUDIT = 100
+PER_CLASS = 10
+"""Labels for each class, on average, that a training needs."""
+KEPT_SHARE = 0.2
+LAST, UNFINISHED = "last.json", "unfinished"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arguments of a training: all that its result depends on."""
+
+    folder: str
+    """The project's."""
+    recipe: Json
+    """Of the dataset in use."""
+    model: str
+    model_parameters: Json
+    n_classes: int
+    rows: list[int]
+    labels: list[int]
+    """The class codes of these rows."""
+    audit_rows: list[int]
+    audit_labels: list[int]
+    seed: int
+    plan: Json | None = None
+    """A `Plan` in place of the one that suits the pool."""
+
+
+def arguments(project: Project) -> Json | None:
+    """The JSON arguments of `train_job`; None where no training is due."""
+    config = project.config
+    if config.encoder not in ENCODERS or config.model != MODEL or not project.learner.history:
+        return None
+    if not _may_be_due(project, project.learner.history[-1].n_labeled):
+        return None
+    request = _request(project)
+    return asdict(request) if _is_due(request) else None
+
+
+def train_job(arguments: Json, report: Report) -> Json:
+    """Train, judge, and where it is better make the dataset to change to.
+
+    Gives `changes`, the fields of the project's config to change, None where it stays as it is, and `said`, a sentence.
+    Raises JobError, Cancelled, ModelError, SourceError.
+    """
+    request = Request(**arguments)
+    folder = Path(request.folder) / networks.FOLDER
+    (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
+    cache = Path(request.folder).parent / CACHE
+    prepared = prepare(Recipe(**request.recipe), cache, report)
+    learned, kept = _split(request, prepared.dataset)
+    before = _fitted(request, prepared.dataset, learned)
+    name = _train(request, prepared, before, learned, folder / UNFINISHED, report)
+    networks.restore(name, folder / UNFINISHED, cache)
+    found, changes = _best(request, name, before, learned, kept, cache, report)
+    if changes is not None:
+        networks.restore(name, folder / UNFINISHED, Path(request.folder))
+    durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.in_words}))
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    return {"changes": changes, "said": _said(found, len(request.rows), changes is not None)}
+
+
+def _may_be_due(project: Project, n_labels: int) -> bool:
+    last = _read_json(project.folder / networks.FOLDER / LAST) or {}
+    if _is_lost(project):
+        last = {}
+    n_classes = len(project.class_names)
+    return n_labels >= max(FIRST_WITH_AUDIT, PER_CLASS * n_classes, 2 * int(last.get("n_labels", 0)))
+
+
+def _is_due(request: Request) -> bool:
+    return len(request.audit_rows) >= LEAST or len(request.rows) >= FIRST
+
+
+def _is_lost(project: Project) -> bool:
+    """Whether the network in use is gone from the project's folder."""
+    name = str(project.config.encoder_parameters.get("network", ""))
+    return bool(name) and not networks.path_of(project.folder, name).exists()
+
+
+def _request(project: Project) -> Request:
+    config, learner = project.config, project.learner
+    recipe = asdict(config.recipe)
+    if _is_lost(project):
+        recipe["encoder_parameters"] |= {"network": ""}
+    snapshot = project.store.snapshot()
+    answers = consensus(snapshots.standing(snapshot, snapshot.head_seq))
+    codes = np.full(len(learner.dataset), UNLABELED, dtype=np.int64)
+    for image_id, code in answers.items():
+        codes[learner.row(image_id)] = code
+    audit = np.asarray([row for row in learner.audit_rows.tolist() if codes[row] != UNLABELED], dtype=np.int64)
+    rows = np.setdiff1d(np.flatnonzero(codes != UNLABELED), learner.audit_rows)
+    return Request(
+        str(project.folder.absolute()),
+        recipe,
+        config.model,
+        config.model_parameters,
+        snapshots.n_classes(snapshot, snapshot.head_seq),
+        rows.tolist(),
+        codes[rows].tolist(),
+        audit.tolist(),
+        codes[audit].tolist(),
+        config.seed,
+    )
+
+
+def _split(request: Request, dataset: Dataset) -> tuple[IntArray, tuple[IntArray, IntArray]]:
+    """(n_images,) the labels to learn from, -1 elsewhere; rows and labels that are kept for the verdict."""
+    labels = np.full(len(dataset), UNLABELED, dtype=np.int64)
+    labels[request.rows] = request.labels
+    if len(request.audit_rows) >= LEAST:
+        return labels, (np.asarray(request.audit_rows), np.asarray(request.audit_labels))
+    free = np.setdiff1d(request.rows, _seen(request))
+    rng = np.random.default_rng([request.seed, 4])
+    rows = np.sort(rng.permutation(free)[: round(KEPT_SHARE * len(request.rows))])
+    kept = labels[rows]
+    labels[rows] = UNLABELED
+    return labels, (rows, kept)
+
+
+def _seen(request: Request) -> IntArray:
+    """Rows whose labels the network in use has learned: none of them can judge it."""
+    name = str(request.recipe["encoder_parameters"].get("network", ""))
+    if not name:
+        return np.empty(0, dtype=np.int64)
+    return networks.read(networks.path_of(Path(request.folder), name)).seen
+
+
+def _fitted(request: Request, dataset: Dataset, labels: IntArray) -> FloatArray:
+    model = registry.create("model", request.model, request.model_parameters)
+    return np.asarray(model.fit_predict(dataset, labels, request.n_classes).probabilities)
+
+
+def _train(
+    request: Request, prepared: Prepared, vote: FloatArray, labels: IntArray, folder: Path, report: Report
+) -> str:
+    """The name of a network in `folder`, trained on these labels and on the vote's belief, in a child process."""
+    images = encoder_views(prepared, Recipe(**request.recipe), report)
+    flip = keeps(open_source(Recipe(**request.recipe))).flip
+    plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
+    rows = np.flatnonzero(labels != UNLABELED)
+    codes = np.unique(labels[rows])
+    believed = vote[:, codes] / np.maximum(vote[:, codes].sum(axis=1, keepdims=True), 1e-12)
+    stored.write_npy(folder / "vote.npy", believed.astype(np.float32))
+    given = {
+        "images": str(stored.path_of(images, folder).absolute()),
+        "vote": str((folder / "vote.npy").absolute()),
+        "rows": rows.tolist(),
+        "labels": np.searchsorted(codes, labels[rows]).tolist(),
+        "codes": codes.tolist(),
+        "plan": asdict(plan),
+        "folder": str(folder.absolute()),
+        "key": hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest(),
+    }
+    return str(Job.start(TRAIN, given, folder / "job").wait(report)["network"])
+
+
+def _best(
+    request: Request,
+    name: str,
+    before: FloatArray,
+    learned: IntArray,
+    kept: tuple[IntArray, IntArray],
+    cache: Path,
+    report: Report,
+) -> tuple[Verdict, Json | None]:
+    """The verdict on the vote with the network, and what to change to; None where that is not better."""
+    rows, truth = kept
+    recipe = Recipe(**request.recipe)
+    parameters = _parameters(recipe, name)
+    recipe = replace(recipe, encoder_parameters=parameters)
+    candidate = prepare(recipe, cache, report)
+    after = _fitted(request, candidate.dataset, learned)
+    found = verdict(before[rows], after[rows], truth)
+    if not found.is_better:
+        shutil.rmtree(candidate.folder, ignore_errors=True)
+        return found, None
+    return found, {"encoder": recipe.encoder, "encoder_parameters": parameters}
+
+
+def _parameters(recipe: Recipe, name: str) -> Json:
+    """The encoder's, with the network of this name."""
+    given = {key: value for key, value in recipe.encoder_parameters.items() if key != "share"}
+    if recipe.encoder == FINETUNED:
+        return {**given, "network": name}
+    features = recipe.encoder_parameters.get("choice", BASE)
+    base = given.get("base", BASE) if features == FINETUNED else features
+    return {"choice": FINETUNED, "network": name, "base": base}
+
+
+def _said(found: Verdict, n_labels: int, is_used: bool) -> str:
+    what = f"A network trained on {n_labels:,} labels"
+    if is_used:
+        return f"{what} has joined the vote: {found.in_words} that were kept from both."
+    return f"{what} did not make the vote better and is not used: {found.in_words} that were kept from both."
+
+
+def _read_json(path: Path) -> Json | None:
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else None
+    return None

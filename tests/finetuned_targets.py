@@ -1,0 +1,26 @@
+"""Targets of jobs for test_finetuned.py: they run where Keras may be imported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from annotator.encoders import keras_finetuned
+from annotator.errors import Cancelled
+from annotator.types import Report
+
+
+def train_three_times(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
+    """Names of the networks of one training: whole, once more in another folder, and there stopped and taken up."""
+
+    def stop_late(stage: str, done: int, total: int) -> None:
+        if done == arguments["stop_at"]:
+            raise Cancelled("Stopped.")
+
+    names = [keras_finetuned.train(arguments | {"folder": arguments["folder"] + "/whole"}, report)["network"]]
+    names.append(keras_finetuned.train(arguments | {"folder": arguments["folder"] + "/again"}, report)["network"])
+    stopped = arguments | {"folder": arguments["folder"] + "/stopped"}
+    try:
+        keras_finetuned.train(stopped, stop_late)
+    except Cancelled:
+        names.append(keras_finetuned.train(stopped, report)["network"])
+    return {"names": names}

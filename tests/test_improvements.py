@@ -1,0 +1,262 @@
+"""Better features, tried beside the labeling or between two rounds: judged, swapped in, kept, resumed, told."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annotator import candidates, improvements
+from annotator.config import Config
+from annotator.improvements import Attempt, Improvement, Trials
+from annotator.project import Project
+from annotator.simulate import answer_batch, oracle_of, play
+from annotator.types import silent
+from annotator.workspace import Workspace
+
+CONFIG = Config(
+    name="ones",
+    source="digits",
+    limit=110,
+    encoder="auto",
+    encoder_parameters={"choice": "pixels"},
+    batch_size=4,
+    rounds=2,
+)
+BETTER: dict[str, Any] = {"encoder": "auto", "encoder_parameters": {"choice": "hog"}}
+SECONDS = 60.0
+TARGETS = """
+import os, pathlib, signal, time
+
+def judge(arguments, report):
+    pathlib.Path(arguments["seen"]).open("a").write("x")
+    while pathlib.Path(arguments["wait"]).exists():
+        report("Waiting", 1, 2)
+        time.sleep(0.02)
+    if arguments["kill"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"changes": arguments["changes"], "said": "82 -> 86 % of 72 labels right."}
+"""
+
+
+class Bench:
+    """An improvement whose outcome a test decides."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "improvement_targets.py").write_text(TARGETS)
+        self.seen, self.waits = folder / "seen", folder / "wait"
+        self.is_due = True
+        self.arguments = {"seen": str(self.seen), "wait": str(self.waits), "kill": False, "changes": BETTER}
+
+    def due(self, project: Project) -> dict[str, object] | None:
+        """Of this test's projects: what an earlier test has opened looks a moment after its first page."""
+        return self.arguments if self.is_due and self.seen.parents[1] in project.folder.parents else None
+
+    @property
+    def n_runs(self) -> int:
+        return len(self.seen.read_text()) if self.seen.exists() else 0
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    folder = tmp_path / "targets"
+    folder.mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    made = Bench(folder)
+    found = Improvement("hog", "improvement_targets:judge", made.due)
+    monkeypatch.setattr(improvements, "IMPROVEMENTS", (found,))
+    return made
+
+
+@pytest.fixture
+def workspace(projects: Path) -> Iterator[Workspace]:
+    opened = Workspace(projects)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def project(workspace: Workspace) -> Project:
+    Project.create(workspace.folder / "ones", CONFIG).close()
+    return workspace.open("ones")
+
+
+def waits_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def labels_a_batch(workspace: Workspace, project: Project) -> None:
+    session = project.session("you")
+    workspace.look_ahead(project).advance(session)
+    answer_batch(session, oracle_of(project))
+
+
+def tried(project: Project) -> Attempt:
+    waits_for(lambda: "hog" in Trials.read(project.folder).tried)
+    return Trials.read(project.folder).tried["hog"]
+
+
+def test_what_is_better_takes_over_though_no_tab_looks(workspace: Workspace, project: Project, bench: Bench) -> None:
+    """Begun when a batch was chosen, in use between two; labels stay; what was found is kept over a restart."""
+    labels_a_batch(workspace, project)
+    labels = project.session("you").labels
+    assert tried(project).is_applied
+    assert (project.config.features, len(labels)) == ("hog", 4)
+    assert project.session("you").labels == labels
+    assert workspace.improvements.trials(project).message == "82 -> 86 % of 72 labels right."
+    reopened = Project(project.folder)
+    assert reopened.config.features == "hog"
+    assert Trials.read(reopened.folder).message == "82 -> 86 % of 72 labels right."
+    reopened.close()
+    assert bench.n_runs == 1
+
+
+def test_what_is_not_better_changes_nothing(workspace: Workspace, project: Project, bench: Bench) -> None:
+    """It is said, and not tried again before there are half as many labels again."""
+    bench.arguments["changes"] = None
+    version = project.config_version
+    labels_a_batch(workspace, project)
+    attempt = tried(project)
+    assert (attempt.is_applied, project.config_version, project.config.features) == (False, version, "pixels")
+    assert improvements.due(project) is not None  # 0 labels then, 4 by now
+    Trials(None, {"hog": Attempt(3, "", is_applied=False)}).write(project.folder)
+    assert improvements.due(project) is None
+
+
+def test_one_at_a_time(workspace: Workspace, project: Project, bench: Bench) -> None:
+    """While one is tried no other begins; an encoder that a person asks for takes its place, and nothing is said."""
+    bench.waits.touch()
+    labels_a_batch(workspace, project)
+    waits_for(lambda: bench.n_runs)
+    workspace.improvements.look(project)
+    time.sleep(0.1)
+    trial = workspace.swaps.running(project)
+    assert trial is not None
+    assert trial.work.is_trial
+    assert bench.n_runs == 1
+    bench.is_due = False
+    workspace.swaps.start(project, {"encoder": "hog", "encoder_parameters": {}})
+    assert trial.over.wait(SECONDS)
+    waits_for(lambda: project.config.encoder == "hog")
+    assert (trial.is_applied, dict(Trials.read(project.folder).tried)) == (False, {})
+
+
+def test_a_trial_can_be_cancelled(workspace: Workspace, project: Project, bench: Bench) -> None:
+    """The features in use stay."""
+    bench.waits.touch()
+    labels_a_batch(workspace, project)
+    waits_for(lambda: workspace.swaps.running(project))
+    trial = workspace.swaps.running(project)
+    assert trial is not None
+    trial.job.cancel()
+    assert tried(project).message == "Trying hog was cancelled; the features of pixels are used."
+    assert project.config.features == "pixels"
+
+
+def test_a_killed_trial_says_why_and_costs_no_label(workspace: Workspace, project: Project, bench: Bench) -> None:
+    """As where the machine runs out of memory."""
+    bench.arguments["kill"] = True
+    labels_a_batch(workspace, project)
+    message = tried(project).message
+    assert message.startswith("Trying hog failed; the features of pixels are used. ")
+    assert "was killed, most likely because the machine ran out of memory" in message
+    assert (project.config.features, len(project.session("you").labels)) == ("pixels", 4)
+
+
+def test_a_restart_goes_on_with_what_was_begun(workspace: Workspace, project: Project, bench: Bench) -> None:
+    """With the arguments that it was begun with, so that a training finds what it has learned."""
+    begun = improvements.due(project)
+    assert begun is not None
+    improvements.begin(project, begun)
+    bench.is_due = False
+    other = Workspace(workspace.folder)
+    again = other.open("ones")
+    other.improvements.resume(again)
+    assert tried(again).is_applied
+    assert again.config.features == "hog"
+    other.close()
+
+
+def test_what_was_begun_with_other_features_is_not_taken_up(project: Project, bench: Bench) -> None:
+    """A person may have changed the encoder meanwhile."""
+    begun = improvements.due(project)
+    assert begun is not None
+    improvements.begin(project, begun)
+    assert improvements.left_unfinished(project) == begun
+    project.change(**BETTER)
+    assert improvements.left_unfinished(project) is None
+
+
+def test_a_damaged_file_counts_as_none(project: Project) -> None:
+    """What was tried is then tried again."""
+    for content in ("", "[]", '{"begun": 3, "tried": {}}', json.dumps({"begun": None, "tried": {"hog": {"a": 1}}})):
+        (project.folder / improvements.NAME).write_text(content)
+        assert Trials.read(project.folder) == Trials()
+
+
+def test_an_oracle_plays_with_improvements_between_two_rounds(projects: Path, bench: Bench) -> None:
+    """The same rule and the same job, waited for."""
+    project = Project.create(projects / "played", CONFIG)
+    rows = list(play(project))
+    assert [row["n_labeled"] for row in rows] == [0, 4, 8]
+    assert project.config.features == "hog"
+    assert bench.n_runs == 2  # after 4 labels, and after 8, which are half as many again
+    project.close()
+
+
+# ---- candidates
+
+
+def labeled(projects: Path, n: int, **changes: object) -> Project:
+    values = {**vars(CONFIG), "initial": str(n), "model": "logistic-regression", **changes}
+    return Project.create(projects / f"labeled-{n}", Config(**values))
+
+
+def test_a_candidate_is_due_when_there_are_labels_to_judge_by(projects: Path) -> None:
+    """60 of them; where a person chose the encoder, never; nor on a pool that is too small for it."""
+    project = labeled(projects, 60)
+    arguments = candidates.to_judge("hog", project)
+    assert arguments is not None
+    assert (arguments["title"], len(arguments["labels"][0])) == ("hog+pixels", 60)
+    assert candidates.to_judge("contrastive", project) is None
+    project.change(encoder="hog", encoder_parameters={})
+    assert candidates.to_judge("hog", project) is None
+    project.close()
+    few = labeled(projects, 59)
+    assert candidates.to_judge("hog", few) is None
+    few.close()
+
+
+def test_a_candidate_is_judged_by_labels_kept_from_it(projects: Path) -> None:
+    """The verdict is the same for the same labels; the better features are named with figures, or the others are."""
+    project = labeled(projects, 90)
+    arguments = candidates.to_judge("hog", project)
+    assert arguments is not None
+    found = candidates.judge_job(arguments, silent)
+    assert found == candidates.judge_job(arguments, silent)
+    assert found["said"].endswith("of 90 labels right.")
+    took_over = found["changes"] == {"encoder": "auto", "encoder_parameters": {"choice": "hog+pixels"}}
+    assert took_over == ("took over" in found["said"])
+    project.close()
+
+
+def test_audit_answers_are_judged_too(projects: Path) -> None:
+    """They teach no model, and count here as labels that it has not seen."""
+    project = labeled(projects, 70, audit_share=0.3)
+    session = project.session("you")
+    session.advance()
+    answer_batch(session, oracle_of(project))
+    arguments = candidates.to_judge("hog", project)
+    assert arguments is not None
+    n_audit = len(arguments["audit"][0])
+    assert n_audit > 0
+    assert len(arguments["labels"][0]) + n_audit == 74
+    assert candidates.judge_job(arguments, silent)["said"].endswith("of 74 labels right.")
+    project.close()
