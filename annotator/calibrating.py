@@ -72,7 +72,8 @@ class Calibrator:
     def _find(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> None:
         answered = np.flatnonzero(fitted.audit != UNLABELED)
         audit = Known(fitted.prediction.probabilities[audit_rows[answered]], fitted.audit[answered])
-        with suppress(AnnotatorError, OSError, ValueError, ArithmeticError, MemoryError):
+        # TypeError: a model of a third party that cannot be copied.
+        with suppress(AnnotatorError, OSError, ValueError, ArithmeticError, MemoryError, TypeError):
             value = calibration.temperature(model, dataset, fitted.labels, fitted.prediction.probabilities, audit)
             self.newest = Temperature(value, int((fitted.labels != UNLABELED).sum()))
 

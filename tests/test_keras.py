@@ -35,7 +35,8 @@ from annotator.errors import Cancelled, ConfigError, ImageError, JobError, Model
 from annotator.jobs import TEMPORARY, Job
 from annotator.models import trainer
 from annotator.models.encoder_classifier import EncoderClassifier
-from annotator.models.head import Head, Scaling, scaling_of
+from annotator.models.head import BATCH, STEPS, Head, Scaling, batches_of, scaling_of
+from annotator.models.out_of_fold import without_own_fold
 from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, ImageArray, IntArray
 from tests.builders import tiny_dataset
 
@@ -344,7 +345,7 @@ def test_importing_the_plugins_loads_no_keras() -> None:
     assert registry.load("model", "encoder-classifier").asynchronous
 
 
-@pytest.mark.parametrize("n_labels", [4, 20, 120, 700, 1297])
+@pytest.mark.parametrize("n_labels", [2, 10, 20, 120, 700, 1297])
 def test_probabilities_are_of_the_pool_and_the_same_outside(trained: Trained, n_labels: int) -> None:
     """Rows sum to 1, classes without a label get 0, and an image outside the pool is told as one inside."""
     labels = some_labels(trained.dataset.truth, n_labels)
@@ -395,6 +396,26 @@ def test_same_labels_same_answer_whatever_came_between(trained: Trained) -> None
     assert np.array_equal(again, first)
     other = EncoderClassifier(max_epochs=30, seed=1).fit_predict(trained.dataset, labels, 10).probabilities
     assert not np.array_equal(other, first)
+
+
+def test_a_batch_is_all_labels_or_a_part_in_shuffled_epochs() -> None:
+    """As many steps for any number of labels, none left out before all were seen; fewer where that is asked for."""
+    few, many, once = (batches_of(n, most, np.random.default_rng(0)) for n, most in ((10, 300), (1000, 300), (1000, 1)))
+    assert few.shape == (STEPS, 10)
+    assert (np.sort(few, axis=1) == np.arange(10)).all()
+    assert many.shape == (STEPS, BATCH)
+    assert np.array_equal(np.sort(many.ravel()[:1000]), np.arange(1000))
+    assert once.shape == (3, BATCH)
+
+
+def test_what_it_says_of_labels_it_has_not_seen(trained: Trained) -> None:
+    """A copy is trained without them; the model itself stays as it was."""
+    labels, model = some_labels(trained.dataset.truth, 40), EncoderClassifier(max_epochs=30)
+    first = model.fit_predict(trained.dataset, labels, 10).probabilities
+    found = without_own_fold(model, trained.dataset, labels, 10, np.arange(40) % 2)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert (found.argmax(axis=1) == labels[labels != UNLABELED]).mean() > 0.4
+    assert np.array_equal(model.predict(trained.dataset.features[:5]).argmax(axis=1), first[:5].argmax(axis=1))
 
 
 def test_models_share_the_worker_and_keep_apart(trained: Trained) -> None:

@@ -43,12 +43,16 @@ class _Fitted:
 
 
 class EncoderClassifier:
-    """A small neural network on the encoder's features (Keras), trained anew each round; labeling does not wait."""
+    """A small neural network on the encoder's features (Keras), trained anew each round; labeling does not wait.
+
+    It takes as many steps for any number of labels, at most `max_epochs` times through all of them. `patience` is read
+    from projects of earlier versions, which stopped early by it, and has no effect.
+    """
 
     asynchronous = True
     """Labeling goes on while `fit_predict` runs; see `is_asynchronous` in types.py."""
 
-    def __init__(self, hidden: int = 50, max_epochs: int = 200, patience: int = 20, seed: int = 0) -> None:
+    def __init__(self, hidden: int = 50, max_epochs: int = 300, patience: int = 20, seed: int = 0) -> None:
         for name, value in (("hidden", hidden), ("max_epochs", max_epochs), ("patience", patience)):
             if value < 1:
                 raise ConfigError(f"encoder-classifier.{name} must be at least 1, not {value}.")

@@ -10,11 +10,13 @@ import numpy as np
 
 from annotator.encoders import stored
 from annotator.encoders.dense import DenseLayers, from_arrays
-from annotator.types import FeatureArray, FloatArray
+from annotator.types import FeatureArray, FloatArray, IntArray
 
 HEAD, PROBABILITIES = "head.npz", "probabilities.npy"
 """File names of a trained head, and of its probabilities for the pool."""
 ROWS_PER_CHUNK = 8192
+BATCH, STEPS = 256, 300
+"""Labels that a step of a head's training sees at most, and how many steps it takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,15 @@ def softmax(sums: FloatArray) -> FloatArray:
     """(n, n_classes) -> rows that sum to 1."""
     powers = np.exp(sums - sums.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def batches_of(n_labels: int, max_epochs: int, rng: np.random.Generator) -> IntArray:
+    """(n_steps, size) which labels each step sees: all of them, or `BATCH` in the order of shuffled epochs."""
+    size = min(BATCH, n_labels)
+    n_steps = max(1, min(STEPS, max_epochs * n_labels // size))
+    n_epochs = -(-n_steps * size // n_labels)
+    order = np.concatenate([rng.permutation(n_labels) for _ in range(n_epochs)])
+    return order[: n_steps * size].reshape(n_steps, size)
 
 
 def _parts(features: FeatureArray) -> Iterator[FeatureArray]:
