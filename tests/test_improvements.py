@@ -130,6 +130,24 @@ def test_what_is_not_better_changes_nothing(workspace: Workspace, project: Proje
     assert improvements.due(project) is None
 
 
+def test_the_next_one_begins_when_the_last_is_over(
+    workspace: Workspace, project: Project, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No batch has to be chosen meanwhile; one that could not be noted is not begun for ever."""
+    first, second = (Improvement(name, "improvement_targets:judge", bench.due) for name in ("other", "hog"))
+    monkeypatch.setattr(improvements, "IMPROVEMENTS", (first, second))
+    labels_a_batch(workspace, project)
+    assert tried(project).is_applied
+    assert list(Trials.read(project.folder).tried) == ["other", "hog"]
+    monkeypatch.setattr(Trials, "write", lambda *_: None)
+    monkeypatch.setattr(improvements, "IMPROVEMENTS", (Improvement("third", "improvement_targets:judge", bench.due),))
+    workspace.improvements.look(project)
+    waits_for(lambda: bench.n_runs == 3 and workspace.swaps.running(project) is None)
+    time.sleep(0.2)
+    assert workspace.swaps.running(project) is None
+    assert bench.n_runs == 3
+
+
 def test_one_at_a_time(workspace: Workspace, project: Project, bench: Bench) -> None:
     """While one is tried no other begins; an encoder that a person asks for takes its place, and nothing is said."""
     bench.waits.touch()
