@@ -42,7 +42,7 @@ class Calibrator:
         self._looked_at: Fitted | None = None
 
     @classmethod
-    def of(cls, history: Sequence[Measured], config_version: int) -> Calibrator:
+    def going_on(cls, history: Sequence[Measured], config_version: int) -> Calibrator:
         """As the last fit left it; without a temperature where that was made with other settings."""
         last = history[-1] if history else None
         same = last is not None and last.config_version == config_version

@@ -77,7 +77,7 @@ class Learner:
         self._files = files
         records = store.read(artefacts.models)
         self._newest = Newest(tuple(map(from_record, records)))
-        self._calibrator = Calibrator.of(self._newest.measured, config_version)
+        self._calibrator = Calibrator.going_on(self._newest.measured, config_version)
         self._last_record = records[-1] if records else None
         self._is_behind = False
         """Whether the prediction was read from its file: a model that goes on has not taken its steps again."""

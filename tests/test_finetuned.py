@@ -17,7 +17,7 @@ from annotator.encoders import networks
 from annotator.encoders.finetuned import Finetuned
 from annotator.encoders.pixels import Pixels
 from annotator.encoders.training_plan import Plan, plan_for
-from annotator.encoders.warps import changes, random_warps
+from annotator.encoders.warps import WEAK, changes, random_warps
 from annotator.errors import ConfigError, ModelError
 from annotator.jobs import Job
 from annotator.models.vote import Vote
@@ -253,7 +253,7 @@ def test_warps_of_no_strength_only_resize() -> None:
         (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0),
         (-1.0, 0.0, 27.0, 0.0, 1.0, 0.0, 0.0, 0.0),
     }
-    weak, strong = (changes(50, (28, 28), 64, is_strong, True, rng()) for is_strong in (False, True))
+    weak, strong = (changes(50, (28, 28), 64, strength, True, rng()) for strength in (WEAK, 1))
     assert weak[2][:, 2].max() == 0 < strong[2][:, 2].max() <= 0.2
 
 

@@ -273,7 +273,7 @@ def test_pickles_are_refused_even_with_a_hash(weights: Path) -> None:
     """A file that fits its hash is still read as plain arrays alone."""
     for content in (pickle.dumps({"weights": 1}), b"PK\x03\x04 no archive"):
         weights.write_bytes(content)
-        stored._hash_of(weights).write_text(hashlib.sha256(content).hexdigest())
+        stored.hash_of(weights).write_text(hashlib.sha256(content).hexdigest())
         with pytest.raises(ModelError, match="no plain arrays"):
             stored.read(weights)
 

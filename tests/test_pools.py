@@ -5,7 +5,7 @@ Trainings are cut to their first steps: how good the features are is measured el
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from annotator.encoders.training import MIN_IMAGES
 from annotator.errors import ModelError
 from annotator.project import Project
 from annotator.types import Dataset, is_slow
+from tests import one_process
 from tests.conftest import SHAPES, photo
 from tests.random_weights import random_weights
 
@@ -30,8 +31,8 @@ PARAMETERS: dict[str, Callable[[], dict[str, Any]]] = {
 """What an encoder needs to be made or to be quick, beside one epoch where it counts them."""
 LIMITS = {"contrastive": 510}
 """Images, where an encoder takes no fewer than that to train on."""
-TRAINED = {"autoencoder", "contrastive", "lstm", "gan"}
-"""Each training starts a process of TensorFlow. On grey images of 8 px test_contracts.py has them trained as well."""
+TRAINED = ("autoencoder", "contrastive", "lstm", "gan")
+"""Modules of encoders that train in a job: here in one process, as each job would begin with TensorFlow's start."""
 TINY = 20
 ORIENTATION = 0x0112
 """EXIF's number of how a camera was held."""
@@ -78,6 +79,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    shared = one_process.Shared(tmp_path_factory.mktemp("process"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # where its process finds these tests
+        for name in TRAINED:
+            patch.setattr(f"annotator.encoders.{name}.Job", shared)
+        yield
+    shared.worker.close()
+
+
 def recipe(name: str, source: str, parameters: dict[str, Any], limit: int | None = None) -> Recipe:
     limit = limit or LIMITS.get(name, MIN_IMAGES + 10)
     return Recipe(source, parameters, limit, 0, encoder=name, encoder_parameters=quick_parameters(name), n_neighbors=5)
@@ -98,7 +110,7 @@ def check(dataset: Dataset, n_images: int) -> None:
     assert dataset.graph.affinity.shape == (n_images, n_images)
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in TRAINED])
+@pytest.mark.parametrize("name", ENCODERS)
 def test_digits(name: str, cache: Path) -> None:
     """Grey, 8 px."""
     made = recipe(name, "digits", {"held_out": 0})

@@ -28,7 +28,7 @@ from annotator.encoders.imagenet_network import GRID
 from annotator.encoders.keras_imagenet import build
 from annotator.encoders.keras_setup import keras, tf
 from annotator.encoders.training_plan import Plan
-from annotator.encoders.warps import Changes, changes
+from annotator.encoders.warps import WEAK, Changes, changes
 from annotator.types import FeatureArray, ImageArray, IntArray
 
 Tensor = Any  # TensorFlow and Keras ship no types
@@ -92,8 +92,8 @@ class Training:
         labeled = rng.integers(len(self._rows), size=plan.n_labeled)
         self._set_rates()
         copies = [
-            (self._images[rows], self._changes(len(rows), strong, rng))
-            for rows, strong in ((unlabeled, True), (self._rows[labeled], True), (unlabeled, False))
+            (self._images[rows], self._changes(len(rows), strength, rng))
+            for rows, strength in ((unlabeled, plan.strength), (self._rows[labeled], plan.strength), (unlabeled, WEAK))
         ]
         share = np.float32(plan.teacher * min(1.0, self.n_done / (RAMP * plan.steps)))
         losses = self._learn(copies, self._targets[unlabeled], self._labels[labeled], share)
@@ -121,8 +121,8 @@ class Training:
         networks = [*self._network.weights, *self._average.weights]
         return [*(variable.value for variable in (*networks, *moments)), self._teachers_mean]
 
-    def _changes(self, n: int, strong: bool, rng: np.random.Generator) -> Changes:
-        return changes(n, self._images.shape[1:3], self.plan.side, strong, self.plan.flip, rng)
+    def _changes(self, n: int, strength: float, rng: np.random.Generator) -> Changes:
+        return changes(n, self._images.shape[1:3], self.plan.side, strength, self.plan.flip, rng)
 
     def _set_rates(self) -> None:
         done = min(1.0, self.n_done / self.plan.steps)

@@ -1,7 +1,7 @@
 """Training of the generator and the discriminator: the target of a job, the only process that imports Keras for it.
 
-Every random number comes from NumPy. An epoch is at most 100 batches, so that a large pool takes minutes and is not
-even seen once: features stop getting better long before.
+Every random number comes from NumPy. An epoch is at most 100 batches, so that a large pool takes minutes; it is seen
+a few times then, not thirty.
 """
 
 from __future__ import annotations

@@ -36,9 +36,11 @@ class Plan:
     """Images of the pool in each step ..."""
     n_labeled: int = 32
     """... and labeled ones, drawn with replacement."""
-    rate: float = 3e-4
+    strength: float = 0.5
+    """Of the changes that the network learns from, 0 to 1; stronger ones undo at first what it knows."""
+    rate: float = 1.5e-4
     """Learning rate of the network at its highest ..."""
-    head_rate: float = 1.2e-3
+    head_rate: float = 4e-4
     """... and of the class scores."""
     power: float = 1.5
     """To which the vote's probabilities are raised, then divided by their sum, before they are targets."""
@@ -61,5 +63,5 @@ def plan_for(images: ImageArray, seed: int, flip: bool | None) -> Plan:
     most = GREY_STEPS if grey else COLOUR_STEPS
     steps = max(LEAST_STEPS, min(most, len(images) // IMAGES_PER_STEP))
     if grey:
-        return Plan("block7", 64, steps, flip=mirrored, seed=seed)
-    return Plan("block11", 128, steps, frozen=5, flip=mirrored, seed=seed, n_unlabeled=48, n_labeled=16)
+        return Plan("block7", 64, steps, frozen=3, flip=mirrored, seed=seed)
+    return Plan("block11", 128, steps, frozen=7, flip=mirrored, seed=seed, n_unlabeled=48, n_labeled=16)

@@ -22,12 +22,11 @@ Changes = tuple[FeatureArray, FeatureArray, FeatureArray]
 """Warps (n, 8), light (n, 2): a factor of contrast and what is added, of 1; holes (n, 3): down, across, half a side."""
 
 
-def changes(n: int, size: tuple[int, ...], side: int, strong: bool, flip: bool, rng: np.random.Generator) -> Changes:
-    """For `n` images of (height, width); weak ones have no hole."""
-    strength = 1.0 if strong else WEAK
+def changes(n: int, size: tuple[int, ...], side: int, strength: float, flip: bool, rng: np.random.Generator) -> Changes:
+    """For `n` images of (height, width), of a strength from 0 to 1; weak ones have no hole."""
     warps = random_warps(n, (size[0], size[1]), side, strength, flip, rng)
     light = np.array([1.0, 0.0]) + strength * LIGHT * rng.uniform(-1, 1, size=(n, 2))
-    holes = rng.random((n, 3)) * np.array([1.0, 1.0, HOLE if strong else 0.0])
+    holes = rng.random((n, 3)) * np.array([1.0, 1.0, HOLE * max(0.0, strength - WEAK)])
     return warps, light.astype(np.float32), holes.astype(np.float32)
 
 

@@ -1,7 +1,8 @@
 """Training of networks that see images: a task of the resident worker, the only process that imports Keras.
 
-The number of epochs follows from the number of labels, and the learning rate falls to 0 within them: on a few hundred
-labels, stopping early by a held-out fifth of them cost three to eight points. Calibrated as a head on features is (see
+The number of epochs follows from the number of labels, and the learning rate falls to 0 within them: with 1,000 labels
+of clothes, stopping early by a held-out fifth of them came out five points lower and more.
+Calibrated as a head on features is (see
 keras_head.py). The same labels and seed give the same network, bit for bit.
 """
 

@@ -152,7 +152,7 @@ def _answer(folder: Path) -> FloatArray:
 
 
 class Mlp(_Pictures):
-    """Two dense layers on the pixels (Keras), trained from nothing each round: behind a kernel on good features."""
+    """Two dense layers on the pixels (Keras), trained from nothing each round: on clothes behind hog."""
 
     kind = "mlp"
 

@@ -116,11 +116,11 @@ class Vote:
         """The mix and the members, (n, n_classes) each, with the network's opinion as the last of them."""
         if opinion is None:
             return mixed, members
-        said = _said(opinion, mixed)
+        said = _for_all_classes(opinion, mixed)
         return (1 - self.opinion) * mixed + self.opinion * said, (*members, said)
 
 
-def _said(opinion: Opinion, mixed: FloatArray) -> FloatArray:
+def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
     """A network's opinion for all classes, (n, n_classes): as `mixed` for those that it has not learned."""
     learned = opinion.codes < mixed.shape[1]
     codes = opinion.codes[learned]
