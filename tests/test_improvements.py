@@ -260,6 +260,20 @@ def test_a_candidate_is_due_when_there_are_labels_to_judge_by(projects: Path) ->
     few.close()
 
 
+def test_what_learns_from_the_pool_is_begun_before_there_are_labels(projects: Path) -> None:
+    """On a pool that is large enough: it is there then when it can be judged."""
+    project = labeled(projects, 0, limit=1000, model="label-spreading")
+    arguments = candidates.to_prepare("contrastive", project)
+    assert arguments is not None
+    assert arguments["changes"]["encoder_parameters"] == {"choice": "contrastive+pixels"}
+    begun = improvements.due(project)
+    assert begun is not None
+    assert (begun.target, begun.title) == (candidates.PREPARE, "contrastive+pixels")
+    improvements.end(project, begun, "", is_applied=False)
+    assert improvements.due(project) is None
+    project.close()
+
+
 def test_a_candidate_is_judged_by_labels_kept_from_it(projects: Path) -> None:
     """The verdict is the same for the same labels; the better features are named with figures, or the others are."""
     project = labeled(projects, 90)
