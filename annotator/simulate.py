@@ -166,7 +166,9 @@ def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Ite
 
 def try_improvements(project: Project) -> None:
     """Try all improvements that are due here and now, one by one. Raises JobError where one fails."""
-    while (begun := improvements.due(project)) is not None:
+    tried: set[tuple[str, int]] = set()  # a full disk may keep an attempt from being noted
+    while (begun := improvements.due(project)) is not None and (begun.name, begun.n_labels) not in tried:
+        tried.add((begun.name, begun.n_labels))
         with tempfile.TemporaryDirectory(prefix="annotator-") as folder:
             result = Job.start(begun.target, begun.arguments, Path(folder)).wait()
         if result["changes"] is not None:
