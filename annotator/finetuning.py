@@ -100,11 +100,13 @@ def train_job(arguments: Json, report: Report) -> Json:
     prepared = prepare(Recipe(**request.recipe), cache, report)
     learned, kept = _split(request, prepared.dataset)
     before = _fitted(request, prepared.dataset, learned)
-    name = _train(request, prepared, before, learned, folder / UNFINISHED, report)
-    networks.restore(name, folder / UNFINISHED, cache)
-    found, changes = _best(request, name, before, learned, kept, cache, report)
+    names = _train(request, prepared, before, learned, folder / UNFINISHED, report)
+    for name in names:
+        networks.restore(name, folder / UNFINISHED, cache)
+    judged = [_judged(request, name, before, learned, kept, cache, report) for name in names]
+    found, changes = max(judged, key=lambda one: (one[1] is not None, one[0].gain))
     if changes is not None:
-        networks.restore(name, folder / UNFINISHED, Path(request.folder))
+        networks.restore(changes["encoder_parameters"]["network"], folder / UNFINISHED, Path(request.folder))
     durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.in_words}))
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     return {"changes": changes, "said": _said(found, len(request.rows), changes is not None)}
@@ -183,8 +185,11 @@ def _fitted(request: Request, dataset: Dataset, labels: IntArray) -> FloatArray:
 
 def _train(
     request: Request, prepared: Prepared, vote: FloatArray, labels: IntArray, folder: Path, report: Report
-) -> str:
-    """The name of a network in `folder`, trained on these labels and on the vote's belief, in a child process."""
+) -> list[str]:
+    """The names of networks in `folder`, trained on these labels and on the vote's belief, in a child process.
+
+    Of the first only the class scores are fitted: with few labels that is sometimes the better voter.
+    """
     images = encoder_views(prepared, Recipe(**request.recipe), report)
     flip = keeps(open_source(Recipe(**request.recipe))).flip
     plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
@@ -198,14 +203,14 @@ def _train(
         "rows": rows.tolist(),
         "labels": np.searchsorted(codes, labels[rows]).tolist(),
         "codes": codes.tolist(),
-        "plan": asdict(plan),
+        "plans": [asdict(replace(plan, steps=0)), asdict(plan)],
         "folder": str(folder.absolute()),
         "key": hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest(),
     }
-    return str(Job.start(TRAIN, given, folder / "job").wait(report)["network"])
+    return list(Job.start(TRAIN, given, folder / "job").wait(report)["networks"])
 
 
-def _best(
+def _judged(
     request: Request,
     name: str,
     before: FloatArray,

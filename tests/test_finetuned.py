@@ -184,7 +184,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         "rows": list(range(20)),
         "labels": truth[:20].tolist(),
         "codes": [0, 1, 2],
-        "plan": plan,
+        "plans": [plan],
         "folder": str(tmp_path),
         "key": "this one",
         "stop_at": 3,
