@@ -222,7 +222,7 @@ def _judged(
     """The verdict on the vote with the network, and what to change to; None where that is not better."""
     rows, truth = kept
     recipe = Recipe(**request.recipe)
-    parameters = _parameters(recipe, name)
+    parameters = parameters_with(recipe, name)
     recipe = replace(recipe, encoder_parameters=parameters)
     candidate = prepare(recipe, cache, report)
     after = _fitted(request, candidate.dataset, learned)
@@ -233,7 +233,7 @@ def _judged(
     return found, {"encoder": recipe.encoder, "encoder_parameters": parameters}
 
 
-def _parameters(recipe: Recipe, name: str) -> Json:
+def parameters_with(recipe: Recipe, name: str) -> Json:
     """The encoder's, with the network of this name."""
     given = {key: value for key, value in recipe.encoder_parameters.items() if key != "share"}
     if recipe.encoder == FINETUNED:
