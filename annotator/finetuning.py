@@ -1,11 +1,12 @@
 """When a network is to be trained on a project's labels, the job that does it, and whether the result is used.
 
 `arguments` says whether one is due: from `FIRST` labels on, then each time there are twice as many as at the last
-training. `train_job` fits the project's model without some of the labels (`kept`), trains the network on what that
-model believes of the pool and on the other labels (keras_consistency.py), makes the dataset in which the network has an
-opinion, fits the model on it, again without those labels, and compares the two on them (judging.py). The kept labels
-are the answered images of the audit slice where there are enough, else a fifth of those that the network in use has not
-seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
+training. `train_job` fits the project's model without some of the labels (`kept`) and trains two networks on what that
+model believes of the pool and on the other labels (keras_consistency.py); of one only the class scores are fitted. For
+each it makes the dataset in which the network has an opinion, fits the model on it, again without those labels, and
+compares that with the model before on them (judging.py): the one that gains more is used, if it is better. The kept
+labels are the answered images of the audit slice where there are enough, else a fifth of all, out of those that the
+network in use has not seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
 
     networks/<name>.npz          the networks in use, now or earlier (see encoders/networks.py)
     networks/last.json           how many labels there were at the last training

@@ -1,6 +1,7 @@
 """The same Session as the browser's, answered by an oracle; yields the figures of every round.
 
-Knows no other loop: `answer_batch` does with a session what a person does with a page.
+Knows no other loop: `answer_batch` does with a session what a person does with a page. Improvements that are due are
+tried between two rounds, which wait for them.
 """
 
 from __future__ import annotations
