@@ -11,6 +11,11 @@ Where the encoder is a network that was trained on labels (see `Opinion` in type
 more member q with a share of its own:
 
     (1 - opinion) p + opinion q
+
+Shares are fixed. Shares that make labels out of fold most likely (expectation maximisation, shrunk towards the fixed
+ones with the strength of 200 labels) moved the accuracy on 10,000 other images by -0.1 to 0.1 points, with less
+shrinkage by -1.0 to 0.1 (Fashion-MNIST, imagenet and hog, 30 to 1,000 labels, 3 seeds); the best shares that can be
+chosen after the fact are 0.02 to 0.4 points better.
 """
 
 from __future__ import annotations
