@@ -267,10 +267,13 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("early")
-@pytest.mark.parametrize("model", ["label-spreading", "vote", "logistic-regression"])
-def test_a_restart_goes_on_with_the_same_temperature(projects: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("label-spreading", {}), ("vote", {}), ("vote", {"shares": "labels"}), ("logistic-regression", {})],
+)
+def test_a_restart_goes_on_with_the_same_temperature(projects: Path, model: str, parameters: dict[str, str]) -> None:
     """With the prediction's file or without it; and so do the temperatures after that, and the batches."""
-    project = labeled(projects / "kept", n_rounds=4, model=model)
+    project = labeled(projects / "kept", n_rounds=4, model=model, model_parameters=parameters)
     before = project.learner.prediction
     assert before.temperature != 1
     project._predictions.close()
