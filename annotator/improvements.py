@@ -182,7 +182,7 @@ class Improving:
     @property
     def may_begin(self) -> bool:
         """Whether anything can become due."""
-        return self.project.config.encoder in FOR and any(
+        return is_for(self.project) and any(
             improvement.applies(self.project) and not (improvement.once and improvement.name in self.trials.tried)
             for improvement in IMPROVEMENTS
         )
@@ -253,6 +253,11 @@ class Improving:
         if not improvement.once and begun.n_labels >= improvement.growth * max(1, attempt.n_labels):
             return True
         return attempt.dataset != begun.dataset and improvement.is_lost(self.project)
+
+
+def is_for(project: Project) -> bool:
+    """Whether its features may change by themselves."""
+    return project.config.encoder in FOR
 
 
 def how(error: Exception) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from annotator.config import Config
 from annotator.due import enough_to_look_ahead
 from annotator.errors import AnnotatorError, Cancelled, ConfigError
 from annotator.evaluation import Measured
-from annotator.improvements import Improving, Task
+from annotator.improvements import Improving, Task, is_for
 from annotator.jobs import Job
 from annotator.project import Project
 from annotator.reports import Card, current_round
@@ -176,7 +176,7 @@ def try_improvements(improving: Improving) -> None:
     One that fails is noted, as beside the labeling, and costs nothing. Raises Cancelled.
     """
     right = improving.right_to_try()
-    if not right.acquire():
+    if not is_for(improving.project) or not right.acquire():
         return
     try:
         while (task := improving.due()) is not None:

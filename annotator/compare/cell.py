@@ -14,6 +14,7 @@ from annotator import __version__, durable
 from annotator.compare.plan import Json
 from annotator.config import Config
 from annotator.exclusive import Exclusive
+from annotator.pointer import CACHE
 from annotator.project import Project
 from annotator.simulate import Step, play
 from annotator.types import Report
@@ -62,7 +63,7 @@ def _play(arguments: Json, report: Report) -> None:
 @contextmanager
 def _alone(folder: Path, report: Report) -> Iterator[bool]:
     """The right to the cell's project folder; whether somebody else had it before."""
-    right, had_to_wait = Exclusive(folder.with_name(f".{folder.name}.lock")), False
+    right, had_to_wait = Exclusive(folder.parent / CACHE / f"{folder.name}.lock"), False
     while not right.acquire():
         had_to_wait = True
         report("Waiting for another comparison", 0, 0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from annotator.errors import AnnotatorError
 from annotator.exclusive import Exclusive
-from annotator.improvements import Improving, Task, Trials
+from annotator.improvements import Improving, Task, Trials, is_for
 from annotator.project import Project
 from annotator.workspace.swaps import EncoderSwaps, Json, Work
 
@@ -69,7 +69,7 @@ class Improvements:
     def _try(self, improving: Improving, find: Callable[[Improving], Task | None]) -> None:
         """Begin with what `find` gives, in a thread where nobody would hear of an error."""
         try:
-            if self._swaps.running(improving.project) is None:
+            if is_for(improving.project) and self._swaps.running(improving.project) is None:
                 self._begin(improving, find)
         except AnnotatorError:  # the store is in trouble, and says so where it is asked; the next batch looks again
             return
