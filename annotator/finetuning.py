@@ -1,11 +1,12 @@
 """When a network is to be trained on a project's labels, the job that does it, and whether the result is used.
 
 `arguments` says whether one is due: from `FIRST` labels on, then each time there are twice as many as at the last
-training. `train_job` fits the project's model without some of the labels (`kept`), trains the network on what that
-model believes of the pool and on the other labels (keras_consistency.py), makes the dataset in which the network has an
-opinion, fits the model on it, again without those labels, and compares the two on them (judging.py). The kept labels
-are the answered images of the audit slice where there are enough, else a fifth of those that the network in use has not
-seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
+training. `train_job` fits the project's model without some of the labels (`kept`) and trains two networks on what that
+model believes of the pool and on the other labels (keras_consistency.py); of one only the class scores are fitted. For
+each it makes the dataset in which the network has an opinion, fits the model on it, again without those labels, and
+compares that with the model before on them (judging.py): the one that gains more is used, if it is better. The kept
+labels are the answered images of the audit slice where there are enough, else a fifth of all, out of those that the
+network in use has not seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
 
     networks/<name>.npz          the networks in use, now or earlier (see encoders/networks.py)
     networks/last.json           how many labels there were at the last training
@@ -100,11 +101,13 @@ def train_job(arguments: Json, report: Report) -> Json:
     prepared = prepare(Recipe(**request.recipe), cache, report)
     learned, kept = _split(request, prepared.dataset)
     before = _fitted(request, prepared.dataset, learned)
-    name = _train(request, prepared, before, learned, folder / UNFINISHED, report)
-    networks.restore(name, folder / UNFINISHED, cache)
-    found, changes = _best(request, name, before, learned, kept, cache, report)
+    names = _train(request, prepared, before, learned, folder / UNFINISHED, report)
+    for name in names:
+        networks.restore(name, folder / UNFINISHED, cache)
+    judged = [_judged(request, name, before, learned, kept, cache, report) for name in names]
+    found, changes = max(judged, key=lambda one: (one[1] is not None, one[0].gain))
     if changes is not None:
-        networks.restore(name, folder / UNFINISHED, Path(request.folder))
+        networks.restore(changes["encoder_parameters"]["network"], folder / UNFINISHED, Path(request.folder))
     durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.in_words}))
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     return {"changes": changes, "said": _said(found, len(request.rows), changes is not None)}
@@ -183,8 +186,11 @@ def _fitted(request: Request, dataset: Dataset, labels: IntArray) -> FloatArray:
 
 def _train(
     request: Request, prepared: Prepared, vote: FloatArray, labels: IntArray, folder: Path, report: Report
-) -> str:
-    """The name of a network in `folder`, trained on these labels and on the vote's belief, in a child process."""
+) -> list[str]:
+    """The names of networks in `folder`, trained on these labels and on the vote's belief, in a child process.
+
+    Of the first only the class scores are fitted: with few labels that is sometimes the better voter.
+    """
     images = encoder_views(prepared, Recipe(**request.recipe), report)
     flip = keeps(open_source(Recipe(**request.recipe))).flip
     plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
@@ -198,14 +204,14 @@ def _train(
         "rows": rows.tolist(),
         "labels": np.searchsorted(codes, labels[rows]).tolist(),
         "codes": codes.tolist(),
-        "plan": asdict(plan),
+        "plans": [asdict(replace(plan, steps=0)), asdict(plan)],
         "folder": str(folder.absolute()),
         "key": hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest(),
     }
-    return str(Job.start(TRAIN, given, folder / "job").wait(report)["network"])
+    return list(Job.start(TRAIN, given, folder / "job").wait(report)["networks"])
 
 
-def _best(
+def _judged(
     request: Request,
     name: str,
     before: FloatArray,
@@ -217,7 +223,7 @@ def _best(
     """The verdict on the vote with the network, and what to change to; None where that is not better."""
     rows, truth = kept
     recipe = Recipe(**request.recipe)
-    parameters = _parameters(recipe, name)
+    parameters = parameters_with(recipe, name)
     recipe = replace(recipe, encoder_parameters=parameters)
     candidate = prepare(recipe, cache, report)
     after = _fitted(request, candidate.dataset, learned)
@@ -228,7 +234,7 @@ def _best(
     return found, {"encoder": recipe.encoder, "encoder_parameters": parameters}
 
 
-def _parameters(recipe: Recipe, name: str) -> Json:
+def parameters_with(recipe: Recipe, name: str) -> Json:
     """The encoder's, with the network of this name."""
     given = {key: value for key, value in recipe.encoder_parameters.items() if key != "share"}
     if recipe.encoder == FINETUNED:

@@ -1,6 +1,7 @@
 """The same Session as the browser's, answered by an oracle; yields the figures of every round.
 
-Knows no other loop: `answer_batch` does with a session what a person does with a page.
+Knows no other loop: `answer_batch` does with a session what a person does with a page. Improvements that are due are
+tried between two rounds, which wait for them.
 """
 
 from __future__ import annotations
@@ -166,7 +167,9 @@ def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Ite
 
 def try_improvements(project: Project) -> None:
     """Try all improvements that are due here and now, one by one. Raises JobError where one fails."""
-    while (begun := improvements.due(project)) is not None:
+    tried: set[tuple[str, int]] = set()  # a full disk may keep an attempt from being noted
+    while (begun := improvements.due(project)) is not None and (begun.name, begun.n_labels) not in tried:
+        tried.add((begun.name, begun.n_labels))
         with tempfile.TemporaryDirectory(prefix="annotator-") as folder:
             result = Job.start(begun.target, begun.arguments, Path(folder)).wait()
         if result["changes"] is not None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotator import finetuning
-from annotator.config import Config
+from annotator import finetuning, registry
+from annotator.config import Config, Recipe
 from annotator.encoders import networks
+from annotator.encoders.auto import Auto
 from annotator.encoders.finetuned import Finetuned
 from annotator.encoders.pixels import Pixels
 from annotator.encoders.training_plan import Plan, plan_for
@@ -184,7 +185,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         "rows": list(range(20)),
         "labels": truth[:20].tolist(),
         "codes": [0, 1, 2],
-        "plan": plan,
+        "plans": [plan],
         "folder": str(tmp_path),
         "key": "this one",
         "stop_at": 3,
@@ -265,3 +266,14 @@ def test_a_plan_suits_the_pool() -> None:
     assert small.steps < plan_for(np.zeros((60_000, 2, 2, 1), dtype=np.uint8), 0, True).steps
     assert photos.flip
     assert not small.flip
+
+
+def test_auto_passes_the_network_on() -> None:
+    """What a project that chose nothing changes to is what its dataset is named by: it stays as it is."""
+    recipe = Recipe("digits", encoder="auto", encoder_parameters={"choice": "hog+imagenet"})
+    parameters = finetuning.parameters_with(recipe, "a" * 64)
+    auto: Auto = registry.create("encoder", "auto", parameters)
+    assert auto.chosen(stripes(20)[0]) == parameters
+    assert auto.chosen_encoder == ("finetuned", {"network": "a" * 64, "base": "hog+imagenet"})
+    later = replace(recipe, encoder_parameters=parameters)
+    assert finetuning.parameters_with(later, "b" * 64) == {**parameters, "network": "b" * 64}

@@ -62,14 +62,16 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     folder = tmp_path / "targets"
     folder.mkdir()
     monkeypatch.setenv("PYTHONPATH", str(folder))
     made = Bench(folder)
     found = Improvement("hog", "improvement_targets:judge", made.due)
     monkeypatch.setattr(improvements, "IMPROVEMENTS", (found,))
-    return made
+    yield made
+    made.is_due = False
+    made.waits.unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -115,19 +117,43 @@ def test_what_is_better_takes_over_though_no_tab_looks(workspace: Workspace, pro
     assert reopened.config.features == "hog"
     assert Trials.read(reopened.folder).message == "82 -> 86 % of 72 labels right."
     reopened.close()
-    assert bench.n_runs == 1
+    assert bench.n_runs
 
 
 def test_what_is_not_better_changes_nothing(workspace: Workspace, project: Project, bench: Bench) -> None:
     """It is said, and not tried again before there are half as many labels again."""
     bench.arguments["changes"] = None
     version = project.config_version
+    bench.is_due = False
     labels_a_batch(workspace, project)
+    bench.is_due = True
+    workspace.improvements.look(project)
     attempt = tried(project)
-    assert (attempt.is_applied, project.config_version, project.config.features) == (False, version, "pixels")
-    assert improvements.due(project) is not None  # 0 labels then, 4 by now
-    Trials(None, {"hog": Attempt(3, "", is_applied=False)}).write(project.folder)
+    assert (attempt.is_applied, attempt.n_labels, attempt.message) == (False, 4, "82 -> 86 % of 72 labels right.")
+    assert (project.config_version, project.config.features) == (version, "pixels")
     assert improvements.due(project) is None
+    Trials(None, {"hog": Attempt(2, "", is_applied=False)}).write(project.folder)
+    assert improvements.due(project) is not None
+
+
+def test_the_next_one_begins_when_the_last_is_over(
+    workspace: Workspace, project: Project, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No batch has to be chosen meanwhile; one that could not be noted is not begun for ever."""
+    first, second = (Improvement(name, "improvement_targets:judge", bench.due) for name in ("other", "hog"))
+    monkeypatch.setattr(improvements, "IMPROVEMENTS", ())
+    labels_a_batch(workspace, project)
+    monkeypatch.setattr(improvements, "IMPROVEMENTS", (first, second))
+    workspace.improvements.look(project)
+    assert tried(project).is_applied
+    assert list(Trials.read(project.folder).tried) == ["other", "hog"]
+    monkeypatch.setattr(Trials, "write", lambda *_: None)
+    monkeypatch.setattr(improvements, "IMPROVEMENTS", (Improvement("third", "improvement_targets:judge", bench.due),))
+    workspace.improvements.look(project)
+    waits_for(lambda: bench.n_runs == 3 and workspace.swaps.running(project) is None)
+    time.sleep(0.2)
+    assert workspace.swaps.running(project) is None
+    assert bench.n_runs == 3
 
 
 def test_one_at_a_time(workspace: Workspace, project: Project, bench: Bench) -> None:
@@ -232,6 +258,20 @@ def test_a_candidate_is_due_when_there_are_labels_to_judge_by(projects: Path) ->
     few = labeled(projects, 59)
     assert candidates.to_judge("hog", few) is None
     few.close()
+
+
+def test_what_learns_from_the_pool_is_begun_before_there_are_labels(projects: Path) -> None:
+    """On a pool that is large enough: it is there then when it can be judged."""
+    project = labeled(projects, 0, limit=1000, model="label-spreading")
+    arguments = candidates.to_prepare("contrastive", project)
+    assert arguments is not None
+    assert arguments["changes"]["encoder_parameters"] == {"choice": "contrastive+pixels"}
+    begun = improvements.due(project)
+    assert begun is not None
+    assert (begun.target, begun.title) == (candidates.PREPARE, "contrastive+pixels")
+    improvements.end(project, begun, "", is_applied=False)
+    assert improvements.due(project) is None
+    project.close()
 
 
 def test_a_candidate_is_judged_by_labels_kept_from_it(projects: Path) -> None:

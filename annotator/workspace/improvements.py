@@ -1,8 +1,8 @@
 """Looks beside the labeling whether a project's features can be improved, and has that tried. Knows no browser.
 
-After each batch that was chosen, a thread looks whether an improvement is due (see annotator/improvements.py); its job
-runs and its result is put to use as an encoder's is (see swaps.py), never two at a time for one project. What a dead
-process began is taken up again when the project is opened.
+After each batch that was chosen, and when other work is over, a thread looks whether an improvement is due (see
+annotator/improvements.py); its job runs and its result is put to use as an encoder's is (see swaps.py), never two at a
+time for one project. What a dead process began is taken up again when the project is opened.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ class Improvements:
     def __init__(self, swaps: EncoderSwaps) -> None:
         self._swaps = swaps
         self._looking: set[Path] = set()
+        self._last: dict[Path, tuple[str, int]] = {}
+        """What was begun last in a project, and at how many labels: a full disk may have kept that from being noted."""
         self._lock = threading.Lock()
 
     def look(self, project: Project) -> None:
@@ -49,7 +51,10 @@ class Improvements:
 
     def _look(self, project: Project) -> None:
         try:
-            if self._swaps.running(project) is None and (begun := improvements.due(project)) is not None:
+            if self._swaps.running(project) is not None:
+                return
+            begun = improvements.due(project)
+            if begun is not None and self._last.get(project.folder) != (begun.name, begun.n_labels):
                 self._begin(project, begun)
         except AnnotatorError:  # the store is in trouble, and says so where it is asked; the next batch looks again
             return
@@ -57,12 +62,12 @@ class Improvements:
             self._looking.discard(project.folder)
 
     def _begin(self, project: Project, begun: Begun) -> None:
-        self._swaps.start_unless_busy(project, self._work(project, begun))
+        if self._swaps.start_unless_busy(project, self._work(project, begun)):
+            self._last[project.folder] = begun.name, begun.n_labels
 
     def _work(self, project: Project, begun: Begun) -> Work:
         def done(result: Json) -> None:
             improvements.end(project, begun, result["said"], result["changes"] is not None)
-            self.look(project)
 
         def failed(error: Exception) -> None:
             ended, why = how(error)

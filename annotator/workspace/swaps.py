@@ -64,12 +64,19 @@ class EncoderSwap:
 class EncoderSwaps:
     """The work of one process for its projects, the newest of each.
 
-    `between_batches` gives a project's context in which no batch is chosen.
+    `between_batches` gives a project's context in which no batch is chosen. `afterwards` is called with a project whose
+    work is over.
     """
 
-    def __init__(self, jobs: Jobs, between_batches: Callable[[Project], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        between_batches: Callable[[Project], AbstractContextManager[None]],
+        afterwards: Callable[[Project], None],
+    ) -> None:
         self._jobs = jobs
         self._between_batches = between_batches
+        self._afterwards = afterwards
         self._newest: dict[Path, EncoderSwap] = {}
         """By the project's folder: a copied project has the same id."""
         self._lock = threading.RLock()
@@ -130,6 +137,7 @@ class EncoderSwaps:
         finally:
             swap.over.set()
             self._jobs.forget(swap.key)
+        self._afterwards(project)
 
     def _apply(self, project: Project, swap: EncoderSwap, result: Json) -> None:
         changes = swap.work.changes(result)

@@ -40,10 +40,23 @@ def render(project: Project) -> None:
         _until_begun(project)
 
 
+def trials(project: Project) -> None:
+    """Why the features in use were chosen, and what came of every trial of others; nothing where there is neither."""
+    attempts = workspace().improvements.trials(project).tried.values()
+    messages = [_reason(project), *(attempt.message for attempt in attempts)]
+    if any(messages):
+        st.markdown("#### Features")
+        st.markdown("\n".join(f"- {plain(message)}" for message in messages if message))
+
+
 def _message(project: Project) -> str:
     """Why the features in use were chosen, and what came of the last trial of others; empty where there is neither."""
-    reason, tried = project.prepared.reason, workspace().improvements.trials(project).message
-    return " ".join(filter(None, (f"auto chose {reason}. Settings changes it." if reason else "", tried)))
+    return " ".join(filter(None, (_reason(project), workspace().improvements.trials(project).message)))
+
+
+def _reason(project: Project) -> str:
+    reason = project.prepared.reason
+    return f"auto chose {reason}. Settings changes it." if reason else ""
 
 
 @st.fragment(run_every=0.4)
