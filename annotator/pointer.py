@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -71,8 +71,9 @@ def point_to(
     notice: str = "",
     wanted: dict[str, Any] | None = None,  # Any: fields of Config
 ) -> None:
-    """Remember that the project in `folder` stands on this dataset."""
-    Pointer(prepared.folder.name, asdict(config.recipe), notice, wanted or {}).write(folder)
+    """Remember that the project in `folder` stands on this dataset, by the recipe that this was really made from."""
+    recipe = asdict(config.recipe) | {"encoder_parameters": prepared.encoder_parameters}
+    Pointer(prepared.folder.name, recipe, notice, wanted or {}).write(folder)
 
 
 def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepared:
@@ -86,27 +87,46 @@ def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepar
     prepared, notice = _prepared(folder, config, cache, report)
     _check_ids(prepared, store, folder)
     _check_contents(prepared, store)
-    point_to(folder, config, prepared, notice or pointer.notice, pointer.wanted)
+    kept = "" if _lacked_network(pointer, config) else pointer.notice
+    point_to(folder, config, prepared, notice or kept, pointer.wanted)
     return prepared
 
 
 def prepare_for(folder: Path, config: Config, report: Report) -> Prepared:
     """`prepare` for the project in `folder`, which keeps the network that its encoder may read from the cache."""
-    cache, network = folder.parent / CACHE, str(config.encoder_parameters.get(NETWORK, ""))
-    if network:
-        networks.restore(network, folder, cache)
-    return prepare(config.recipe, cache, report)
+    bring_network(folder, config.encoder_parameters)
+    return prepare(config.recipe, folder.parent / CACHE, report)
+
+
+def bring_network(folder: Path, encoder_parameters: dict[str, Any]) -> None:  # Any: JSON
+    """Have the network that these parameters name in the cache, whole; nothing to do where they name none.
+
+    Raises ModelError: MODEL_NETWORK where it is lost, MODEL_SAVE where there is no room for it.
+    """
+    if network := network_of(encoder_parameters):
+        networks.available(network, folder, folder.parent / CACHE)
+
+
+def network_of(encoder_parameters: Mapping[str, Any]) -> str:  # Any: JSON
+    """The name of the network that these parameters ask for; empty for none."""
+    return str(encoder_parameters.get(NETWORK) or "")
 
 
 def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str]:
-    """The dataset of the project, with a notice where its network is lost: then it is the base encoder's."""
+    """The dataset of the project, with a notice where its network cannot be had: then it is the base encoder's."""
     try:
         return prepare_for(folder, config, report), ""
     except ModelError as error:
-        if error.code != "MODEL_NETWORK":
+        if not network_of(config.encoder_parameters) or error.code not in ("MODEL_NETWORK", "MODEL_SAVE"):
             raise
         base = replace(config.recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
         return prepare(base, cache, report), str(error)
+
+
+def _lacked_network(pointer: Pointer, config: Config) -> bool:
+    """Whether the project stood on its base encoder, since its network could not be had."""
+    wanted, had = network_of(config.encoder_parameters), pointer.recipe.get("encoder_parameters")
+    return bool(wanted and pointer.recipe) and not network_of(had if isinstance(had, dict) else {})
 
 
 def image_ids(store: Store) -> Iterator[str]:
