@@ -23,6 +23,7 @@ import numpy as np
 from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
 from annotator.config import Recipe
+from annotator.errors import SourceError
 from annotator.features import EncoderChoice, encode
 from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
@@ -166,6 +167,13 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
         manifest.get("encoder_parameters", recipe.encoder_parameters),
         manifest.get("reason", ""),
     )
+
+
+def check_same_images(found: Prepared, in_use: Prepared) -> None:
+    """Raises SourceError (SRC_CHANGED) where rows of the dataset in use are other images in `found`."""
+    if found.dataset.ids != in_use.dataset.ids or not np.array_equal(found.hashes, in_use.hashes):
+        message = "The images have changed since the project was created; another encoder needs them as they were."
+        raise SourceError(message, "SRC_CHANGED")
 
 
 def encoder_views(prepared: Prepared, recipe: Recipe, report: Report = silent) -> ImageArray:

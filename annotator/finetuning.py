@@ -29,13 +29,13 @@ import numpy as np
 from annotator import durable, registry
 from annotator.config import Recipe
 from annotator.consensus import consensus
-from annotator.dataset import Prepared, encoder_views, open_source, prepare
+from annotator.dataset import Prepared, check_same_images, encoder_views, open_prepared, open_source, prepare
 from annotator.encoders import networks, stored
 from annotator.encoders.auto import FINETUNED, NAME
 from annotator.encoders.training_plan import Plan, plan_for
 from annotator.jobs import Job
 from annotator.judging import LEAST, Verdict, verdict
-from annotator.pointer import CACHE
+from annotator.pointer import CACHE, Pointer
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Report, keeps
@@ -72,6 +72,8 @@ class Request:
     audit_rows: list[int]
     audit_labels: list[int]
     seed: int
+    in_use: str = ""
+    """The folder in the cache of the dataset whose rows these are; "" = that which the project points to."""
     plan: Json | None = None
     """A `Plan` in place of the one that suits the pool."""
 
@@ -97,12 +99,12 @@ def train_job(arguments: Json, report: Report) -> Json:
     folder = Path(request.folder) / networks.FOLDER
     (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
     cache = Path(request.folder).parent / CACHE
-    prepared = prepare(Recipe(**request.recipe), cache, report)
+    prepared = _prepared(request, cache, report)
     learned, kept = _split(request, prepared.dataset)
     before = _fitted(request, prepared.dataset, learned)
     name = _train(request, prepared, before, learned, folder / UNFINISHED, report)
     networks.restore(name, folder / UNFINISHED, cache)
-    found, changes = _best(request, name, before, learned, kept, cache, report)
+    found, changes = _best(request, name, prepared, before, learned, kept, report)
     if changes is not None:
         networks.restore(name, folder / UNFINISHED, Path(request.folder))
     durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.in_words}))
@@ -151,7 +153,17 @@ def _request(project: Project) -> Request:
         audit.tolist(),
         codes[audit].tolist(),
         config.seed,
+        project.prepared.folder.name,
     )
+
+
+def _prepared(request: Request, cache: Path, report: Report) -> Prepared:
+    """The dataset of the recipe. Raises SourceError (SRC_CHANGED) where the labeled rows are other images there."""
+    recipe = Recipe(**request.recipe)
+    prepared = prepare(recipe, cache, report)
+    in_use = request.in_use or Pointer.read(Path(request.folder)).folder
+    check_same_images(prepared, open_prepared(cache / in_use, recipe))
+    return prepared
 
 
 def _split(request: Request, dataset: Dataset) -> tuple[IntArray, tuple[IntArray, IntArray]]:
@@ -208,10 +220,10 @@ def _train(
 def _best(
     request: Request,
     name: str,
+    prepared: Prepared,
     before: FloatArray,
     learned: IntArray,
     kept: tuple[IntArray, IntArray],
-    cache: Path,
     report: Report,
 ) -> tuple[Verdict, Json | None]:
     """The verdict on the vote with the network, and what to change to; None where that is not better."""
@@ -219,7 +231,8 @@ def _best(
     recipe = Recipe(**request.recipe)
     parameters = _parameters(recipe, name)
     recipe = replace(recipe, encoder_parameters=parameters)
-    candidate = prepare(recipe, cache, report)
+    candidate = prepare(recipe, prepared.folder.parent, report)
+    check_same_images(candidate, prepared)
     after = _fitted(request, candidate.dataset, learned)
     found = verdict(before[rows], after[rows], truth)
     if not found.is_better:
