@@ -24,7 +24,7 @@ from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
 from annotator.config import Recipe
 from annotator.errors import SourceError
-from annotator.features import EncoderChoice, encode
+from annotator.features import EncoderChoice, encode, file_keys, joint_revision
 from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
 from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
@@ -47,7 +47,6 @@ from annotator.types import (
     SaysWhy,
     SetAside,
     keeps,
-    revision,
     silent,
     view_of,
 )
@@ -250,17 +249,17 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
         "class_names": source.class_names,
         "truth": source.truth,
     }
+    if files := file_keys(registry.create("encoder", recipe.encoder, recipe.encoder_parameters)):
+        made_from["files"] = files
     digest = hashlib.sha256()
     for piece in _json_pieces(made_from):
         digest.update(piece.encode())
     return digest.hexdigest()
 
 
-def _revision(recipe: Recipe) -> int:
-    """Of the recipe's encoder, or of what that stands for."""
-    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
-    name = encoder.chosen_encoder[0] if isinstance(encoder, Chooses) else recipe.encoder
-    return revision(registry.load("encoder", name))
+def _revision(recipe: Recipe) -> int | list[int]:
+    """Of the recipe's encoder, or of what that stands for, and of the bases of that."""
+    return joint_revision(recipe.encoder, recipe.encoder_parameters)
 
 
 def _parts(recipe: Recipe) -> dict[str, Any]:  # Any: JSON

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from annotator import durable, npy, registry
+from annotator.encoders.combined import is_first
 from annotator.errors import FeatureError
 from annotator.graph import checked, frame_of
 from annotator.ingest import LAYOUT, Ingested
@@ -35,6 +37,7 @@ from annotator.types import (
     ImageArray,
     JoinsEncoders,
     Keeps,
+    ReadsFile,
     Report,
     Resumes,
     revision,
@@ -229,6 +232,32 @@ def _training(choice: EncoderChoice, pool: Ingested, cache: Path) -> Path:
     return cache / f"{TRAINING}{_key(choice, pool)}"
 
 
+def joint_revision(name: str, parameters: dict[str, Any]) -> int | list[int]:  # Any: JSON
+    """Of the encoder that is fitted; followed by those of its bases, once one of these was raised."""
+    encoder: Encoder = registry.create("encoder", name, parameters)
+    if isinstance(encoder, Chooses):
+        return joint_revision(*encoder.chosen_encoder)
+    bases = [one.base for one in _made_of(encoder) if isinstance(one, Extends)]
+    own, *others = [revision(registry.load("encoder", one)) for one in (name, *bases)]
+    return own if all(map(is_first, others)) else [own, *others]
+
+
+def file_keys(encoder: Encoder) -> list[str]:
+    """Of the files that the encoder reads, or what it is made of. Raises ModelError (MODEL_WEIGHTS)."""
+    return [key for one in _made_of(encoder) if isinstance(one, ReadsFile) and (key := one.file_key())]
+
+
+def _made_of(encoder: Encoder) -> Iterator[Encoder]:
+    """The encoder, and those that it stands for, adds to or joins."""
+    yield encoder
+    if isinstance(encoder, Chooses):
+        yield from _made_of(registry.create("encoder", *encoder.chosen_encoder))
+    if isinstance(encoder, Extends):
+        yield from _made_of(registry.create("encoder", encoder.base))
+    for part in encoder.encoders.values() if isinstance(encoder, JoinsEncoders) else ():
+        yield from _made_of(part)
+
+
 def _key(choice: EncoderChoice, pool: Ingested) -> str:
     """Of everything that features depend on; a parameter left out counts as its default."""
     made_from = {
@@ -238,8 +267,11 @@ def _key(choice: EncoderChoice, pool: Ingested) -> str:
         "seed": choice.seed,
         "revision": revision(registry.load("encoder", choice.name)),
     }
-    if isinstance(choice.create(), ChangesImages):
+    encoder = choice.create()
+    if isinstance(encoder, ChangesImages):
         made_from["keeps"] = asdict(choice.keeps)
+    if files := file_keys(encoder):
+        made_from["files"] = files
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]
 
 

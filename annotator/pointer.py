@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator import durable
-from annotator.config import Config
+from annotator.config import QUICK_ENCODER, Config, Recipe
 from annotator.dataset import Prepared, open_prepared, prepare
 from annotator.encoders import networks
 from annotator.errors import ModelError, SourceError
@@ -29,6 +29,9 @@ FIRST_LISTING = 1
 NAME = "dataset.json"
 NETWORK = "network"
 """The parameter of an encoder that names a network in the project's folder."""
+
+UNTIL_THEN = f"Until then the features of {QUICK_ENCODER} are used."
+"""The end of the notice of a project whose weights are lost."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,11 @@ def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepar
     cache, pointer = folder.parent / CACHE, Pointer.read(folder)
     if _is_of(pointer, config) and (cache / pointer.folder / "dataset.json").exists():
         return open_prepared(cache / pointer.folder, config.recipe)
-    prepared, notice = _prepared(folder, config, cache, report)
+    prepared, notice, recipe = _prepared(folder, config, cache, report)
     _check_ids(prepared, store, folder)
     _check_contents(prepared, store)
-    point_to(folder, config, prepared, notice or pointer.notice, pointer.wanted)
+    kept = "" if UNTIL_THEN in pointer.notice else pointer.notice
+    Pointer(prepared.folder.name, asdict(recipe), notice or kept, pointer.wanted).write(folder)
     return prepared
 
 
@@ -98,15 +102,22 @@ def prepare_for(folder: Path, config: Config, report: Report) -> Prepared:
     return prepare(config.recipe, cache, report)
 
 
-def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str]:
-    """The dataset of the project, with a notice where its network is lost: then it is the base encoder's."""
+def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str, Recipe]:
+    """The dataset of the project; where the network or the weights of its encoder are lost, one without, and a notice.
+
+    Of other features without its weights: the recipe is theirs then, so that it is tried again when it is next opened.
+    """
+    recipe = config.recipe
     try:
-        return prepare_for(folder, config, report), ""
+        return prepare_for(folder, config, report), "", recipe
     except ModelError as error:
-        if error.code != "MODEL_NETWORK":
+        if error.code == "MODEL_NETWORK":
+            base = replace(recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
+            return prepare(base, cache, report), str(error), recipe
+        if error.code != "MODEL_WEIGHTS":
             raise
-        base = replace(config.recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
-        return prepare(base, cache, report), str(error)
+        quick = replace(recipe, encoder=QUICK_ENCODER, encoder_parameters={})
+        return prepare(quick, cache, report), f"{error} {UNTIL_THEN}", quick
 
 
 def image_ids(store: Store) -> Iterator[str]:

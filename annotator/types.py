@@ -322,6 +322,14 @@ def revision(encoder: type[Encoder]) -> int:
     return encoder.revision if isinstance(encoder, HasRevision) else 1
 
 
+@runtime_checkable
+class ReadsFile(Protocol):
+    """An encoder whose features depend on a file that its parameters name."""
+
+    def file_key(self) -> str:
+        """Of the file's content; "" where none is named. Raises ModelError (MODEL_WEIGHTS) where it cannot be read."""
+
+
 @dataclass(frozen=True)
 class View:
     """How an encoder sees images: in what size and in how many colours."""
