@@ -27,6 +27,7 @@ from annotator.encoders.combined import is_first
 from annotator.errors import FeatureError
 from annotator.graph import checked, frame_of
 from annotator.ingest import LAYOUT, Ingested
+from annotator.turns import turn
 from annotator.types import (
     ChangesImages,
     Chooses,
@@ -47,8 +48,9 @@ from annotator.types import (
 )
 from annotator.views import views_of
 
-TRAINING = "training-"
-"""How the folders in the cache begin that hold an unfinished training of an encoder."""
+FEATURES, TRAINING = "features-", "training-"
+"""How the folders in the cache begin that hold features, and an unfinished training of an encoder."""
+WAITING = "Waiting for another project's training"
 MANIFEST = "encoder.json"
 UNKNOWN_IMAGES = Keeps()
 
@@ -113,13 +115,8 @@ def encode(
         return _extended(encoder, choice, pool, held_out, cache, report)
     if isinstance(encoder, JoinsEncoders):
         return _joined(encoder, choice, pool, held_out, cache, report)
-    folder = cache / f"features-{_key(choice, pool)}"
-    if not (folder / MANIFEST).exists():
-        with durable.building(folder) as draft:
-            fitted = _compute(encoder, choice, pool, cache, draft, report)
-        shutil.rmtree(_training(choice, pool, cache), ignore_errors=True)
-    else:
-        fitted = encoder.load(folder / "encoder")
+    folder = cache / f"{FEATURES}{_key(choice, pool)}"
+    fitted = _made(encoder, choice, pool, folder, report) or encoder.load(folder / "encoder")
     path = folder / "features.npy"
     if held_out is None:
         return Encoded(fitted, npy.load(path), None, (path,))
@@ -172,12 +169,28 @@ def _joined(
     return Encoded(fitted, _usable(features, len(pool.ids), fitted), fitted.join(of_test_set) if of_test_set else None)
 
 
+def _made(
+    encoder: Encoder, choice: EncoderChoice, pool: Ingested, folder: Path, report: Report
+) -> FittedEncoder | None:
+    """The encoder, fitted, with its features in `folder`; None where they are there already, by another process."""
+    if (folder / MANIFEST).exists():
+        return None
+    unfinished = folder.with_name(folder.name.replace(FEATURES, TRAINING))
+    with turn(unfinished.with_name(f".{unfinished.name}.lock"), report, WAITING):
+        if (folder / MANIFEST).exists():
+            return None
+        with durable.building(folder) as draft:
+            fitted = _compute(encoder, choice, pool, unfinished, draft, report)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return fitted
+
+
 def _compute(
-    encoder: Encoder, choice: EncoderChoice, pool: Ingested, cache: Path, folder: Path, report: Report
+    encoder: Encoder, choice: EncoderChoice, pool: Ingested, unfinished: Path, folder: Path, report: Report
 ) -> FittedEncoder:
     """Fit and encode; the manifest is written last: a folder that has it is complete."""
     views = views_of(pool, view_of(encoder), report)
-    fitted = _fitted(encoder, views, choice.seed, _training(choice, pool, cache), report)
+    fitted = _fitted(encoder, views, choice.seed, unfinished, report)
     Encoded(fitted, _features(fitted, views, report)).save(folder)
     (folder / MANIFEST).write_text(json.dumps({"encoder": fitted.version}))
     return fitted
@@ -226,10 +239,6 @@ def _usable(features: FeatureArray, n_images: int, fitted: FittedEncoder) -> Fea
     except FeatureError as error:
         raise FeatureError(f"The encoder {fitted.version} cannot be used here: {error}", error.code) from error
     return features
-
-
-def _training(choice: EncoderChoice, pool: Ingested, cache: Path) -> Path:
-    return cache / f"{TRAINING}{_key(choice, pool)}"
 
 
 def joint_revision(name: str, parameters: dict[str, Any]) -> int | list[int]:  # Any: JSON
