@@ -211,7 +211,8 @@ def _with_choice(recipe: Recipe, pool: Ingested, report: Report) -> Recipe:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
     if not isinstance(encoder, Chooses):
         return recipe
-    return replace(recipe, encoder_parameters=encoder.chosen(views_of(pool, view_of(encoder), report), report))
+    views = partial(views_of, pool, view_of(encoder), report)
+    return replace(recipe, encoder_parameters=encoder.chosen(views))
 
 
 def _write_manifest(

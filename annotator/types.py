@@ -284,10 +284,11 @@ class Extends(Protocol):
 class Chooses(Protocol):
     """An encoder that stands for another one, which it chooses when it has seen the pool."""
 
-    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+    def chosen(self, images: Callable[[], ImageArray]) -> dict[str, Any]:  # Any: JSON
         """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
 
-        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        `images` makes them, which takes long: to be called only where nothing is chosen yet. A dataset is made and
+        named by the parameters, so the choice holds for as long as the dataset does.
         """
 
     @property
