@@ -38,7 +38,7 @@ from annotator.judging import LEAST, Verdict, verdict
 from annotator.pointer import CACHE, Pointer
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
-from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Report, keeps
+from annotator.types import UNLABELED, Dataset, FloatArray, ImageArray, IntArray, Report, keeps
 
 Json = dict[str, Any]  # Any: whatever JSON can hold
 
@@ -52,6 +52,8 @@ FIRST_WITH_AUDIT = 100
 PER_CLASS = 10
 """Labels for each class, on average, that a training needs."""
 KEPT_SHARE = 0.2
+MOST_COPIED = 1 << 30
+"""Bytes of views that are copied for a training: 21,800 photos at 128 px."""
 LAST, UNFINISHED = "last.json", "unfinished"
 
 
@@ -200,21 +202,46 @@ def _train(
     images = encoder_views(prepared, Recipe(**request.recipe), report)
     flip = keeps(open_source(Recipe(**request.recipe))).flip
     plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
-    rows = np.flatnonzero(labels != UNLABELED)
-    codes = np.unique(labels[rows])
-    believed = vote[:, codes] / np.maximum(vote[:, codes].sum(axis=1, keepdims=True), 1e-12)
-    stored.write_npy(folder / "vote.npy", believed.astype(np.float32))
     given = {
-        "images": str(stored.path_of(images, folder).absolute()),
-        "vote": str((folder / "vote.npy").absolute()),
-        "rows": rows.tolist(),
-        "labels": np.searchsorted(codes, labels[rows]).tolist(),
-        "codes": codes.tolist(),
+        **_material(images, vote, labels, request.seed, folder, report),
         "plan": asdict(plan),
         "folder": str(folder.absolute()),
         "key": hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest(),
     }
     return str(Job.start(TRAIN, given, folder / "job").wait(report)["network"])
+
+
+def _material(images: ImageArray, vote: FloatArray, labels: IntArray, seed: int, folder: Path, report: Report) -> Json:
+    """What the network learns from: files of images and of the vote's belief about them; labeled rows and columns.
+
+    `rows` are those of the files, `seen` the same ones as the project counts them.
+    """
+    seen = np.flatnonzero(labels != UNLABELED)
+    codes = np.unique(labels[seen])
+    used = _used(images, seen, seed)
+    is_whole = len(used) == len(images)
+    path = stored.path_of(images, folder) if is_whole else stored.copy_of(images, used, folder, report)
+    believed = vote[np.ix_(used, codes)]
+    believed /= np.maximum(believed.sum(axis=1, keepdims=True), 1e-12)
+    stored.write_npy(folder / "vote.npy", believed.astype(np.float32))
+    return {
+        "images": str(path.absolute()),
+        "vote": str((folder / "vote.npy").absolute()),
+        "rows": np.searchsorted(used, seen).tolist(),
+        "seen": seen.tolist(),
+        "labels": np.searchsorted(codes, labels[seen]).tolist(),
+        "codes": codes.tolist(),
+    }
+
+
+def _used(images: ImageArray, labeled: IntArray, seed: int) -> IntArray:
+    """All rows; of a pool whose views are stored nowhere, as many as may be copied, and the labeled ones."""
+    n_images = len(images)
+    n_most = MOST_COPIED // max(1, int(np.prod(images.shape[1:])))
+    if isinstance(images, np.ndarray) or n_images <= n_most:
+        return np.arange(n_images)
+    drawn = np.random.default_rng([seed, 5]).permutation(n_images)[:n_most]
+    return np.union1d(drawn, labeled)
 
 
 def _best(

@@ -32,14 +32,15 @@ def train(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: 
     """Train by `plan` on the .npy `images`; write the network under `folder` and give its name.
 
     `vote` is an .npy (n_images, n_codes), `rows` and `labels` are the labeled rows and their columns in it, `codes` the
-    class code of each column. Goes on from the checkpoint in `folder` whose key is `key`.
+    class code of each column, `seen` the labeled rows as the project counts them. Goes on from the checkpoint in
+    `folder` whose key is `key`.
     """
     report("Reading images", 0, 1)
     images, vote = (np.load(arguments[key], mmap_mode="r", allow_pickle=False) for key in ("images", "vote"))
     rows, labels, codes = (np.asarray(arguments[key], dtype=np.int64) for key in ("rows", "labels", "codes"))
     training = Training(Plan(**arguments["plan"]), images, vote, rows, labels)
     _run(training, Path(arguments["folder"]) / CHECKPOINT, arguments["key"], report)
-    found = _trained(training, images, codes, rows)
+    found = _trained(training, images, codes, np.asarray(arguments["seen"], dtype=np.int64))
     return {"network": networks.write(found, Path(arguments["folder"]))}
 
 
@@ -68,7 +69,7 @@ def _run(training: Training, checkpoint: Path, key: str, report: Report) -> None
     report(STAGE, plan.steps, plan.steps)
 
 
-def _trained(training: Training, images: ImageArray, codes: Any, rows: Any) -> TrainedNetwork:  # Any: IntArray
+def _trained(training: Training, images: ImageArray, codes: Any, seen: Any) -> TrainedNetwork:  # Any: IntArray
     """The averaged network, with the directions of most variance that the pool has in it."""
     plan = training.plan
     network = _with_weights(plan.layer, plan.side, training.weights)
@@ -76,7 +77,7 @@ def _trained(training: Training, images: ImageArray, codes: Any, rows: Any) -> T
     sample = np.sort(rng.permutation(len(images))[:SAMPLE])
     projection = fit_projection(flattened(network, images, sample), DIMENSIONS)
     weights = tuple(training.weights)
-    return TrainedNetwork(plan.layer, plan.side, weights, codes, np.sort(rows), projection.mean, projection.components)
+    return TrainedNetwork(plan.layer, plan.side, weights, codes, np.sort(seen), projection.mean, projection.components)
 
 
 def _with_weights(layer: str, side: int, weights: Any) -> Network:  # Any: arrays
