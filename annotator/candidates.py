@@ -58,23 +58,28 @@ def candidate_for(project: Project, partner: str) -> Config | None:
     return candidate
 
 
+def applies(partner: str, project: Project) -> bool:
+    """Whether a trial with this partner can become due."""
+    return candidate_for(project, partner) is not None
+
+
 def names_in(features: str) -> list[str]:
     """The encoders of a combination."""
     return features.split(registry.JOIN)
 
 
-def to_prepare(partner: str, project: Project) -> Json | None:
+def to_prepare(partner: str, project: Project, through: int | None = None) -> Json | None:
     """The arguments of `prepare_job`: due as soon as the features in use are there."""
     candidate = candidate_for(project, partner)
     return None if candidate is None else _arguments(project, candidate)
 
 
-def to_judge(partner: str, project: Project) -> Json | None:
-    """The arguments of `judge_job`: due once there are labels to judge by."""
+def to_judge(partner: str, project: Project, through: int | None = None) -> Json | None:
+    """The arguments of `judge_job`: due once there are labels to judge by, of those up to event `through`."""
     candidate = candidate_for(project, partner)
     if candidate is None:
         return None
-    seen, audit = _labels(project)
+    seen, audit = _labels(project, through)
     if len(seen[0]) + len(audit[0]) < LEAST_LABELS:
         return None
     return {
@@ -122,10 +127,10 @@ def _arguments(project: Project, candidate: Config) -> Json:
     }
 
 
-def _labels(project: Project) -> tuple[Labels, Labels]:
+def _labels(project: Project, through: int | None) -> tuple[Labels, Labels]:
     """The labels to learn from, and the audit answers: of all annotators."""
     learner = project.learner
-    answers = consensus(snapshots.standing(project.store.snapshot()))
+    answers = consensus(snapshots.standing(project.store.snapshot(), through))
     rows = np.fromiter(map(learner.row, answers), dtype=np.int64, count=len(answers))
     codes = np.fromiter(answers.values(), dtype=np.int64, count=len(answers))
     audit = np.isin(rows, learner.audit_rows)

@@ -371,7 +371,7 @@ def _print_project(folder: Path) -> None:
     print(f"{project.store.name}:", end=" ")
     _print_import(project)
     print(f"classes: {', '.join(repr(name) for name in project.class_names)}")
-    print(f"model: {project.config.model} on {project.config.encoder}, strategy {project.config.strategy}")
+    print(f"model: {project.config.model} on {project.config.features}, strategy {project.config.strategy}")
     found = project.store.verify()
     print(f"store: {project.store.note}; event log {'damaged' if found else 'intact'}")
     print(*_damage(found), describe(project.learner.history) or "no model yet", sep="\n")

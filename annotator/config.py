@@ -21,7 +21,7 @@ from annotator.paths import assets
 QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
 RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
-"""What won in trials on clothes and on colour pictures: offered first for one's own images."""
+"""Offered first for one's own images; `auto` is mostly `imagenet`, which won in trials on clothes and pictures."""
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100

@@ -1,6 +1,6 @@
 """source + encoder + graph -> Dataset, computed once and cached on disk by content.
 
-    cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), larger views (see views.py)
+    cache/images-<key of the source>/      decoded views and thumbnails (see ingest.py), other views (see views.py)
     cache/features-<key>/                  what an encoder gives of them (see features.py)
     cache/dataset-<version>/               features, the fitted encoder, the graph, the held-out features, opinions
 

@@ -1,14 +1,14 @@
 """When a network is to be trained on a project's labels, the job that does it, and whether the result is used.
 
-`arguments` says whether one is due: from `FIRST` labels on, then each time there are twice as many as at the last
-training. `train_job` fits the project's model without some of the labels (`kept`), trains the network on what that
-model believes of the pool and on the other labels (keras_consistency.py), makes the dataset in which the network has an
-opinion, fits the model on it, again without those labels, and compares the two on them (judging.py). The kept labels
-are the answered images of the audit slice where there are enough, else a fifth of those that the network in use has not
-seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
+`arguments` says whether there are labels enough for one: from `FIRST` on; improvements.py says when there is another.
+`train_job` fits the project's model without some of the labels (`kept`) and trains two networks on what that
+model believes of the pool and on the other labels (keras_consistency.py); of one only the class scores are fitted. For
+each it makes the dataset in which the network has an opinion, fits the model on it, again without those labels, and
+compares that with the model before on them (judging.py): the one that gains more is used, if it is better. The kept
+labels are the answered images of the audit slice where there are enough, else a fifth of all, out of those that the
+network in use has not seen. Labels are read, never written; what was trained lies in the project's folder `networks`:
 
     networks/<name>.npz          the networks in use, now or earlier (see encoders/networks.py)
-    networks/last.json           how many labels there were at the last training
     networks/unfinished/         the checkpoint of a training that has not ended
 
 A job that was killed goes on from its checkpoint where it is started again with the same arguments.
@@ -19,14 +19,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from annotator import durable, registry
+from annotator import registry
 from annotator.config import Recipe
 from annotator.consensus import consensus
 from annotator.dataset import Prepared, check_same_images, encoder_views, open_prepared, open_source, prepare
@@ -35,7 +34,7 @@ from annotator.encoders.auto import FINETUNED, NAME
 from annotator.encoders.training_plan import Plan, plan_for
 from annotator.jobs import Job
 from annotator.judging import LEAST, Verdict, verdict
-from annotator.pointer import CACHE, Pointer
+from annotator.pointer import CACHE, NETWORK, Pointer, bring_network, network_of
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, Dataset, FloatArray, ImageArray, IntArray, Report, keeps
@@ -54,7 +53,7 @@ PER_CLASS = 10
 KEPT_SHARE = 0.2
 MOST_COPIED = 1 << 30
 """Bytes of views that are copied for a training: 21,800 photos at 128 px."""
-LAST, UNFINISHED = "last.json", "unfinished"
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -80,65 +79,83 @@ class Request:
     """A `Plan` in place of the one that suits the pool."""
 
 
-def arguments(project: Project) -> Json | None:
-    """The JSON arguments of `train_job`; None where no training is due."""
-    config = project.config
-    if config.encoder not in ENCODERS or config.model != MODEL or not project.learner.history:
+def applies(project: Project) -> bool:
+    """Whether a network is trained on this project's labels, once there are enough of them."""
+    return project.config.encoder in ENCODERS and project.config.model == MODEL
+
+
+def hint(project: Project) -> str:
+    """Why no network will be trained, though the encoder is one that it could be trained for; empty where it will."""
+    if project.config.encoder not in ENCODERS or applies(project):
+        return ""
+    return f"A network is trained on your labels only with the model {MODEL}; Settings changes the model."
+
+
+def arguments(project: Project, through: int | None = None) -> Json | None:
+    """The JSON arguments of `train_job` for the labels up to event `through`; None where these are too few."""
+    if not applies(project) or not project.learner.history or not _may_be_due(project):
         return None
-    if not _may_be_due(project, project.learner.history[-1].n_labeled):
-        return None
-    request = _request(project)
-    return asdict(request) if _is_due(request) else None
+    request = _request(project, through)
+    return asdict(request) if len(request.audit_rows) >= LEAST or len(request.rows) >= FIRST else None
+
+
+def is_lost(project: Project) -> bool:
+    """Whether no whole file is left of the network that the config names."""
+    folder, name = project.folder, network_of(project.config.encoder_parameters)
+    return networks.is_lost(name, folder, folder.parent / CACHE)
+
+
+def remove_unused(project: Project) -> None:
+    """Remove the networks in the project's folder that no version of its config names."""
+    configs = project.store.snapshot().configs.values()
+    named = {network_of(config.get("encoder_parameters", {})) for config in configs}
+    for name in set(networks.names_in(project.folder)) - named:
+        networks.remove(name, project.folder)
 
 
 def train_job(arguments: Json, report: Report) -> Json:
     """Train, judge, and where it is better make the dataset to change to.
 
     Gives `changes`, the fields of the project's config to change, None where it stays as it is, and `said`, a sentence.
-    Raises JobError, Cancelled, ModelError, SourceError.
+    Raises JobError, Cancelled, SourceError, ModelError: MODEL_SAVE where the disk is full, and then what was learned
+    stays in `unfinished`.
     """
     request = Request(**arguments)
-    folder = Path(request.folder) / networks.FOLDER
-    (folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
-    cache = Path(request.folder).parent / CACHE
+    project, cache = Path(request.folder), Path(request.folder).parent / CACHE
+    unfinished = project / networks.FOLDER / UNFINISHED
+    unfinished.mkdir(parents=True, exist_ok=True)
+    bring_network(project, request.recipe["encoder_parameters"])
     prepared = _prepared(request, cache, report)
     learned, kept = _split(request, prepared.dataset)
     before = _fitted(request, prepared.dataset, learned)
-    name = _train(request, prepared, before, learned, folder / UNFINISHED, report)
-    networks.restore(name, folder / UNFINISHED, cache)
-    found, changes = _best(request, name, prepared, before, learned, kept, report)
+    names = _train(request, prepared, before, learned, unfinished, report)
+    for name in names:
+        networks.copy(name, unfinished, cache)
+    judged = [_judged(request, name, prepared, before, learned, kept, report) for name in names]
+    found, changes = max(judged, key=lambda one: (one[1] is not None, one[0].gain))
+    in_use = network_of(request.recipe["encoder_parameters"])
+    used = in_use if changes is None else network_of(changes["encoder_parameters"])
     if changes is not None:
-        networks.restore(name, folder / UNFINISHED, Path(request.folder))
-    durable.write(folder / LAST, json.dumps({"n_labels": len(request.rows), "said": found.in_words}))
-    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+        networks.copy(used, unfinished, project)
+    for name in set(names) - {used, in_use}:
+        networks.remove(name, cache)
+    shutil.rmtree(unfinished, ignore_errors=True)
     return {"changes": changes, "said": _said(found, len(request.rows), changes is not None)}
 
 
-def _may_be_due(project: Project, n_labels: int) -> bool:
-    last = _read_json(project.folder / networks.FOLDER / LAST) or {}
-    if _is_lost(project):
-        last = {}
-    n_classes = len(project.class_names)
-    return n_labels >= max(FIRST_WITH_AUDIT, PER_CLASS * n_classes, 2 * int(last.get("n_labels", 0)))
+def _may_be_due(project: Project) -> bool:
+    n_labels = project.learner.history[-1].n_labeled
+    return n_labels >= max(FIRST_WITH_AUDIT, PER_CLASS * len(project.class_names))
 
 
-def _is_due(request: Request) -> bool:
-    return len(request.audit_rows) >= LEAST or len(request.rows) >= FIRST
-
-
-def _is_lost(project: Project) -> bool:
-    """Whether the network in use is gone from the project's folder."""
-    name = str(project.config.encoder_parameters.get("network", ""))
-    return bool(name) and not networks.path_of(project.folder, name).exists()
-
-
-def _request(project: Project) -> Request:
+def _request(project: Project, through: int | None) -> Request:
     config, learner = project.config, project.learner
     recipe = asdict(config.recipe)
-    if _is_lost(project):
-        recipe["encoder_parameters"] |= {"network": ""}
+    if is_lost(project):
+        recipe["encoder_parameters"] |= {NETWORK: ""}
     snapshot = project.store.snapshot()
-    answers = consensus(snapshots.standing(snapshot, snapshot.head_seq))
+    through = snapshot.head_seq if through is None else through
+    answers = consensus(snapshots.standing(snapshot, through))
     codes = np.full(len(learner.dataset), UNLABELED, dtype=np.int64)
     for image_id, code in answers.items():
         codes[learner.row(image_id)] = code
@@ -149,7 +166,7 @@ def _request(project: Project) -> Request:
         recipe,
         config.model,
         config.model_parameters,
-        snapshots.n_classes(snapshot, snapshot.head_seq),
+        snapshots.n_classes(snapshot, through),
         rows.tolist(),
         codes[rows].tolist(),
         audit.tolist(),
@@ -184,10 +201,10 @@ def _split(request: Request, dataset: Dataset) -> tuple[IntArray, tuple[IntArray
 
 def _seen(request: Request) -> IntArray:
     """Rows whose labels the network in use has learned: none of them can judge it."""
-    name = str(request.recipe["encoder_parameters"].get("network", ""))
+    name = network_of(request.recipe["encoder_parameters"])
     if not name:
         return np.empty(0, dtype=np.int64)
-    return networks.read(networks.path_of(Path(request.folder), name)).seen
+    return networks.read(networks.path_of(Path(request.folder).parent / CACHE, name)).seen
 
 
 def _fitted(request: Request, dataset: Dataset, labels: IntArray) -> FloatArray:
@@ -197,18 +214,21 @@ def _fitted(request: Request, dataset: Dataset, labels: IntArray) -> FloatArray:
 
 def _train(
     request: Request, prepared: Prepared, vote: FloatArray, labels: IntArray, folder: Path, report: Report
-) -> str:
-    """The name of a network in `folder`, trained on these labels and on the vote's belief, in a child process."""
+) -> list[str]:
+    """The names of networks in `folder`, trained on these labels and on the vote's belief, in a child process.
+
+    Of the first only the class scores are fitted: with few labels that is sometimes the better voter.
+    """
     images = encoder_views(prepared, Recipe(**request.recipe), report)
     flip = keeps(open_source(Recipe(**request.recipe))).flip
     plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
     given = {
         **_material(images, vote, labels, request.seed, folder, report),
-        "plan": asdict(plan),
+        "plans": [asdict(replace(plan, steps=0)), asdict(plan)],
         "folder": str(folder.absolute()),
-        "key": hashlib.sha256(json.dumps(asdict(request), sort_keys=True).encode()).hexdigest(),
+        "key": hashlib.sha256(json.dumps(asdict(replace(request, folder="")), sort_keys=True).encode()).hexdigest(),
     }
-    return str(Job.start(TRAIN, given, folder / "job").wait(report)["network"])
+    return list(Job.start(TRAIN, given, folder / "job").wait(report)["networks"])
 
 
 def _material(images: ImageArray, vote: FloatArray, labels: IntArray, seed: int, folder: Path, report: Report) -> Json:
@@ -244,7 +264,7 @@ def _used(images: ImageArray, labeled: IntArray, seed: int) -> IntArray:
     return np.union1d(drawn, labeled)
 
 
-def _best(
+def _judged(
     request: Request,
     name: str,
     prepared: Prepared,
@@ -256,7 +276,7 @@ def _best(
     """The verdict on the vote with the network, and what to change to; None where that is not better."""
     rows, truth = kept
     recipe = Recipe(**request.recipe)
-    parameters = _parameters(recipe, name)
+    parameters = parameters_with(recipe, name)
     recipe = replace(recipe, encoder_parameters=parameters)
     candidate = prepare(recipe, prepared.folder.parent, report)
     check_same_images(candidate, prepared)
@@ -268,7 +288,7 @@ def _best(
     return found, {"encoder": recipe.encoder, "encoder_parameters": parameters}
 
 
-def _parameters(recipe: Recipe, name: str) -> Json:
+def parameters_with(recipe: Recipe, name: str) -> Json:
     """The encoder's, with the network of this name."""
     given = {key: value for key, value in recipe.encoder_parameters.items() if key != "share"}
     if recipe.encoder == FINETUNED:
@@ -283,10 +303,3 @@ def _said(found: Verdict, n_labels: int, is_used: bool) -> str:
     if is_used:
         return f"{what} has joined the vote: {found.in_words} that were kept from both."
     return f"{what} did not make the vote better and is not used: {found.in_words} that were kept from both."
-
-
-def _read_json(path: Path) -> Json | None:
-    with suppress(OSError, ValueError):
-        found = json.loads(path.read_text())
-        return found if isinstance(found, dict) else None
-    return None

@@ -1,7 +1,8 @@
 """Whether one prediction is better than another on images whose labels neither of them has seen. Knows no model.
 
 Two predictions are compared image by image: the second one is better where it makes the labels more likely by more than
-the standard error of that difference, and is right no less often.
+the standard error of that difference, and is not right less often by more than the standard error of that: of 60 labels
+a single one that was right by luck would otherwise decide.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ LEAST = 30
 """Labels below which nothing is called better."""
 SMALLEST = 1e-3
 """Probabilities below this count as this: one image may not outweigh all others."""
+ROUNDING = 1e-9
+"""A loss of one image is as large as its standard error, and still allowed."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,14 @@ class Verdict:
     """Mean gain in the logarithm of the labels' probability, in nats."""
     error: float
     """Standard error of that."""
+    accuracy_error: float = 0.0
+    """Standard error of the difference of the two accuracies, which are of the same labels."""
 
     @property
     def is_better(self) -> bool:
         """Whether the second prediction is to be used in place of the first."""
-        return self.n_labels >= LEAST and self.gain > self.error and self.accuracy_after >= self.accuracy_before
+        loss = self.accuracy_before - self.accuracy_after
+        return self.n_labels >= LEAST and self.gain > self.error and loss <= self.accuracy_error + ROUNDING
 
     @property
     def in_words(self) -> str:
@@ -47,13 +53,20 @@ def verdict(before: FloatArray, after: FloatArray, truth: IntArray) -> Verdict:
     if not n_labels:
         return Verdict(0, 0.0, 0.0, 0.0, 0.0)
     gains = _log_likelihoods(after, truth) - _log_likelihoods(before, truth)
+    right = [(probabilities.argmax(axis=1) == truth).astype(np.float64) for probabilities in (before, after)]
     return Verdict(
         n_labels,
-        float((before.argmax(axis=1) == truth).mean()),
-        float((after.argmax(axis=1) == truth).mean()),
+        float(right[0].mean()),
+        float(right[1].mean()),
         float(gains.mean()),
-        float(gains.std(ddof=1) / n_labels**0.5) if n_labels > 1 else 0.0,
+        _standard_error(gains),
+        _standard_error(right[1] - right[0]),
     )
+
+
+def _standard_error(differences: FloatArray) -> float:
+    """Of the mean of (n_labels,) paired differences."""
+    return float(differences.std(ddof=1) / len(differences) ** 0.5) if len(differences) > 1 else 0.0
 
 
 def _log_likelihoods(probabilities: FloatArray, truth: IntArray) -> FloatArray:

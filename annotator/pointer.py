@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from annotator import durable
-from annotator.config import QUICK_ENCODER, Config, Recipe
+from annotator.config import QUICK_ENCODER, Config
 from annotator.dataset import Prepared, open_prepared, prepare
 from annotator.encoders import networks
 from annotator.errors import ModelError, SourceError
@@ -74,8 +74,9 @@ def point_to(
     notice: str = "",
     wanted: dict[str, Any] | None = None,  # Any: fields of Config
 ) -> None:
-    """Remember that the project in `folder` stands on this dataset."""
-    Pointer(prepared.folder.name, asdict(config.recipe), notice, wanted or {}).write(folder)
+    """Remember that the project in `folder` stands on this dataset, by the recipe that this was really made from."""
+    recipe = asdict(config.recipe) | {"encoder_parameters": prepared.encoder_parameters}
+    Pointer(prepared.folder.name, recipe, notice, wanted or {}).write(folder)
 
 
 def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepared:
@@ -86,38 +87,56 @@ def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepar
     cache, pointer = folder.parent / CACHE, Pointer.read(folder)
     if _is_of(pointer, config) and (cache / pointer.folder / "dataset.json").exists():
         return open_prepared(cache / pointer.folder, config.recipe)
-    prepared, notice, recipe = _prepared(folder, config, cache, report)
+    prepared, notice = _prepared(folder, config, cache, report)
     _check_ids(prepared, store, folder)
     _check_contents(prepared, store)
-    kept = "" if UNTIL_THEN in pointer.notice else pointer.notice
-    Pointer(prepared.folder.name, asdict(recipe), notice or kept, pointer.wanted).write(folder)
+    kept = "" if UNTIL_THEN in pointer.notice or _lacked_network(pointer, config) else pointer.notice
+    point_to(folder, config, prepared, notice or kept, pointer.wanted)
     return prepared
 
 
 def prepare_for(folder: Path, config: Config, report: Report) -> Prepared:
     """`prepare` for the project in `folder`, which keeps the network that its encoder may read from the cache."""
-    cache, network = folder.parent / CACHE, str(config.encoder_parameters.get(NETWORK, ""))
-    if network:
-        networks.restore(network, folder, cache)
-    return prepare(config.recipe, cache, report)
+    bring_network(folder, config.encoder_parameters)
+    return prepare(config.recipe, folder.parent / CACHE, report)
 
 
-def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str, Recipe]:
-    """The dataset of the project; where the network or the weights of its encoder are lost, one without, and a notice.
+def bring_network(folder: Path, encoder_parameters: dict[str, Any]) -> None:  # Any: JSON
+    """Have the network that these parameters name in the cache, whole; nothing to do where they name none.
 
-    Of other features without its weights: the recipe is theirs then, so that it is tried again when it is next opened.
+    Raises ModelError: MODEL_NETWORK where it is lost, MODEL_SAVE where there is no room for it.
+    """
+    if network := network_of(encoder_parameters):
+        networks.available(network, folder, folder.parent / CACHE)
+
+
+def network_of(encoder_parameters: Mapping[str, Any]) -> str:  # Any: JSON
+    """The name of the network that these parameters ask for; empty for none."""
+    return str(encoder_parameters.get(NETWORK) or "")
+
+
+def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str]:
+    """The dataset of the project; where its network or its weights cannot be had, one without, and a notice.
+
+    It is the base encoder's then, or one of quick features.
     """
     recipe = config.recipe
     try:
-        return prepare_for(folder, config, report), "", recipe
+        return prepare_for(folder, config, report), ""
     except ModelError as error:
-        if error.code == "MODEL_NETWORK":
+        if network_of(config.encoder_parameters) and error.code in ("MODEL_NETWORK", "MODEL_SAVE"):
             base = replace(recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
-            return prepare(base, cache, report), str(error), recipe
+            return prepare(base, cache, report), str(error)
         if error.code != "MODEL_WEIGHTS":
             raise
         quick = replace(recipe, encoder=QUICK_ENCODER, encoder_parameters={})
-        return prepare(quick, cache, report), f"{error} {UNTIL_THEN}", quick
+        return prepare(quick, cache, report), f"{error} {UNTIL_THEN}"
+
+
+def _lacked_network(pointer: Pointer, config: Config) -> bool:
+    """Whether the project stood on its base encoder, since its network could not be had."""
+    wanted, had = network_of(config.encoder_parameters), pointer.recipe.get("encoder_parameters")
+    return bool(wanted and pointer.recipe) and not network_of(had if isinstance(had, dict) else {})
 
 
 def image_ids(store: Store) -> Iterator[str]:

@@ -4,8 +4,10 @@ projects/<folder>/project.sqlite    the truth: what was asked, what was answered
 projects/<folder>/dataset.json      which cached dataset it was asked on, and a word on how that came to be
 projects/<folder>/predictions/      the newest models' predictions (see predictions.py); may be deleted
 projects/<folder>/networks/         networks that were trained on its labels (see finetuning.py)
+projects/<folder>/improvements.json what is being tried, and what came of it (see improvements.py); may be lost
+projects/<folder>/improvements.lock held by the process that tries one
 projects/<folder>/exports.jsonl     where the log ended at each export (see exporters/manifests.py)
-projects/.cache/                    decoded images, features and graphs, shared by content; may be deleted
+projects/.cache/                    decoded images, views, features and graphs, shared by content; may be deleted
 """
 
 from __future__ import annotations

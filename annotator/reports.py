@@ -31,6 +31,8 @@ from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
 from annotator.types import UNLABELED
 
+NETWORK, UNSEEN = "network", {"choice", "base"}
+"""Parameters of an encoder: the network that was trained on labels, and what is said by its name."""
 N_PACE = 50
 """Answers, the newest, that `pace` looks at."""
 
@@ -383,18 +385,29 @@ def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:
 
 
 def changes(moment: Moment) -> dict[int, str]:
-    """config version -> what it changed of model, encoder and strategy; versions that changed none are left out."""
+    """config version -> what it changed of model, encoder, strategy and their parameters; others are left out."""
     return changed_plugins(moment.snapshot.configs)
 
 
 def changed_plugins(configs: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:  # Any: JSON
     """As `changes`, of configurations by version."""
     said = {}
-    for (_, before), (version, after) in pairwise((version, plugin_names(one)) for version, one in configs.items()):
-        parts = [f"{key}: {name}" for key, name in after.items() if before[key] != name]
-        if parts:
-            said[version] = ", ".join(parts)
+    for (_, before), (version, after) in pairwise(configs.items()):
+        parts = [_changed(kind, name, before, after) for kind, name in plugin_names(after).items()]
+        if any(parts):
+            said[version] = ", ".join(filter(None, parts))
     return said
+
+
+def _changed(kind: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:  # Any: JSON
+    """What a config has changed of a kind of plug-in, of which it now uses `name`; empty for nothing."""
+    if plugin_names(before)[kind] != name:
+        return f"{kind}: {name}"
+    old, new = (one.get(f"{kind}_parameters") or {} for one in (before, after))
+    differing = {key for key in {*old, *new} if old.get(key) != new.get(key)}
+    if NETWORK in differing and new.get(NETWORK):
+        return "network trained"
+    return f"{kind}: {name} with other parameters" if differing - UNSEEN else ""
 
 
 def _names(snapshot: Snapshot) -> dict[int, str]:

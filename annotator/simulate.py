@@ -1,6 +1,7 @@
 """The same Session as the browser's, answered by an oracle; yields the figures of every round.
 
-Knows no other loop: `answer_batch` does with a session what a person does with a page.
+Knows no other loop: `answer_batch` does with a session what a person does with a page. Improvements that are due are
+tried between two rounds, which wait for them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from annotator import improvements
 from annotator.config import Config
 from annotator.due import enough_to_look_ahead
-from annotator.errors import ConfigError
+from annotator.errors import AnnotatorError, Cancelled, ConfigError
 from annotator.evaluation import Measured
+from annotator.improvements import Improving, Task, is_for
 from annotator.jobs import Job
 from annotator.project import Project
 from annotator.reports import Card, current_round
@@ -140,7 +141,6 @@ def play(
         if lookahead:
             ask()
         answer_batch(session, oracle, cards[enough:])
-        try_improvements(project)
     if lookahead:
         project.learner.learn()
     else:
@@ -149,10 +149,16 @@ def play(
 
 
 def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:
-    """The session of each round, by the settings of that moment; the schedule's batch sizes are set before it."""
+    """The session of each round, by the settings of that moment; the schedule's batch sizes are set before it.
+
+    Between two of them improvements are tried, not after the last one: no batch would use them.
+    """
     opened: dict[int, Session] = {}
+    improving = Improving(project)
 
     def now() -> Session:
+        if opened:
+            try_improvements(improving)
         if project.config_version not in opened:
             opened[project.config_version] = project.session(annotator)
         return opened[project.config_version]
@@ -164,14 +170,33 @@ def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Ite
             yield now()
 
 
-def try_improvements(project: Project) -> None:
-    """Try all improvements that are due here and now, one by one. Raises JobError where one fails."""
-    while (begun := improvements.due(project)) is not None:
+def try_improvements(improving: Improving) -> None:
+    """Try all improvements that are due here and now, one by one; nothing while another process tries one.
+
+    One that fails is noted, as beside the labeling, and costs nothing. Raises Cancelled.
+    """
+    right = improving.right_to_try()
+    if not is_for(improving.project) or not right.acquire():
+        return
+    try:
+        while (task := improving.due()) is not None:
+            _try(improving, task)
+    finally:
+        right.release()
+
+
+def _try(improving: Improving, task: Task) -> None:
+    try:
         with tempfile.TemporaryDirectory(prefix="annotator-") as folder:
-            result = Job.start(begun.target, begun.arguments, Path(folder)).wait()
+            result = Job.start(task.target, task.arguments, Path(folder)).wait()
         if result["changes"] is not None:
-            project.change(**result["changes"])
-        improvements.end(project, begun, result["said"], result["changes"] is not None)
+            improving.project.change(**result["changes"])
+    except Cancelled:
+        raise
+    except AnnotatorError as error:
+        improving.fail(task, error)
+    else:
+        improving.end(task, result["said"], result["changes"] is not None)
 
 
 def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict[str, Any]:  # Any: JSON

@@ -17,12 +17,12 @@ def train_three_times(arguments: dict[str, Any], report: Report) -> dict[str, An
         if done == arguments["stop_at"]:
             raise Cancelled("Stopped.")
 
-    names = [keras_finetuned.train(arguments | {"folder": arguments["folder"] + "/whole"}, report)["network"]]
+    names = [keras_finetuned.train(arguments | {"folder": arguments["folder"] + "/whole"}, report)["networks"][0]]
     (Path(arguments["folder"]) / "again" / keras_finetuned.CHECKPOINT / "a folder").mkdir(parents=True)
-    names.append(keras_finetuned.train(arguments | {"folder": arguments["folder"] + "/again"}, report)["network"])
+    names.append(keras_finetuned.train(arguments | {"folder": arguments["folder"] + "/again"}, report)["networks"][0])
     stopped = arguments | {"folder": arguments["folder"] + "/stopped"}
     try:
         keras_finetuned.train(stopped, stop_late)
     except Cancelled:
-        names.append(keras_finetuned.train(stopped, report)["network"])
+        names.append(keras_finetuned.train(stopped, report)["networks"][0])
     return {"names": names}

@@ -102,3 +102,12 @@ def test_the_curve_names_what_took_over() -> None:
     better = chosen | {"encoder_parameters": {"choice": "hog+imagenet"}}
     marked = changed_plugins({1: before, 2: chosen, 3: better})
     assert marked == {2: "encoder: imagenet", 3: "encoder: hog+imagenet"}
+
+
+def test_the_curve_marks_another_network_and_other_parameters() -> None:
+    """Their names stay the same; what changes no figure is left out."""
+    first = {"model": "vote", "encoder": "finetuned", "strategy": "margin", "encoder_parameters": {"network": "a" * 64}}
+    second = first | {"encoder_parameters": {"network": "b" * 64}}
+    other = second | {"model_parameters": {"alpha": 0.5}}
+    marked = changed_plugins({1: first, 2: second, 3: other, 4: other | {"batch_size": 5}})
+    assert marked == {2: "network trained", 3: "model: vote with other parameters"}

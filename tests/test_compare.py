@@ -11,7 +11,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ import numpy as np
 import pytest
 
 from annotator.cli_compare import run_and_print
-from annotator.compare import figures, plot, running, tables
+from annotator.compare import cell, figures, plot, running, tables
 from annotator.compare.figures import Reached, Spread
 from annotator.compare.plan import Plan, System, cut, read_schedule, read_system, systems_of
 from annotator.compare.running import Ran
 from annotator.config import Config
 from annotator.dataset import made_from, open_source, prepare
 from annotator.errors import ConfigError
+from annotator.exclusive import Exclusive
+from annotator.pointer import CACHE
 from annotator.project import Project
 from annotator.simulate import Step, play
 from annotator.sources.development import hold_out_last
@@ -74,6 +76,28 @@ def test_a_cell_is_a_simulation_and_one_file(out: Path, projects: Path) -> None:
     assert [row["n_labeled"] for row in own["rounds"]] == [row["n_labeled"] for row in rows] == [0, 5, 10, 15, 20, 30]
     assert [row["accuracy_test"] for row in own["rounds"]] == [row["accuracy_test"] for row in rows]
     assert [path.name for path in (out / "projects").iterdir()] == [".cache"]
+
+
+def test_a_cell_that_another_comparison_plays_is_left_to_it(tmp_path: Path) -> None:
+    """Its project is not touched; what it has written is taken as it is."""
+    project, file = tmp_path / "cell-1", tmp_path / "file.json"
+    (tmp_path / CACHE).mkdir()
+    right = Exclusive(tmp_path / CACHE / "cell-1.lock")
+    assert right.acquire()
+    project.mkdir()
+    stages: list[str] = []
+
+    def report(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+        assert project.exists()
+        file.write_text("{}")
+        right.release()
+
+    config = Config(source="digits", limit=30)
+    arguments = {"config": asdict(config), "steps": [], "error_rate": 0.0, "project": str(project), "file": str(file)}
+    assert cell.run(arguments, report) == {}
+    assert stages == ["Waiting for another comparison"]
+    assert (project.exists(), file.read_text()) == (True, "{}")
 
 
 def test_what_fails_is_said_beside_what_does_not(out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from annotator import finetuning
-from annotator.config import Config
-from annotator.encoders import networks
+from annotator import finetuning, registry
+from annotator.config import Config, Recipe
+from annotator.encoders import networks, stored
+from annotator.encoders.auto import Auto
 from annotator.encoders.finetuned import Finetuned
 from annotator.encoders.pixels import Pixels
 from annotator.encoders.training_plan import Plan, plan_for
 from annotator.encoders.warps import WEAK, changes, random_warps
 from annotator.errors import ConfigError, ModelError
+from annotator.improvements import Improving
 from annotator.jobs import Job
 from annotator.models.vote import Vote
 from annotator.pointer import CACHE
@@ -82,9 +85,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     before = project.learner.history[-1].measures["test"]["accuracy"]
     arguments = finetuning.arguments(project)
     assert arguments is not None
+    improving = Improving(project)
+    task = improving.due()
+    assert task is not None
+    assert task.arguments == arguments
     result = finetuning.train_job(json.loads(json.dumps(arguments | {"plan": TINY})), silent)
     assert result["changes"], result["said"]
     project.change(**result["changes"])
+    improving.end(task, result["said"], is_applied=True)
     return Trained(project, result, before)
 
 
@@ -107,7 +115,7 @@ def test_what_is_better_joins_the_vote(trained: Trained) -> None:
 
 def test_it_is_due_again_when_there_are_twice_as_many_labels(trained: Trained) -> None:
     """Not with the same labels; no label was touched by the training."""
-    assert finetuning.arguments(trained.project) is None
+    assert Improving(trained.project).due() is None
     assert (trained.project.learner.labels >= 0).sum() == 170
     assert not (trained.project.folder / "networks" / "unfinished").exists()
 
@@ -137,10 +145,130 @@ def test_a_project_opens_without_its_network(trained: Trained, tmp_path: Path) -
     assert "trained again" in reopened.notice
     assert reopened.learner.dataset.opinion is None
     assert (reopened.learner.labels >= 0).sum() == 170
-    again = finetuning.arguments(reopened)
+    improving = Improving(reopened)
+    again = improving.due()
     assert again is not None
-    assert again["recipe"]["encoder_parameters"]["network"] == ""
+    assert again.arguments["recipe"]["encoder_parameters"]["network"] == ""
+    improving.end(again, "", is_applied=False)
+    assert improving.due() is None
     reopened.close()
+
+
+def test_a_network_is_found_when_it_is_put_back(trained: Trained, tmp_path: Path) -> None:
+    """The .npz alone is enough; the word on its loss goes."""
+    copied = tmp_path / "projects" / "stripes"
+    shutil.copytree(trained.project.folder, copied)
+    (path,) = (copied / "networks").glob("*.npz")
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    reopened = Project(copied)
+    assert "missing or damaged" in reopened.notice
+    assert reopened.learner.dataset.opinion is None
+    reopened.close()
+    path.write_bytes(content)
+    path.with_name(path.name + ".sha256").unlink()
+    again = Project(copied)
+    assert again.notice == ""
+    assert again.learner.dataset.opinion is not None
+    assert networks.read(path).name == path.stem
+    again.close()
+
+
+def test_either_copy_of_a_network_mends_the_other(trained: Trained, tmp_path: Path) -> None:
+    """Cut short, or without its hash; where both are damaged it is lost."""
+    name = trained.result["changes"]["encoder_parameters"]["network"]
+    project, cache = tmp_path / "project", tmp_path / "cache"
+    networks.copy(name, trained.project.folder, project)
+    paths = [networks.path_of(folder, name) for folder in (project, cache)]
+    assert networks.available(name, project, cache) == paths[1]
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:-100])
+        networks.available(name, project, cache)
+        path.with_name(path.name + ".sha256").unlink()
+        networks.available(name, project, cache)
+        assert [networks.read(each).name for each in paths] == [name, name]
+    assert not networks.is_lost(name, project, cache)
+    for path in paths:
+        path.unlink()
+    assert networks.is_lost(name, project, cache)
+    with pytest.raises(ModelError, match="missing or damaged"):
+        networks.available(name, project, cache)
+
+
+def fake_training(trained: Trained) -> Callable[..., list[str]]:
+    """Gives the network that is there already, as a training leaves it."""
+    name = trained.result["changes"]["encoder_parameters"]["network"]
+
+    def train(
+        request: object, prepared: object, vote: object, labels: object, folder: Path, report: object
+    ) -> list[str]:
+        networks.copy(name, trained.project.folder, folder)
+        return [name]
+
+    return train
+
+
+def test_no_room_for_a_network_loses_nothing(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job fails and says so, what was learned stays; the project is not changed to what lies in the cache alone."""
+    project = Project.create(tmp_path / "projects" / "stripes", config_of(tmp_path))
+    project.learner.learn()
+    arguments = finetuning.arguments(project)
+    assert arguments is not None
+    monkeypatch.setattr(finetuning, "_train", fake_training(trained))
+    write = stored.write
+
+    def full(path: Path, arrays: Any) -> None:
+        if path.parent == project.folder / "networks":
+            raise ModelError("No space left on device", "MODEL_SAVE")
+        write(path, arrays)
+
+    monkeypatch.setattr(stored, "write", full)
+    with pytest.raises(ModelError) as refused:
+        finetuning.train_job(arguments, silent)
+    assert refused.value.code == "MODEL_SAVE"
+    assert networks.names_in(project.folder / "networks" / "unfinished")
+    monkeypatch.setattr(stored, "write", write)
+    assert finetuning.train_job(arguments, silent)["changes"]
+    assert networks.names_in(project.folder)
+    finetuning.remove_unused(project)  # what was trained for nothing: no config names it
+    assert networks.names_in(project.folder) == []
+    project.close()
+
+
+def test_without_room_a_project_opens_on_its_base(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says that the disk is full, not that the network is damaged."""
+    copied = tmp_path / "projects" / "stripes"
+    shutil.copytree(trained.project.folder, copied)
+    write = stored.write
+
+    def full(path: Path, arrays: Any) -> None:
+        if path.parent == tmp_path / "projects" / CACHE / "networks":
+            raise ModelError("Cannot write: No space left on device.", "MODEL_SAVE")
+        write(path, arrays)
+
+    monkeypatch.setattr(stored, "write", full)
+    reopened = Project(copied)
+    assert reopened.notice == "Cannot write: No space left on device."
+    assert not finetuning.is_lost(reopened)
+    reopened.close()
+
+
+def test_a_cache_that_went_while_the_project_was_open_is_no_loss(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next training finds the network in the project's folder."""
+    copied = tmp_path / "projects" / "stripes"
+    shutil.copytree(trained.project.folder, copied)
+    project = Project(copied)
+    arguments = finetuning.arguments(project)
+    assert arguments is not None
+    shutil.rmtree(copied.parent / CACHE)
+    monkeypatch.setattr(finetuning, "_train", fake_training(trained))
+    assert "labels" in finetuning.train_job(arguments, silent)["said"]
+    assert networks.names_in(copied.parent / CACHE) == networks.names_in(copied) != []
+    project.close()
 
 
 def test_what_is_not_better_is_not_used(tmp_path: Path) -> None:
@@ -154,8 +282,8 @@ def test_what_is_not_better_is_not_used(tmp_path: Path) -> None:
     result = finetuning.train_job(arguments | {"labels": shuffled, "plan": plan}, silent)
     assert result["changes"] is None
     assert "is not used" in result["said"]
-    assert finetuning.arguments(project) is None
-    assert [path.name for path in (project.folder / "networks").iterdir()] == ["last.json"]
+    assert list((project.folder / "networks").iterdir()) == []
+    assert networks.names_in(project.folder.parent / CACHE) == []
     project.close()
 
 
@@ -169,6 +297,7 @@ def test_it_is_not_due_with_few_labels_or_another_model(tmp_path: Path) -> None:
     other = Project.create(tmp_path / "projects" / "other", config)
     other.learner.learn()
     assert finetuning.arguments(other) is None
+    assert "only with the model vote" in finetuning.hint(other)
     other.close()
 
 
@@ -185,7 +314,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         "seen": list(range(20)),
         "labels": truth[:20].tolist(),
         "codes": [0, 1, 2],
-        "plan": plan,
+        "plans": [plan],
         "folder": str(tmp_path),
         "key": "this one",
         "stop_at": 3,
@@ -233,7 +362,7 @@ def test_a_damaged_network_is_refused(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="trained again") as refused:
         Finetuned("pixels", name).fit_in(tmp_path / "training", images, rng())
     assert refused.value.code == "MODEL_NETWORK"
-    networks.restore(name, trained.project.folder, tmp_path)
+    networks.copy(name, trained.project.folder, tmp_path)
     path = networks.path_of(tmp_path, name)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="missing or damaged"):
@@ -301,3 +430,14 @@ def test_of_views_that_are_stored_nowhere_a_part_is_copied(
     used = np.round(believed[:, 0] / believed[:, 2] - 1).astype(int)
     np.testing.assert_array_equal(copied, images[used])
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npy", ".npy"]
+
+
+def test_auto_passes_the_network_on() -> None:
+    """What a project that chose nothing changes to is what its dataset is named by: it stays as it is."""
+    recipe = Recipe("digits", encoder="auto", encoder_parameters={"choice": "hog+imagenet"})
+    parameters = finetuning.parameters_with(recipe, "a" * 64)
+    auto: Auto = registry.create("encoder", "auto", parameters)
+    assert auto.chosen(lambda: stripes(20)[0]) == parameters
+    assert auto.chosen_encoder == ("finetuned", {"network": "a" * 64, "base": "hog+imagenet"})
+    later = replace(recipe, encoder_parameters=parameters)
+    assert finetuning.parameters_with(later, "b" * 64) == {**parameters, "network": "b" * 64}

@@ -35,6 +35,16 @@ def test_the_same_worse_and_too_few_are_not_better() -> None:
     assert not verdict(one[:0], other[:0], truth[:0]).is_better
 
 
+def test_a_single_image_does_not_decide() -> None:
+    """Labels that are likelier throughout are better, though one image of 60 that was right is wrong by a hair."""
+    truth = np.zeros(60, dtype=np.int64)
+    before, after = np.tile([0.6, 0.4], (60, 1)), np.tile([0.9, 0.1], (60, 1))
+    before[0], after[0] = [0.51, 0.49], [0.49, 0.51]
+    assert verdict(before, after, truth).is_better
+    after[:6] = [0.49, 0.51]
+    assert not verdict(before, after, truth).is_better
+
+
 def test_a_prediction_that_is_sure_and_wrong_is_not_better() -> None:
     """As many are right, but the labels have become less likely."""
     truth = np.zeros(100, dtype=np.int64)

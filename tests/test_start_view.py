@@ -235,6 +235,38 @@ def test_settings_start_from_what_holds_now(listed: Path) -> None:
     assert not tab.warning
 
 
+def test_a_closed_popover_knows_its_values_when_it_is_opened(listed: Path) -> None:
+    """A value that a run sets is sent in that run alone; a field that is first drawn later starts from its default."""
+    tab = AppTest.from_function(settings, default_timeout=30)
+    tab.query_params["project"] = "h"
+    tab.run()
+    tab.run()
+    config = workspace().open("h").config
+    chosen = tab.selectbox(key="set-strategy")
+    assert chosen.options[chosen.proto.default] == config.strategy
+    assert tab.number_input(key="set-batch-size").proto.default == config.batch_size
+    assert not tab.warning
+
+
+def test_settings_show_the_parameters_of_the_chosen_encoder(listed: Path) -> None:
+    """Auto first, combinations last; those of the encoder in use as they are; what is refused is said at once."""
+    tab = AppTest.from_function(settings, default_timeout=30)
+    tab.query_params["project"] = "h"
+    tab.run()
+    names = tab.selectbox(key="set-encoder").options
+    assert (names[0], names[-3:]) == ("auto", ["hog+contrastive", "hog+imagenet", "imagenet+contrastive"])
+    tab.selectbox(key="set-encoder").set_value("imagenet").run()
+    dimensions = "set-encoder-imagenet-dimensions"
+    assert tab.number_input(key=dimensions).value == 128
+    tab.number_input(key=dimensions).set_value(9999).run()
+    assert [error.value for error in tab.error] == ["imagenet\\.dimensions must be between 1 and 512, not 9999\\."]
+    tab.selectbox(key="set-encoder").set_value("auto").run()
+    assert not tab.error
+    tab.text_input(key="set-encoder-auto-choice").set_value("nothing").run()
+    assert "No encoder 'nothing'" in tab.error[0].value
+    assert not tab.exception
+
+
 def export_view() -> None:
     """The export view of this tab's project."""
     from annotator.ui import tab

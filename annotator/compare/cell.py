@@ -13,17 +13,31 @@ from pathlib import Path
 from annotator import __version__, durable
 from annotator.compare.plan import Json
 from annotator.config import Config
+from annotator.exclusive import Exclusive
+from annotator.pointer import CACHE
 from annotator.project import Project
 from annotator.simulate import Step, play
 from annotator.types import Report
 
 RUN = "annotator.compare.cell:run"
+WAIT_SECONDS = 0.5
 LEFT_OUT = ("asked_rows", "asked_predicted", "asked_true", "confusion", "per_class")
 """Of a round's row: what is large, and no part of a curve."""
 
 
 def run(arguments: Json, report: Report) -> Json:
-    """Play the cell to its end and write its file, whole or not at all. Raises what playing raises."""
+    """Play the cell to its end and write its file, whole or not at all. Raises what playing raises.
+
+    Where another comparison plays the same cell at this moment, its project is left alone: this one waits for it, and
+    plays only what that has not finished.
+    """
+    with _alone(Path(arguments["project"]), report) as had_to_wait:
+        if not (had_to_wait and Path(arguments["file"]).exists()):
+            _play(arguments, report)
+    return {}
+
+
+def _play(arguments: Json, report: Report) -> None:
     config = Config.from_json(arguments["config"])
     steps = [Step(*step) for step in arguments["steps"]]
     started = time.perf_counter()
@@ -44,7 +58,20 @@ def run(arguments: Json, report: Report) -> Json:
         **_used(),
     }
     durable.write(Path(arguments["file"]), json.dumps(written) + "\n")
-    return {}
+
+
+@contextmanager
+def _alone(folder: Path, report: Report) -> Iterator[bool]:
+    """The right to the cell's project folder; whether somebody else had it before."""
+    right, had_to_wait = Exclusive(folder.parent / CACHE / f"{folder.name}.lock"), False
+    while not right.acquire():
+        had_to_wait = True
+        report("Waiting for another comparison", 0, 0)
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield had_to_wait
+    finally:
+        right.release()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     OUT/cells/ENCODER--MODEL--STRATEGY--seed0--KEY.json    one for each finished cell
     PROJECTS/.cache/                                       images, features and graphs, shared by all cells
-    OUT/.jobs/                                             folders of running children
+    OUT/.jobs/                                             folders of running children, named after this process
 
 Every dataset is prepared once, before the first cell, in a child that may use all cores. What fails is reported beside
 what does not, and tried again by the next run.
@@ -11,6 +11,7 @@ what does not, and tried again by the next run.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -97,7 +98,7 @@ class _Room:
         return self.out / "cells" / cell.file_name(version)
 
     def job(self, name: str) -> Path:
-        return self.out / ".jobs" / name
+        return self.out / ".jobs" / f"{name}-{os.getpid()}"
 
 
 def _name(recipe: Recipe) -> str:

@@ -37,7 +37,7 @@ Network = Any
 
 BATCH = 64
 """Images a batch where nothing is learned."""
-HEAD_IMAGES, HEAD_STEPS, HEAD_RATE, HEAD_PENALTY = 3_000, 300, 3e-3, 1e-4
+HEAD_IMAGES, HEAD_STEPS, HEAD_RATE, HEAD_PENALTY = 6_000, 300, 3e-3, 1e-4
 """How the class scores are fitted to images as they are, before the network learns."""
 WARM_UP = 30
 """Steps until the rates are at their highest; they fall to nearly nothing like a cosine."""

@@ -29,7 +29,7 @@ Network = Any  # a keras.Model: Keras ships no types
 
 
 def train(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
-    """Train by `plan` on the .npy `images`; write the network under `folder` and give its name.
+    """Train by each of `plans` on the .npy `images`; write the networks under `folder` and give their names.
 
     `vote` is an .npy (n_images, n_codes), `rows` and `labels` are the labeled rows and their columns in it, `codes` the
     class code of each column, `seen` the labeled rows as the project counts them. Goes on from the checkpoint in
@@ -38,10 +38,13 @@ def train(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: 
     report("Reading images", 0, 1)
     images, vote = (np.load(arguments[key], mmap_mode="r", allow_pickle=False) for key in ("images", "vote"))
     rows, labels, codes = (np.asarray(arguments[key], dtype=np.int64) for key in ("rows", "labels", "codes"))
-    training = Training(Plan(**arguments["plan"]), images, vote, rows, labels)
-    _run(training, Path(arguments["folder"]) / CHECKPOINT, arguments["key"], report)
-    found = _trained(training, images, codes, np.asarray(arguments["seen"], dtype=np.int64))
-    return {"network": networks.write(found, Path(arguments["folder"]))}
+    seen = np.asarray(arguments["seen"], dtype=np.int64)
+    folder, names = Path(arguments["folder"]), []
+    for plan in arguments["plans"]:
+        training = Training(Plan(**plan), images, vote, rows, labels)
+        _run(training, folder / CHECKPOINT, arguments["key"], report)
+        names.append(networks.write(_trained(training, images, codes, seen), folder))
+    return {"networks": names}
 
 
 def run(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JSON
@@ -55,7 +58,7 @@ def run(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: JS
 
 def _run(training: Training, checkpoint: Path, key: str, report: Report) -> None:
     plan = training.plan
-    if not training.restore(checkpoint, key):
+    if not (plan.steps and training.restore(checkpoint, key)):
         training.fit_head()
     since: list[dict[str, float]] = []
     while training.n_done < plan.steps:

@@ -11,10 +11,12 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from annotator import durable
 from annotator.encoders import stored
 from annotator.encoders.stored import Array
 from annotator.errors import ConfigError, ModelError
@@ -84,19 +86,70 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{name}.npz"
 
 
-def restore(name: str, project: Path, cache: Path) -> None:
-    """Copy a project's network to the cache, where that lacks it; nothing where the project lacks it too."""
-    source, target = path_of(project, name), path_of(cache, name)
-    if target.exists() and stored.hash_of(target).exists():
-        return
-    with suppress(ModelError):
-        stored.write(target, stored.read(source))
+def available(name: str, project: Path, cache: Path) -> Path:
+    """The network's file in the cache, whole: a copy that is missing or damaged is made again from the other one.
+
+    Raises ModelError: MODEL_NETWORK where no copy is whole, MODEL_SAVE where the cache has no room for one.
+    """
+    arrays = _first_whole(name, project, cache)
+    if arrays is None:
+        raise lost(path_of(project, name))
+    if not _is_readable(path_of(cache, name)):
+        stored.write(path_of(cache, name), arrays)
+    if not _is_readable(path_of(project, name)):
+        with suppress(ModelError):  # the one in the cache serves until there is room
+            stored.write(path_of(project, name), arrays)
+    return path_of(cache, name)
+
+
+def is_lost(name: str, project: Path, cache: Path) -> bool:
+    """Whether neither of the two has a whole file of this network; "" is none, which cannot be lost."""
+    return bool(name) and _first_whole(name, project, cache) is None
+
+
+def copy(name: str, source: Path, target: Path) -> None:
+    """Copy a network from one folder to another. Raises ModelError: MODEL_NETWORK, or MODEL_SAVE without room."""
+    arrays = _whole(path_of(source, name))
+    if arrays is None:
+        raise lost(path_of(source, name))
+    stored.write(path_of(target, name), arrays)
+
+
+def remove(name: str, folder: Path) -> None:
+    """Remove the network of this name from a folder, as far as it is there and can be removed."""
+    for path in (path_of(folder, name), stored.hash_of(path_of(folder, name))):
+        with suppress(OSError):
+            path.unlink()
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of the networks that a folder has, whole or not."""
+    return sorted(path.stem for path in (folder / FOLDER).glob("*.npz") if NAME.fullmatch(path.stem))
 
 
 def check_name(name: str) -> None:
     """Raises ConfigError for what is no name of a network; "" is none."""
     if name and not NAME.fullmatch(name):
         raise ConfigError(f"finetuned.network must be empty or the 64 hexadecimal digits of a network, not {name!r}.")
+
+
+def _first_whole(name: str, *folders: Path) -> dict[str, Array] | None:
+    return next((arrays for arrays in (_whole(path_of(folder, name)) for folder in folders) if arrays), None)
+
+
+def _whole(path: Path) -> dict[str, Array] | None:
+    """What the file holds; None where that is not what its name says, with or without the hash beside it."""
+    with suppress(OSError, *durable.DAMAGED_ZIP), np.load(BytesIO(path.read_bytes()), allow_pickle=False) as found:
+        arrays = dict(found)
+        return arrays if _name_of(arrays) == path.stem else None
+    return None
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether `read` takes the file and it is what its name says."""
+    with suppress(ModelError):
+        return read(path).name == path.stem
+    return False
 
 
 def _name_of(arrays: Mapping[str, Array]) -> str:

@@ -1,4 +1,4 @@
-"""Training of the Keras head: the target of the resident worker, the only process that imports Keras.
+"""Training of the Keras head: a task of the resident worker (keras_tasks.py).
 
 What a few labels say is not to be followed to the letter. Each step sees its labels under fresh noise, and the weights
 are held small (an L2 penalty, the larger the fewer labels), for a fixed number of steps at a falling rate: no labels

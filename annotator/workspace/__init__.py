@@ -1,4 +1,4 @@
-"""What one process holds open: projects, jobs, encoder swaps, look-ahead, uploads. Knows no browser."""
+"""What one process holds open: projects, jobs, encoder swaps, improvements, look-ahead, uploads. Knows no browser."""
 
 from annotator.workspace.improvements import Improvements
 from annotator.workspace.jobs import Jobs, KeptFolder

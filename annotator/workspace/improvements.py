@@ -1,20 +1,21 @@
 """Looks beside the labeling whether a project's features can be improved, and has that tried. Knows no browser.
 
-After each batch that was chosen, a thread looks whether an improvement is due (see annotator/improvements.py); its job
-runs and its result is put to use as an encoder's is (see swaps.py), never two at a time for one project. What a dead
-process began is taken up again when the project is opened.
+After each batch that was chosen, and when other work is over, a thread looks whether an improvement is due (see
+annotator/improvements.py); its job runs and its result is put to use as an encoder's is (see swaps.py), never two at a
+time for one project. What a dead process began is taken up again when the project is opened.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from annotator import improvements
 from annotator.errors import AnnotatorError
-from annotator.improvements import Begun, Trials
+from annotator.exclusive import Exclusive
+from annotator.improvements import Improving, Task, Trials, is_for
 from annotator.project import Project
-from annotator.workspace.swaps import EncoderSwaps, Json, Work, how
+from annotator.workspace.swaps import EncoderSwaps, Json, Work
 
 
 class Improvements:
@@ -22,60 +23,92 @@ class Improvements:
 
     def __init__(self, swaps: EncoderSwaps) -> None:
         self._swaps = swaps
-        self._looking: set[Path] = set()
+        self._known: dict[Path, Improving] = {}
+        self._looking: dict[Path, bool] = {}
+        """Projects that a thread looks at, and whether it is to look once more: something has ended meanwhile."""
         self._lock = threading.Lock()
 
     def look(self, project: Project) -> None:
-        """See in a thread whether an improvement is due, and begin with it; nothing to do while one looks."""
+        """See in a thread whether an improvement is due, and begin with it; while one looks, it looks once more."""
         with self._lock:
-            if project.folder in self._looking:
-                return
-            self._looking.add(project.folder)
-        threading.Thread(target=self._look, args=(project,), name="improvements", daemon=True).start()
+            is_new = project.folder not in self._looking
+            self._looking[project.folder] = not is_new
+        if is_new:
+            threading.Thread(target=self._look, args=(project,), name="improvements", daemon=True).start()
 
     def resume(self, project: Project) -> None:
         """Go on with what was being tried when an earlier process stopped."""
-        begun = improvements.left_unfinished(project)
-        if begun is not None:
-            self._begin(project, begun)
+        self._try(self.of(project), Improving.left_unfinished)
 
     def may_begin(self, project: Project) -> bool:
-        """Whether anything may ever be tried: where a person chose the encoder, nothing is."""
-        return project.config.encoder in improvements.FOR
+        """Whether anything can become due: where a person chose the encoder, nothing can."""
+        return self.of(project).may_begin
 
     def trials(self, project: Project) -> Trials:
         """What is being tried in a project, and what was."""
-        return Trials.read(project.folder)
+        return self.of(project).trials
+
+    def of(self, project: Project) -> Improving:
+        """What was tried in this open project."""
+        with self._lock:
+            known = self._known.get(project.folder)
+            if known is None or known.project is not project:
+                known = self._known[project.folder] = Improving(project)
+            return known
 
     def _look(self, project: Project) -> None:
+        looks = True
+        while looks:
+            self._try(self.of(project), Improving.due)
+            with self._lock:
+                looks = self._looking[project.folder]
+                self._looking[project.folder] = False
+                if not looks:
+                    del self._looking[project.folder]
+
+    def _try(self, improving: Improving, find: Callable[[Improving], Task | None]) -> None:
+        """Begin with what `find` gives, in a thread where nobody would hear of an error."""
         try:
-            if self._swaps.running(project) is None and (begun := improvements.due(project)) is not None:
-                self._begin(project, begun)
+            if is_for(improving.project) and self._swaps.running(improving.project) is None:
+                self._begin(improving, find)
         except AnnotatorError:  # the store is in trouble, and says so where it is asked; the next batch looks again
             return
+        except Exception as error:
+            _say(improving.project, error)
+
+    def _begin(self, improving: Improving, find: Callable[[Improving], Task | None]) -> None:
+        """Under the right to try, which the work lets go of; nothing while another process has it."""
+        right, is_started = improving.right_to_try(), False
+        if not right.acquire():
+            return
+        try:
+            task = find(improving)
+            if task is not None:
+                is_started = self._swaps.start_unless_busy(improving.project, _work(improving, task, right))
         finally:
-            self._looking.discard(project.folder)
+            if not is_started:
+                right.release()
 
-    def _begin(self, project: Project, begun: Begun) -> None:
-        self._swaps.start_unless_busy(project, self._work(project, begun))
 
-    def _work(self, project: Project, begun: Begun) -> Work:
-        def done(result: Json) -> None:
-            improvements.end(project, begun, result["said"], result["changes"] is not None)
-            self.look(project)
+def _work(improving: Improving, task: Task, right: Exclusive) -> Work:
+    def done(result: Json) -> None:
+        improving.end(task, result["said"], result["changes"] is not None)
 
-        def failed(error: Exception) -> None:
-            ended, why = how(error)
-            message = f"Trying {begun.title} {ended}; the features of {project.config.features} are used.{why}"
-            improvements.end(project, begun, message, is_applied=False)
+    return Work(
+        title=f"Trying the features of {task.title}",
+        target=task.target,
+        arguments=task.arguments,
+        changes=lambda result: result["changes"],
+        begun=lambda: improving.begin(task),
+        done=done,
+        failed=lambda error: improving.fail(task, error),
+        over=right.release,
+        is_trial=True,
+    )
 
-        return Work(
-            title=f"Trying the features of {begun.title}",
-            target=begun.target,
-            arguments=begun.arguments,
-            changes=lambda result: result["changes"],
-            begun=lambda: improvements.begin(project, begun),
-            done=done,
-            failed=failed,
-            is_trial=True,
-        )
+
+def _say(project: Project, error: Exception) -> None:
+    """A fault in a plug-in or in this program: labeling goes on."""
+    if not project.wanted:
+        features = project.config.features
+        project.set_notice(f"Better features cannot be looked for ({error!r}); those of {features} are used.")

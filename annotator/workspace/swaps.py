@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from annotator.config import stands_for
-from annotator.errors import Cancelled
+from annotator.improvements import how
 from annotator.jobs import Job
-from annotator.pointer import CACHE
+from annotator.pointer import CACHE, bring_network
 from annotator.project import Project, check_pool
 from annotator.workspace.jobs import Jobs
 
@@ -43,6 +43,8 @@ class Work:
     """Keep what came of it: the job's result; called when the changes are in use."""
     failed: Callable[[Exception], None]
     """Say on the project why it stays as it is."""
+    over: Callable[[], None] = lambda: None
+    """Called at the very end, whatever became of it, also where other work has taken its place."""
     is_trial: bool = False
     """Whether it began by itself, and nobody waits for it."""
 
@@ -64,12 +66,19 @@ class EncoderSwap:
 class EncoderSwaps:
     """The work of one process for its projects, the newest of each.
 
-    `between_batches` gives a project's context in which no batch is chosen.
+    `between_batches` gives a project's context in which no batch is chosen. `afterwards` is called with a project whose
+    work is over.
     """
 
-    def __init__(self, jobs: Jobs, between_batches: Callable[[Project], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        between_batches: Callable[[Project], AbstractContextManager[None]],
+        afterwards: Callable[[Project], None],
+    ) -> None:
         self._jobs = jobs
         self._between_batches = between_batches
+        self._afterwards = afterwards
         self._newest: dict[Path, EncoderSwap] = {}
         """By the project's folder: a copied project has the same id."""
         self._lock = threading.RLock()
@@ -77,9 +86,11 @@ class EncoderSwaps:
     def start(self, project: Project, changes: Json) -> None:
         """Encode with another encoder in a child process, in place of whatever is on its way.
 
-        Raises ModelError (MODEL_TOO_SMALL) where the encoder cannot be trained on so few images.
+        Raises ModelError: MODEL_TOO_SMALL where the encoder cannot be trained on so few images, MODEL_NETWORK and
+        MODEL_SAVE where the network that it names is lost or there is no room for a copy.
         """
         check_pool(project, replace(project.config, **changes))
+        bring_network(project.folder, changes.get("encoder_parameters", {}))
         with self._lock:
             before = self.running(project)
             if before is not None:
@@ -128,8 +139,10 @@ class EncoderSwaps:
         except Exception as error:  # whatever it is: what is said to be on its way must come or be said not to
             self._explain(project, swap, error)
         finally:
+            swap.work.over()
             swap.over.set()
             self._jobs.forget(swap.key)
+        self._afterwards(project)
 
     def _apply(self, project: Project, swap: EncoderSwap, result: Json) -> None:
         changes = swap.work.changes(result)
@@ -146,11 +159,6 @@ class EncoderSwaps:
         with self._lock:
             if self.newest(project) is swap:
                 swap.work.failed(error)
-
-
-def how(error: Exception) -> tuple[str, str]:
-    """What to say of work that did not come about: ("was cancelled", "") or ("failed", " why")."""
-    return ("was cancelled", "") if isinstance(error, Cancelled) else ("failed", f" {error}")
 
 
 def _encoding(project: Project, changes: Json) -> Work:

@@ -52,7 +52,7 @@ class Workspace:
         self.folder = folder
         self.jobs = Jobs(folder)
         self.uploads = Uploads(folder)
-        self.swaps = EncoderSwaps(self.jobs, self._between_batches)
+        self.swaps = EncoderSwaps(self.jobs, self._between_batches, lambda project: self.improvements.look(project))
         self.improvements = Improvements(self.swaps)
         self._listing = Listing(folder)
         self._projects: dict[str, Project] = {}

@@ -8,7 +8,7 @@ after its card has changed; `batch_ms`: from a batch's last key until the next b
 image and class are compared with the store: `wrong` stands on another image or class, `lost` is not there. Without a
 card under the cursor (a batch was not there in time) a key does nothing and counts as `idle`.
 
-`photos` are 25 of 1,024 px a batch, `slow_server` answers 0.3 s late, `training` has an autoencoder train meanwhile,
+`photos` are 25 of 1,024 px a batch, `slow_server` answers 0.3 s late, `training` has `contrastive` learn meanwhile,
 `form` is the app's fallback of plain widgets: a click instead of a key. Goals: 18 and 34 ms a key, 35 and 100 a batch.
 """
 
@@ -203,11 +203,11 @@ class Bench:
             page.get_by_role("button").filter(has_text="Settings").locator("visible=true").first.click()
             box = page.locator("[class*=st-key-set-encoder] input")
             box.click()
-            box.press_sequentially("autoencoder")
-            page.get_by_role("option", name="autoencoder", exact=True).click()
+            box.press_sequentially("contrastive")
+            page.get_by_role("option", name="contrastive", exact=True).click()
             page.get_by_role("button", name="Apply", exact=True).locator("visible=true").first.click()
             page.keyboard.press("Escape")
-            page.get_by_text("Training the autoencoder").first.wait_for()
+            page.get_by_text("Learning from the unlabeled images").first.wait_for(timeout=120_000)
             page.locator(".surface .card").first.click()
 
         return self.measure(CLOTHES, "training", ready=train)

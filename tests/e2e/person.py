@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -219,6 +219,12 @@ class Person:
         """Where one types, by the key (or its beginning) that the view gives it."""
         return self.page.locator(f"[class*=st-key-{key}]").locator("input, textarea").locator("visible=true").first
 
+    def fill_in(self, key: str, value: str) -> None:
+        """Type into the field with this key, and leave it."""
+        with self._one_run():
+            self.field(key).fill(value)
+            self.page.keyboard.press("Tab")
+
     def name_folder(self, path: str | Path) -> None:
         """Type a path on the start view."""
         box = self.field("folder-path")
@@ -268,12 +274,14 @@ class Person:
         self.press("Add")
         self.page.keyboard.press("Escape")
 
-    def change_settings(self, **choices: str) -> None:
-        """Another strategy or model, by the popover of the labeling view."""
+    def change_settings(self, parameters: Mapping[str, str] | None = None, **choices: str) -> None:
+        """Another strategy, model or encoder, with these `parameters` of it, by the popover of the labeling view."""
         self.button_like("Settings").click()
         for kind, name in choices.items():
             with self._one_run() if kind == "encoder" else nullcontext():  # its parameters are drawn at once
                 self.choose(f"set-{kind}", name)
+            for parameter, value in (parameters or {}).items():
+                self.fill_in(f"set-{kind}-{name}-{parameter}", value)
         self.press("Apply")
         self.page.keyboard.press("Escape")
 

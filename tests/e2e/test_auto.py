@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from annotator.pointer import Pointer
 from annotator.project import Project
 from annotator.workspace.swaps import PREPARE
 from tests.conftest import SHAPES, photo
@@ -77,7 +78,7 @@ def test_photos_with_auto(shared: Server, new_person: NewPerson, tmp_path: Path)
     person.leave()
 
     back = new_person(shared)
-    back.waits_for(lambda: stored(shared, name)[0] == "imagenet")
+    back.waits_for(lambda: Pointer.read(shared.projects / name).recipe.get("encoder") == "auto")
     back.open(f"?project={name}")
     back.sees(f"auto chose imagenet, which knows a million photos, since these are {N_PHOTOS} colour photos")
     assert stored(shared, name) == ("imagenet", before[1])

@@ -150,7 +150,7 @@ def test_what_comes_and_goes_above_the_surface_does_not_move_it(shared: Server, 
     person.change_settings(encoder="autoencoder")
     person.visible("Preparing the encoder autoencoder").wait_for()
     person.waits_for(lambda: uses(folder, "autoencoder"))
-    person.sees("The encoder autoencoder is ready")
+    person.sees("The features of autoencoder are ready")
     assert person.surface.get_attribute("data-known") == "true"
     assert person.surface.locator("[data-cursor=true]").get_attribute("data-image") == third
 

@@ -102,7 +102,7 @@ def test_model_and_encoder_change_in_the_middle(shared: Server, new_person: NewP
     assert storing.changes(project.store) == {2: "model: logistic-regression"}
     project.close()
     person.change_settings(encoder="hog")
-    person.sees("The encoder hog is ready")
+    person.sees("The features of hog are ready")
     person.save("skip")
     project = Project(shared.projects / person.project)
     assert project.config.encoder == "hog"

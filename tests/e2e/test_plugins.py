@@ -15,14 +15,17 @@ from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
 from tests import storing
 from tests.e2e.conftest import NewPerson, Server
+from tests.random_weights import random_weights
 
-DEFAULT = Config(name="begun", source="digits", limit=200, batch_size=6)
+DEFAULT = Config(name="begun", source="digits", limit=510, batch_size=6)
 CHOICES = [
     (kind, name)
     for kind in ("encoder", "model", "strategy")
     for name in registry.names(kind)
     if name != getattr(DEFAULT, kind)
 ]
+PARAMETERS = {name: {"max_epochs": "1"} for name in ("autoencoder", "contrastive", "lstm", "gan")}
+"""Typed into the fields of an encoder: short trainings do for another batch."""
 N_LABELS, N_LEARNED = 18, 15
 """Saved, and known to the model that picks the next batch: it is chosen when three cards are left."""
 TRUTH = load_digits().target
@@ -76,7 +79,7 @@ def test_a_choice_in_the_settings_changes_what_comes_next(
     folder = shutil.copytree(begun, begun.with_name(f"{kind}-{name}"))
     person = new_person(shared)
     person.open(f"?project={folder.name}")
-    person.change_settings(**{kind: name})
+    person.change_settings(parameters(kind, name), **{kind: name})
     person.waits_for(lambda: getattr(stored_config(folder), kind) == name)
     for image_id in person.asked:
         person.answer(image_id, str(TRUTH[int(image_id.partition("/")[2])]))
@@ -86,6 +89,13 @@ def test_a_choice_in_the_settings_changes_what_comes_next(
     found = seen(folder)
     assert found != by_default
     assert kind != "strategy" or found.asked != by_default.asked
+
+
+def parameters(kind: str, name: str) -> dict[str, str]:
+    """What is typed into the fields; the weights of a network of keras.applications are a file."""
+    if (kind, name) == ("encoder", "keras-application"):
+        return {"weights": str(random_weights() / "small.weights.h5"), "side": "75"}
+    return PARAMETERS.get(name, {}) if kind == "encoder" else {}
 
 
 def stored_config(folder: Path) -> Config:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from annotator import finetuning
 from annotator.project import Project
 from annotator.ui import panels, tab
 from annotator.ui.shared import workspace
-from annotator.ui.words import plain
+from annotator.ui.words import count, plain
 from annotator.workspace import EncoderSwap
 
 
@@ -40,10 +41,30 @@ def render(project: Project) -> None:
         _until_begun(project)
 
 
+def trials(project: Project) -> None:
+    """Why the features in use were chosen, and what came of every trial of others; nothing where there is neither."""
+    attempts = workspace().improvements.trials(project).tried.values()
+    told = [f"At {count(attempt.n_labels, 'label')}: {attempt.message}" for attempt in attempts if attempt.message]
+    messages = [_reason(project), finetuning.hint(project), *told]
+    if any(messages):
+        st.markdown("#### Features")
+        st.markdown("\n".join(f"- {plain(message)}" for message in messages if message))
+
+
 def _message(project: Project) -> str:
-    """Why the features in use were chosen, and what came of the last trial of others; empty where there is neither."""
-    reason, tried = project.prepared.reason, workspace().improvements.trials(project).message
-    return " ".join(filter(None, (f"auto chose {reason}. Settings changes it." if reason else "", tried)))
+    """Why the features in use were chosen, and what came of the last trial that they stand since; empty for neither."""
+    told = _trial_message(project)
+    return " ".join(filter(None, (_reason(project), told, finetuning.hint(project))))
+
+
+def _trial_message(project: Project) -> str:
+    """What came of the last trial, where the features in use are still those that it ended with."""
+    return workspace().improvements.trials(project).message_on(project.prepared.dataset.version)
+
+
+def _reason(project: Project) -> str:
+    reason = project.prepared.reason
+    return f"auto chose {reason}. Settings changes it." if reason else ""
 
 
 @st.fragment(run_every=0.4)
@@ -63,10 +84,11 @@ def _until_over(project: Project, swap: EncoderSwap) -> None:
 
 
 def _say_over(project: Project, swap: EncoderSwap) -> None:
-    """Say once, in a tab that saw it begin, that its features are in use; the project itself says why they are not."""
+    """Say once, in a tab that saw it begin, what is in use now; the project itself says why nothing has changed."""
     st.session_state.pop("swap", None)
     if swap.is_applied:
-        tab.notify(f"The features of {project.config.features} are ready; the next batch uses them.")
+        ready = f"The features of {project.config.features} are ready; the next batch uses them."
+        tab.notify((_trial_message(project) if swap.work.is_trial else "") or ready)
     st.rerun()
 
 
@@ -80,6 +102,6 @@ def _until_taken_up(project: Project) -> None:
 
 @st.fragment(run_every=2.0)
 def _until_begun(project: Project) -> None:
-    """A trial begins by itself, when there are labels enough to judge by."""
+    """A trial begins by itself, when there are labels enough to judge by; only where one can become due."""
     if workspace().swaps.running(project) is not None:
         st.rerun()

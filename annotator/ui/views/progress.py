@@ -13,6 +13,7 @@ from annotator.project import Project
 from annotator.reports import Agreement, Moment
 from annotator.store import LabelClass
 from annotator.ui import panels, tab
+from annotator.ui.views import features
 from annotator.ui.words import count, percent, plain, visible
 
 MOST_IN_MATRIX = 40
@@ -51,6 +52,7 @@ def render(project: Project) -> None:
     if newest.headline is not None:
         _report(reports.classes(moment), newest.scores(newest.headline), newest.headline)
     _agreement(reports.agreement(moment))
+    features.trials(project)
     st.markdown("#### What was asked")
     _rounds(project, moment)
     st.caption(
