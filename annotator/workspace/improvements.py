@@ -38,17 +38,17 @@ class Improvements:
 
     def resume(self, project: Project) -> None:
         """Go on with what was being tried when an earlier process stopped."""
-        self._try(self.of(project), Improving.left_unfinished)
+        self._try(self.improving(project), Improving.left_unfinished)
 
     def may_begin(self, project: Project) -> bool:
         """Whether anything can become due: where a person chose the encoder, nothing can."""
-        return self.of(project).may_begin
+        return self.improving(project).may_begin
 
     def trials(self, project: Project) -> Trials:
         """What is being tried in a project, and what was."""
-        return self.of(project).trials
+        return self.improving(project).trials
 
-    def of(self, project: Project) -> Improving:
+    def improving(self, project: Project) -> Improving:
         """What was tried in this open project."""
         with self._lock:
             known = self._known.get(project.folder)
@@ -59,7 +59,7 @@ class Improvements:
     def _look(self, project: Project) -> None:
         looks = True
         while looks:
-            self._try(self.of(project), Improving.due)
+            self._try(self.improving(project), Improving.due)
             with self._lock:
                 looks = self._looking[project.folder]
                 self._looking[project.folder] = False
