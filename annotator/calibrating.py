@@ -2,8 +2,10 @@
 
 A temperature comes from the labels of one fit and is used from the next one on, so that no batch waits for it: it is
 found in a thread, and only where a fit comes before that is done, as after a restart, does the fit do it itself. The
-first temperature of a model is found within the fit. It is found again once there are a fifth more labels: by the
-number of labels and never by the clock, so that runs repeat.
+first temperature of a model is found within the fit where that is cheap: where the model leaves labels out for less
+than fits from scratch (`LeavesOut`) and labeling waits for its fits anyway. Of other models (networks that are trained
+for seconds) the first fit has none. It is found again once there are a fifth more labels: by the number of labels and
+never by the clock, so that runs repeat.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from annotator.evaluation import Measured
 from annotator.fitted import Fitted
 from annotator.models import calibration
 from annotator.models.calibration import Known
-from annotator.types import UNLABELED, Dataset, IntArray, Model
+from annotator.types import UNLABELED, Dataset, IntArray, LeavesOut, Model, is_asynchronous
 
 GROWTH = 1.2
 """Labels against those of the last temperature, from which on it is found again."""
@@ -39,6 +41,8 @@ class Calibrator:
     def __init__(self, newest: Temperature | None = None) -> None:
         self.newest = newest or Temperature()
         """For the next fit."""
+        self._has_fitted = newest is not None
+        """Whether the newest fit is this model's: after a change of settings it is another's until the next one."""
         self._looked_at: Fitted | None = None
 
     @classmethod
@@ -59,13 +63,14 @@ class Calibrator:
 
         Where that fails the temperature stays as it is until the next fit.
         """
-        if self.newest.n_labels and self.is_due(fitted):
+        if self._has_fitted and self.is_due(fitted):
             self._find(model, dataset, fitted, audit_rows)
         self._looked_at = fitted
 
     def calibrated(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> Fitted:
-        """A new fit with its temperature; where the model has none yet, it is found by this fit."""
-        if not self.newest.n_labels and self.is_due(fitted):
+        """A new fit with its temperature; where the model has none yet and that is cheap, it is found by this fit."""
+        self._has_fitted = True
+        if not self.newest.n_labels and _is_cheap(model) and self.is_due(fitted):
             self._find(model, dataset, fitted, audit_rows)
         return replace(fitted, prediction=replace(fitted.prediction, temperature=self.newest.value))
 
@@ -76,6 +81,10 @@ class Calibrator:
         with suppress(AnnotatorError, OSError, ValueError, ArithmeticError, MemoryError, TypeError):
             value = calibration.temperature(model, dataset, fitted.labels, fitted.prediction.probabilities, audit)
             self.newest = Temperature(value, int((fitted.labels != UNLABELED).sum()))
+
+
+def _is_cheap(model: Model) -> bool:
+    return isinstance(model, LeavesOut) and not is_asynchronous(model)
 
 
 def with_temperature(fitted: Fitted, history: Sequence[Measured]) -> Fitted:

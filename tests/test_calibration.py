@@ -5,22 +5,23 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 from annotator import calibrating, registry, reports
-from annotator.calibrating import Calibrator
+from annotator.calibrating import Calibrator, Temperature
 from annotator.evaluation import from_record
 from annotator.exporters.gather import _predicted_rows
 from annotator.fitted import Fitted
 from annotator.metrics import calibration, certainty, row_entropy
 from annotator.models import calibration as fitting
-from annotator.models.calibration import Known, distance, most_likely, temperature
+from annotator.models.calibration import Known, Prior, distance, most_likely, no_surer, temperature
 from annotator.models.out_of_fold import out_of_fold, spread, without_own_fold
 from annotator.project import PREDICTIONS, Project
 from annotator.store import ModelRecord
-from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Model, Prediction
+from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Model, Opinion, Prediction
 from tests.builders import tiny_dataset
 from tests.test_predictions import labeled, next_batch
 
@@ -57,9 +58,51 @@ def test_the_temperature_is_found_again(value: float) -> None:
 def test_few_labels_stay_near_what_is_known_before() -> None:
     """A normal prior for ln T, which many labels outweigh."""
     known = doubtful(3, 1, 0.3)
-    assert most_likely(known, np.ones(3), 0.5, 0.01) == pytest.approx(0.5, abs=0.01)
+    assert most_likely(known, np.ones(3), Prior(0.5, 0.01)) == pytest.approx(0.5, abs=0.01)
     assert distance(np.zeros(5), np.ones(5)) == 1
     assert distance(np.arange(5.0), np.arange(5.0)) == 0
+
+
+def test_what_few_labels_say_faintly_is_taken_for_chance() -> None:
+    """A peak at T = 1: near it what labels say is shrunk; what they say clearly is not."""
+    few, prior = doubtful(60, 1, 0.85), Prior(peak=fitting.PEAK)
+    faintly = most_likely(few, np.ones(60))
+    assert abs(most_likely(few, np.ones(60), prior)) < 0.75 * abs(faintly)
+    far = doubtful(60, 1, 0.25)
+    clearly = most_likely(far, np.ones(60))
+    assert most_likely(far, np.ones(60), prior) == pytest.approx(clearly, rel=0.1)
+
+
+def test_few_labels_show_no_image_surer_than_the_model_is_right() -> None:
+    """Under 75 labels: T falls until the mean confidence reaches the accuracy out of fold, and no further."""
+    unsure = np.full((50, 3), 0.25) + np.eye(3)[np.arange(50) % 3] * 0.25
+    for accuracy, expected in ((0.4, 0.0), (0.99, -1.0)):
+        assert no_surer(unsure, accuracy, -1.0) == pytest.approx(expected)
+    found = no_surer(unsure, 0.6, -1.0)
+    assert 0.55 < cooled(unsure, np.exp(found)).max(axis=1).mean() <= 0.6
+    assert no_surer(unsure, 0.4, 0.3) == no_surer(unsure, 0.9, 0.3) == 0.3
+
+
+@pytest.mark.parametrize("share", [0.35, 0.6])
+def test_an_opinion_that_knows_the_labels_makes_nothing_surer(share: float) -> None:
+    """A network that was trained on the labels says each of them, and nothing of other images."""
+    dataset = tiny_dataset(90)
+    assert dataset.truth is not None
+    rng = np.random.default_rng(0)
+    labels = labels_of(dataset, 60)
+    labels[:60] = np.where(rng.random(60) < 0.3, rng.integers(3, size=60), labels[:60])
+    said = np.full((90, 3), 1 / 3, dtype=np.float32)
+    said[:60] = np.eye(3)[labels[:60]]
+    knows = replace(dataset, opinion=Opinion(said, np.arange(3)))
+    found, alone = [], []
+    folds = spread(labels[:60], dataset.group[:60], 5, rng)
+    for each in (dataset, knows):
+        model: Model = registry.create("model", "vote", {"opinion": share})
+        prediction = model.fit_predict(each, labels, 3)
+        alone.append(without_own_fold(model, each, labels, 3, folds))
+        found.append(temperature(model, each, labels, prediction.probabilities))
+    np.testing.assert_array_equal(alone[0], alone[1])
+    assert found[1] >= 0.95 * found[0]
 
 
 @pytest.mark.parametrize("value", [0.05, 0.5, 1.0, 3.0])
@@ -136,7 +179,7 @@ def test_a_model_without_that_ability_is_fitted_for_each_fold() -> None:
 def test_the_same_labels_give_the_same_temperature_and_few_give_none() -> None:
     """Bit for bit; under 30 labels it is 1, and so it is when no image is left."""
     dataset = tiny_dataset(90)
-    model: Model = registry.create("model", "label-spreading")
+    model: Model = registry.create("model", "vote")
     found = []
     for n in (29, 40, 40, 90):
         labels = labels_of(dataset, n)
@@ -177,6 +220,46 @@ def test_it_is_found_again_after_a_fifth_more_labels(monkeypatch: pytest.MonkeyP
     assert calibrating.GROWTH == 1.2
 
 
+class Slow:
+    """A model that labeling does not wait for, and that is fitted anew for each fold."""
+
+    asynchronous = True
+
+    def fit_predict(self, dataset: Dataset, labels: IntArray, n_classes: int) -> Prediction:
+        return Prediction(np.full((len(labels), n_classes), 1 / n_classes))
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        raise NotImplementedError
+
+
+def test_the_first_fit_of_a_slow_model_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its temperature is found after the fit, for the next one; and never by a fit of the model before it."""
+    asked: list[int] = []
+
+    def counted(model: Model, dataset: Dataset, labels: IntArray, *_: object) -> float:
+        asked.append(int((labels != UNLABELED).sum()))
+        return 0.5
+
+    monkeypatch.setattr(fitting, "temperature", counted)
+    dataset, none, model = tiny_dataset(90), np.empty(0, dtype=np.int64), cast("Model", Slow())
+
+    def fitted(n: int) -> Fitted:
+        return Fitted(labels_of(dataset, n), Prediction(np.full((90, 3), 1 / 3)))
+
+    calibrator = Calibrator()
+    calibrator.look_at(model, dataset, fitted(40), none)
+    assert asked == []
+    first = calibrator.calibrated(model, dataset, fitted(41), none)
+    assert (first.prediction.temperature, asked) == (1.0, [])
+    assert calibrator.is_due(first)
+    calibrator.look_at(model, dataset, first, none)
+    assert asked == [41]
+    assert calibrator.calibrated(model, dataset, fitted(42), none).prediction.temperature == 0.5
+    restarted = Calibrator(Temperature())
+    restarted.look_at(model, dataset, first, none)
+    assert asked == [41, 41]
+
+
 @pytest.fixture
 def early(monkeypatch: pytest.MonkeyPatch) -> None:
     """A temperature from the sixth label on."""
@@ -184,10 +267,13 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("early")
-@pytest.mark.parametrize("model", ["label-spreading", "vote", "logistic-regression"])
-def test_a_restart_goes_on_with_the_same_temperature(projects: Path, model: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("label-spreading", {}), ("vote", {}), ("vote", {"shares": "labels"}), ("logistic-regression", {})],
+)
+def test_a_restart_goes_on_with_the_same_temperature(projects: Path, model: str, parameters: dict[str, str]) -> None:
     """With the prediction's file or without it; and so do the temperatures after that, and the batches."""
-    project = labeled(projects / "kept", n_rounds=4, model=model)
+    project = labeled(projects / "kept", n_rounds=4, model=model, model_parameters=parameters)
     before = project.learner.prediction
     assert before.temperature != 1
     project._predictions.close()

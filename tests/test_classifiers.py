@@ -27,6 +27,7 @@ from annotator import registry
 from annotator.errors import ConfigError, ModelError
 from annotator.models import classifiers, kernel_ridge
 from annotator.models.classifiers import Classifier
+from annotator.models.vote import Vote, likeliest_shares
 from annotator.types import (
     UNLABELED,
     Dataset,
@@ -348,6 +349,7 @@ def test_predicting_before_fitting_is_a_typed_error(name: str) -> None:
         ("vote", {"weight": 1.5}),
         ("vote", {"opinion": -0.1}),
         ("vote", {"weight": float("nan")}),
+        ("vote", {"shares": "odd"}),
     ],
 )
 def test_a_setting_out_of_range_is_refused_where_it_is_set(name: str, parameters: dict[str, Any]) -> None:
@@ -451,6 +453,40 @@ def test_a_vote_is_its_members_brought_to_one_sharpness(weight: float) -> None:
     assert np.array_equal(found.evidence, apart[0].evidence)
     features = tiny_dataset(9, seed=5).features
     np.testing.assert_allclose(vote.predict(features), together(*(member.predict(features) for member in members)))
+
+
+def test_shares_by_labels_go_to_the_member_that_is_right() -> None:
+    """The more labels there are, the further from the shares before; a share of 0 stays."""
+    before = np.array([0.5, 0.25, 0.25])
+    found = []
+    for n in (20, 2000):
+        of_codes = np.stack([np.full(n, 0.1), np.full(n, 0.9), np.full(n, 0.1)])
+        found.append(likeliest_shares(of_codes, np.ones(n), before))
+        assert found[-1].sum() == pytest.approx(1)
+    assert 0.25 < found[0][1] < 0.4 < 0.8 < found[1][1]
+    assert likeliest_shares(of_codes, np.ones(2000), np.array([1.0, 0, 0])).tolist() == [1, 0, 0]
+
+
+def test_a_vote_can_find_its_shares_by_labels() -> None:
+    """From 30 labels on and by the labels of the fit alone; under 30 they are the fixed ones, bit for bit."""
+    dataset = hard_dataset()
+    assert dataset.truth is not None
+    plain, vote = create("vote"), create("vote", shares="labels")
+    few, many = (np.where(np.arange(len(dataset)) < n, dataset.truth, -1) for n in (29, 60))
+    fixed = [plain.fit_predict(dataset, labels, 4).probabilities.copy() for labels in (few, many)]
+    assert np.array_equal(vote.fit_predict(dataset, few, 4).probabilities, fixed[0])
+    found = vote.fit_predict(dataset, many, 4)
+    graph, classifier, kernel = found.members
+    sharp = np.stack([powers(graph, 3), powers(classifier, 2), kernel])
+    assert isinstance(vote, Vote)
+    shares = vote._found
+    assert shares is not None
+    assert not np.allclose(shares, [0.5, 0.25, 0.25], atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, np.tensordot(shares, sharp, 1))
+    assert np.array_equal(found.probabilities.argmax(axis=1), found.guesses)
+    again = create("vote", shares="labels")
+    np.testing.assert_allclose(again.fit_predict(dataset, many, 4).probabilities, found.probabilities, atol=1e-5)
+    np.testing.assert_allclose(vote.predict(dataset.features).sum(axis=1), 1)
 
 
 def test_a_networks_opinion_is_one_more_member_of_a_vote() -> None:

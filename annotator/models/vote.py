@@ -13,6 +13,15 @@ more member q with a share of its own:
     (1 - opinion) p + opinion q
 
 opinion = 0.35 was within a fifth of a point of the best share on Fashion-MNIST at 200 and at 1,000 labels.
+
+**Shares by labels.** With `shares="labels"` those of g, k and c are found at each fit: they make the labels most
+likely, each by the members' fits without it (expectation maximisation for the weights of a mixture), under a Dirichlet
+prior at the fixed shares that is worth `STRENGTH` labels; labels count for unlabeled images like them, as in
+calibration.py. They depend on the labels of the fit alone. It is not the default: on Fashion-MNIST (imagenet and hog,
+labels of a strategy or at random, 30 to 1,000, 3 seeds) it moves the accuracy by -0.04 to 0.04 points, with less
+shrinkage by -1.0 to 0.1, and the best shares chosen after the fact gain 0.02 to 0.5. Where neighbours are often of
+another class it helps: on hog with as much noise as spread 0.1 points at 100 labels, 0.4 at 200, 0.8 at 500. It costs
+five more fits of the members.
 """
 
 from __future__ import annotations
@@ -21,9 +30,11 @@ import numpy as np
 
 from annotator import registry
 from annotator.errors import ConfigError
-from annotator.models.out_of_fold import without_own_fold
+from annotator.models import calibration
+from annotator.models.out_of_fold import spread, without_own_fold
 from annotator.models.priors import normalised
 from annotator.types import (
+    UNLABELED,
     Dataset,
     FeatureArray,
     FloatArray,
@@ -40,13 +51,19 @@ from annotator.types import (
     predict_held_out,
 )
 
+FIXED, BY_LABELS = "fixed", "labels"
+STRENGTH = 200
+N_STEPS = 100
+"""Of expectation maximisation; more change no share by 0.01."""
+
 
 class Vote:
     """A graph model, a kernel model and a classifier together: one knows the pool's shape, the others its borders.
 
     `weight` is the graph model's share, 0 to 1; the other two have equal shares of the rest. `opinion` is the share of
-    a network that was trained on labels, where the dataset has one. All have their default parameters. It has the
-    optional abilities of its members: it is `asynchronous` where one of them is, and so on.
+    a network that was trained on labels, where the dataset has one. With `shares` "labels" the members' shares are
+    found by labels out of fold. All have their default parameters. It has the optional abilities of its members: it is
+    `asynchronous` where one of them is, and so on.
     """
 
     def __init__(
@@ -56,7 +73,13 @@ class Vote:
         weight: float = 0.5,
         kernel: str = "kernel-ridge",
         opinion: float = 0.35,
+        shares: str = FIXED,
     ) -> None:
+        if shares not in (FIXED, BY_LABELS):
+            raise ConfigError(f'vote.shares must be "{FIXED}" or "{BY_LABELS}", not {shares!r}.')
+        self.shares = shares
+        self._found: FloatArray | None = None
+        """(3,) the shares by labels that the last fit used; None where they are the fixed ones."""
         self.weight = _share("weight", weight)
         self.opinion = _share("opinion", opinion)
         self._members: tuple[Model, ...] = tuple(registry.create("model", name) for name in (graph, classifier, kernel))
@@ -69,6 +92,7 @@ class Vote:
         """labels (n_images,), -1 = unlabeled -> mixed probabilities, each member's, and the graph model's evidence."""
         found = [member.fit_predict(dataset, labels, n_classes) for member in self._members]
         members = tuple(prediction.probabilities for prediction in found)
+        self._found = self._by_labels(dataset, labels, n_classes)
         mixed, members = self._with_opinion(self._together(*members), members, dataset.opinion)
         return Prediction(mixed, found[0].evidence, members=members)
 
@@ -86,8 +110,9 @@ class Vote:
 
         Without the network's opinion, which was trained on these very labels.
         """
-        said = (without_own_fold(member, dataset, labels, n_classes, folds) for member in self._members)
-        return self._together(*said)
+        said = self._members_out_of_fold(dataset, labels, n_classes, folds)
+        found = self._by_labels(dataset, labels, n_classes)
+        return self._mixed(found, *said)
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
@@ -109,8 +134,38 @@ class Vote:
                 member.join(dataset, features)
 
     def _together(self, graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> FloatArray:
+        return self._mixed(self._found, graph, classifier, kernel)
+
+    def _mixed(
+        self, found: FloatArray | None, graph: FloatArray, classifier: FloatArray, kernel: FloatArray
+    ) -> FloatArray:
+        """The members' probabilities, each (n, n_classes), by these shares (3,), or by the fixed ones."""
+        sharp = _sharpened(graph, classifier, kernel)
+        if found is not None:
+            return np.asarray(np.tensordot(found, np.stack(sharp), 1))
+        return self.weight * sharp[0] + (1 - self.weight) / 2 * (sharp[1] + sharp[2])
+
+    def _members_out_of_fold(
+        self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        graph, classifier, kernel = (
+            without_own_fold(member, dataset, labels, n_classes, folds) for member in self._members
+        )
+        return graph, classifier, kernel
+
+    def _by_labels(self, dataset: Dataset, labels: IntArray, n_classes: int) -> FloatArray | None:
+        """(3,) the shares that the labels find; None where they are to stay as they are. After the members' fits."""
+        labeled, others = np.flatnonzero(labels != UNLABELED), np.flatnonzero(labels == UNLABELED)
+        if self.shares == FIXED or len(labeled) < calibration.LEAST or not len(others):
+            return None
+        rng = np.random.default_rng(len(labeled))
+        sample = np.sort(rng.permutation(others)[: calibration.SAMPLE])
+        folds = spread(labels[labeled], dataset.group[labeled], calibration.N_FOLDS, rng)
+        sharp = np.stack(_sharpened(*self._members_out_of_fold(dataset, labels, n_classes, folds)))
+        weights = calibration.stands_for(dataset, labeled, sample)
         rest = (1 - self.weight) / 2
-        return self.weight * _shares(graph * graph * graph) + rest * (_shares(classifier * classifier) + kernel)
+        before = np.array([self.weight, rest, rest])
+        return likeliest_shares(sharp[:, np.arange(len(labeled)), labels[labeled]], weights, before)
 
     def _with_opinion(
         self, mixed: FloatArray, members: tuple[FloatArray, ...], opinion: Opinion | None
@@ -120,6 +175,25 @@ class Vote:
             return mixed, members
         said = _for_all_classes(opinion, mixed)
         return (1 - self.opinion) * mixed + self.opinion * said, (*members, said)
+
+
+def likeliest_shares(of_codes: FloatArray, weights: FloatArray, before: FloatArray) -> FloatArray:
+    """(n_members,) shares of a mixture that make labels most likely; the prior at `before` is worth `STRENGTH` labels.
+
+    of_codes (n_members, n_labels) is the probability of each label by each member; weights (n_labels,).
+    """
+    counted = weights * (weights.sum() / (weights**2).sum())
+    shares = before
+    for _ in range(N_STEPS):
+        parts = shares[:, None] * (of_codes + calibration.SMALLEST)
+        shares = (parts / parts.sum(axis=0)) @ counted + STRENGTH * before
+        shares = shares / shares.sum()
+    return np.asarray(shares)
+
+
+def _sharpened(graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> tuple[FloatArray, ...]:
+    """The members brought to one confidence, each (n, n_classes)."""
+    return _shares(graph * graph * graph), _shares(classifier * classifier), kernel
 
 
 def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
