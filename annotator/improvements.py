@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator import candidates, durable, finetuning
-from annotator.errors import Cancelled
+from annotator.errors import AnnotatorError, Cancelled
 from annotator.exclusive import Exclusive
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
@@ -220,7 +220,8 @@ class Improving:
         tried = {name: attempt for name, attempt in self.trials.tried.items() if name != task.name}
         tried[task.name] = Attempt(task.begun.n_labels, message, is_applied, version)
         self._keep(Trials(None, tried))
-        finetuning.remove_unused(self.project)
+        with suppress(AnnotatorError):  # what is left over goes the next time
+            finetuning.remove_unused(self.project)
 
     def fail(self, task: Task, error: Exception) -> None:
         """Keep why nothing came of it."""
