@@ -25,9 +25,9 @@ import numpy as np
 from annotator import durable, npy, registry
 from annotator.encoders.combined import is_first
 from annotator.errors import FeatureError
+from annotator.exclusive import turn
 from annotator.graph import checked, frame_of
 from annotator.ingest import LAYOUT, Ingested
-from annotator.turns import turn
 from annotator.types import (
     ChangesImages,
     Chooses,

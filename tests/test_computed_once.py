@@ -17,13 +17,13 @@ from annotator.dataset import prepare
 from annotator.encoders import checkpoint
 from annotator.encoders.pixels import FittedPixels, Pixels
 from annotator.errors import Cancelled
-from annotator.turns import turn
+from annotator.exclusive import turn
 from annotator.types import ImageArray, Report, silent
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from annotator.turns import turn
+from annotator.exclusive import turn
 
 with turn(Path(sys.argv[1])):
     print("held", flush=True)
