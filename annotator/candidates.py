@@ -16,7 +16,7 @@ import numpy as np
 from annotator import registry
 from annotator.config import RECOMMENDED_FROM, Config, Recipe
 from annotator.consensus import consensus
-from annotator.dataset import Prepared, open_prepared, prepare
+from annotator.dataset import Prepared, check_same_images, open_prepared, prepare
 from annotator.encoders.auto import ENOUGH_TO_TRAIN, FINETUNED, NAME
 from annotator.errors import ConfigError, ModelError
 from annotator.judging import Verdict, verdict
@@ -100,10 +100,14 @@ def prepare_job(arguments: Json, report: Report) -> Json:
 
 
 def judge_job(arguments: Json, report: Report) -> Json:
-    """The target that judges the candidate against the features in use."""
+    """The target that judges the candidate against the features in use.
+
+    Raises SourceError (SRC_CHANGED) where the source has other images than the dataset in use.
+    """
     recipe, cache = Recipe(**arguments["recipe"]), Path(arguments["cache"])
     after = prepare(recipe, cache, report)
     before = open_prepared(cache / arguments["in_use"], recipe)
+    check_same_images(after, before)
     report("Comparing", 0, 2)
     judged = [_judged(before, arguments)]
     report("Comparing", 1, 2)

@@ -23,7 +23,8 @@ import numpy as np
 from annotator import durable, npy, registry
 from annotator.class_names import check_own_classes
 from annotator.config import Recipe
-from annotator.features import EncoderChoice, encode
+from annotator.errors import SourceError
+from annotator.features import EncoderChoice, encode, file_keys, joint_revision
 from annotator.graph import REVISION, NeighborGraph, build_graph
 from annotator.ids import StoredIds
 from annotator.ingest import LAYOUT, Ingested, ingest, open_ingested
@@ -46,7 +47,6 @@ from annotator.types import (
     SaysWhy,
     SetAside,
     keeps,
-    revision,
     silent,
     view_of,
 )
@@ -168,6 +168,13 @@ def open_prepared(folder: Path, recipe: Recipe) -> Prepared:
     )
 
 
+def check_same_images(found: Prepared, in_use: Prepared) -> None:
+    """Raises SourceError (SRC_CHANGED) where rows of the dataset in use are other images in `found`."""
+    if found.dataset.ids != in_use.dataset.ids or not np.array_equal(found.hashes, in_use.hashes):
+        message = "The images have changed since the project was created; another encoder needs them as they were."
+        raise SourceError(message, "SRC_CHANGED")
+
+
 def encoder_views(prepared: Prepared, recipe: Recipe, report: Report = silent) -> ImageArray:
     """What the recipe's encoder is given of a prepared pool's images."""
     manifest = json.loads((prepared.folder / "dataset.json").read_text())
@@ -204,7 +211,8 @@ def _with_choice(recipe: Recipe, pool: Ingested, report: Report) -> Recipe:
     encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
     if not isinstance(encoder, Chooses):
         return recipe
-    return replace(recipe, encoder_parameters=encoder.chosen(views_of(pool, view_of(encoder), report), report))
+    views = partial(views_of, pool, view_of(encoder), report)
+    return replace(recipe, encoder_parameters=encoder.chosen(views))
 
 
 def _write_manifest(
@@ -242,17 +250,17 @@ def _version(recipe: Recipe, source: ImageSource, pool: Ingested, held_out: Inge
         "class_names": source.class_names,
         "truth": source.truth,
     }
+    if files := file_keys(registry.create("encoder", recipe.encoder, recipe.encoder_parameters)):
+        made_from["files"] = files
     digest = hashlib.sha256()
     for piece in _json_pieces(made_from):
         digest.update(piece.encode())
     return digest.hexdigest()
 
 
-def _revision(recipe: Recipe) -> int:
-    """Of the recipe's encoder, or of what that stands for."""
-    encoder: Encoder = registry.create("encoder", recipe.encoder, recipe.encoder_parameters)
-    name = encoder.chosen_encoder[0] if isinstance(encoder, Chooses) else recipe.encoder
-    return revision(registry.load("encoder", name))
+def _revision(recipe: Recipe) -> int | list[int]:
+    """Of the recipe's encoder, or of what that stands for, and of the bases of that."""
+    return joint_revision(recipe.encoder, recipe.encoder_parameters)
 
 
 def _parts(recipe: Recipe) -> dict[str, Any]:  # Any: JSON

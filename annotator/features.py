@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -22,7 +23,9 @@ from typing import Any
 import numpy as np
 
 from annotator import durable, npy, registry
+from annotator.encoders.combined import is_first
 from annotator.errors import FeatureError
+from annotator.exclusive import turn
 from annotator.graph import checked, frame_of
 from annotator.ingest import LAYOUT, Ingested
 from annotator.types import (
@@ -35,6 +38,7 @@ from annotator.types import (
     ImageArray,
     JoinsEncoders,
     Keeps,
+    ReadsFile,
     Report,
     Resumes,
     revision,
@@ -44,8 +48,9 @@ from annotator.types import (
 )
 from annotator.views import views_of
 
-TRAINING = "training-"
-"""How the folders in the cache begin that hold an unfinished training of an encoder."""
+FEATURES, TRAINING = "features-", "training-"
+"""How the folders in the cache begin that hold features, and an unfinished training of an encoder."""
+WAITING = "Waiting for another project's training"
 MANIFEST = "encoder.json"
 UNKNOWN_IMAGES = Keeps()
 
@@ -110,13 +115,8 @@ def encode(
         return _extended(encoder, choice, pool, held_out, cache, report)
     if isinstance(encoder, JoinsEncoders):
         return _joined(encoder, choice, pool, held_out, cache, report)
-    folder = cache / f"features-{_key(choice, pool)}"
-    if not (folder / MANIFEST).exists():
-        with durable.building(folder) as draft:
-            fitted = _compute(encoder, choice, pool, cache, draft, report)
-        shutil.rmtree(_training(choice, pool, cache), ignore_errors=True)
-    else:
-        fitted = encoder.load(folder / "encoder")
+    folder = cache / f"{FEATURES}{_key(choice, pool)}"
+    fitted = _made(encoder, choice, pool, folder, report) or encoder.load(folder / "encoder")
     path = folder / "features.npy"
     if held_out is None:
         return Encoded(fitted, npy.load(path), None, (path,))
@@ -169,12 +169,28 @@ def _joined(
     return Encoded(fitted, _usable(features, len(pool.ids), fitted), fitted.join(of_test_set) if of_test_set else None)
 
 
+def _made(
+    encoder: Encoder, choice: EncoderChoice, pool: Ingested, folder: Path, report: Report
+) -> FittedEncoder | None:
+    """The encoder, fitted, with its features in `folder`; None where they are there already, by another process."""
+    if (folder / MANIFEST).exists():
+        return None
+    unfinished = folder.with_name(folder.name.replace(FEATURES, TRAINING))
+    with turn(unfinished.with_name(f".{unfinished.name}.lock"), report, WAITING):
+        if (folder / MANIFEST).exists():
+            return None
+        with durable.building(folder) as draft:
+            fitted = _compute(encoder, choice, pool, unfinished, draft, report)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return fitted
+
+
 def _compute(
-    encoder: Encoder, choice: EncoderChoice, pool: Ingested, cache: Path, folder: Path, report: Report
+    encoder: Encoder, choice: EncoderChoice, pool: Ingested, unfinished: Path, folder: Path, report: Report
 ) -> FittedEncoder:
     """Fit and encode; the manifest is written last: a folder that has it is complete."""
     views = views_of(pool, view_of(encoder), report)
-    fitted = _fitted(encoder, views, choice.seed, _training(choice, pool, cache), report)
+    fitted = _fitted(encoder, views, choice.seed, unfinished, report)
     Encoded(fitted, _features(fitted, views, report)).save(folder)
     (folder / MANIFEST).write_text(json.dumps({"encoder": fitted.version}))
     return fitted
@@ -225,8 +241,30 @@ def _usable(features: FeatureArray, n_images: int, fitted: FittedEncoder) -> Fea
     return features
 
 
-def _training(choice: EncoderChoice, pool: Ingested, cache: Path) -> Path:
-    return cache / f"{TRAINING}{_key(choice, pool)}"
+def joint_revision(name: str, parameters: dict[str, Any]) -> int | list[int]:  # Any: JSON
+    """Of the encoder that is fitted; followed by those of its bases, once one of these was raised."""
+    encoder: Encoder = registry.create("encoder", name, parameters)
+    if isinstance(encoder, Chooses):
+        return joint_revision(*encoder.chosen_encoder)
+    bases = [one.base for one in _made_of(encoder) if isinstance(one, Extends)]
+    own, *others = [revision(registry.load("encoder", one)) for one in (name, *bases)]
+    return own if all(map(is_first, others)) else [own, *others]
+
+
+def file_keys(encoder: Encoder) -> list[str]:
+    """Of the files that the encoder reads, or what it is made of. Raises ModelError (MODEL_WEIGHTS)."""
+    return [key for one in _made_of(encoder) if isinstance(one, ReadsFile) and (key := one.file_key())]
+
+
+def _made_of(encoder: Encoder) -> Iterator[Encoder]:
+    """The encoder, and those that it stands for, adds to or joins."""
+    yield encoder
+    if isinstance(encoder, Chooses):
+        yield from _made_of(registry.create("encoder", *encoder.chosen_encoder))
+    if isinstance(encoder, Extends):
+        yield from _made_of(registry.create("encoder", encoder.base))
+    for part in encoder.encoders.values() if isinstance(encoder, JoinsEncoders) else ():
+        yield from _made_of(part)
 
 
 def _key(choice: EncoderChoice, pool: Ingested) -> str:
@@ -238,8 +276,11 @@ def _key(choice: EncoderChoice, pool: Ingested) -> str:
         "seed": choice.seed,
         "revision": revision(registry.load("encoder", choice.name)),
     }
-    if isinstance(choice.create(), ChangesImages):
+    encoder = choice.create()
+    if isinstance(encoder, ChangesImages):
         made_from["keeps"] = asdict(choice.keeps)
+    if files := file_keys(encoder):
+        made_from["files"] = files
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:24]
 
 

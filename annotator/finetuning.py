@@ -28,16 +28,16 @@ import numpy as np
 from annotator import registry
 from annotator.config import Recipe
 from annotator.consensus import consensus
-from annotator.dataset import Prepared, encoder_views, open_source, prepare
+from annotator.dataset import Prepared, check_same_images, encoder_views, open_prepared, open_source, prepare
 from annotator.encoders import networks, stored
 from annotator.encoders.auto import FINETUNED, NAME
 from annotator.encoders.training_plan import Plan, plan_for
 from annotator.jobs import Job
 from annotator.judging import LEAST, Verdict, verdict
-from annotator.pointer import CACHE, NETWORK, bring_network, network_of
+from annotator.pointer import CACHE, NETWORK, Pointer, bring_network, network_of
 from annotator.project import Project
 from annotator.store import snapshot as snapshots
-from annotator.types import UNLABELED, Dataset, FloatArray, IntArray, Report, keeps
+from annotator.types import UNLABELED, Dataset, FloatArray, ImageArray, IntArray, Report, keeps
 
 Json = dict[str, Any]  # Any: whatever JSON can hold
 
@@ -51,6 +51,8 @@ FIRST_WITH_AUDIT = 100
 PER_CLASS = 10
 """Labels for each class, on average, that a training needs."""
 KEPT_SHARE = 0.2
+MOST_COPIED = 1 << 30
+"""Bytes of views that are copied for a training: 21,800 photos at 128 px."""
 UNFINISHED = "unfinished"
 
 
@@ -71,6 +73,8 @@ class Request:
     audit_rows: list[int]
     audit_labels: list[int]
     seed: int
+    in_use: str = ""
+    """The folder in the cache of the dataset whose rows these are; "" = that which the project points to."""
     plan: Json | None = None
     """A `Plan` in place of the one that suits the pool."""
 
@@ -121,13 +125,13 @@ def train_job(arguments: Json, report: Report) -> Json:
     unfinished = project / networks.FOLDER / UNFINISHED
     unfinished.mkdir(parents=True, exist_ok=True)
     bring_network(project, request.recipe["encoder_parameters"])
-    prepared = prepare(Recipe(**request.recipe), cache, report)
+    prepared = _prepared(request, cache, report)
     learned, kept = _split(request, prepared.dataset)
     before = _fitted(request, prepared.dataset, learned)
     names = _train(request, prepared, before, learned, unfinished, report)
     for name in names:
         networks.copy(name, unfinished, cache)
-    judged = [_judged(request, name, before, learned, kept, cache, report) for name in names]
+    judged = [_judged(request, name, prepared, before, learned, kept, report) for name in names]
     found, changes = max(judged, key=lambda one: (one[1] is not None, one[0].gain))
     in_use = network_of(request.recipe["encoder_parameters"])
     used = in_use if changes is None else network_of(changes["encoder_parameters"])
@@ -168,7 +172,17 @@ def _request(project: Project, through: int | None) -> Request:
         audit.tolist(),
         codes[audit].tolist(),
         config.seed,
+        project.prepared.folder.name,
     )
+
+
+def _prepared(request: Request, cache: Path, report: Report) -> Prepared:
+    """The dataset of the recipe. Raises SourceError (SRC_CHANGED) where the labeled rows are other images there."""
+    recipe = Recipe(**request.recipe)
+    prepared = prepare(recipe, cache, report)
+    in_use = request.in_use or Pointer.read(Path(request.folder)).folder
+    check_same_images(prepared, open_prepared(cache / in_use, recipe))
+    return prepared
 
 
 def _split(request: Request, dataset: Dataset) -> tuple[IntArray, tuple[IntArray, IntArray]]:
@@ -208,16 +222,8 @@ def _train(
     images = encoder_views(prepared, Recipe(**request.recipe), report)
     flip = keeps(open_source(Recipe(**request.recipe))).flip
     plan = Plan(**request.plan) if request.plan else plan_for(images, request.seed, flip)
-    rows = np.flatnonzero(labels != UNLABELED)
-    codes = np.unique(labels[rows])
-    believed = vote[:, codes] / np.maximum(vote[:, codes].sum(axis=1, keepdims=True), 1e-12)
-    stored.write_npy(folder / "vote.npy", believed.astype(np.float32))
     given = {
-        "images": str(stored.path_of(images, folder).absolute()),
-        "vote": str((folder / "vote.npy").absolute()),
-        "rows": rows.tolist(),
-        "labels": np.searchsorted(codes, labels[rows]).tolist(),
-        "codes": codes.tolist(),
+        **_material(images, vote, labels, request.seed, folder, report),
         "plans": [asdict(replace(plan, steps=0)), asdict(plan)],
         "folder": str(folder.absolute()),
         "key": hashlib.sha256(json.dumps(asdict(replace(request, folder="")), sort_keys=True).encode()).hexdigest(),
@@ -225,13 +231,46 @@ def _train(
     return list(Job.start(TRAIN, given, folder / "job").wait(report)["networks"])
 
 
+def _material(images: ImageArray, vote: FloatArray, labels: IntArray, seed: int, folder: Path, report: Report) -> Json:
+    """What the network learns from: files of images and of the vote's belief about them; labeled rows and columns.
+
+    `rows` are those of the files, `seen` the same ones as the project counts them.
+    """
+    seen = np.flatnonzero(labels != UNLABELED)
+    codes = np.unique(labels[seen])
+    used = _used(images, seen, seed)
+    is_whole = len(used) == len(images)
+    path = stored.path_of(images, folder) if is_whole else stored.copy_of(images, used, folder, report)
+    believed = vote[np.ix_(used, codes)]
+    believed /= np.maximum(believed.sum(axis=1, keepdims=True), 1e-12)
+    stored.write_npy(folder / "vote.npy", believed.astype(np.float32))
+    return {
+        "images": str(path.absolute()),
+        "vote": str((folder / "vote.npy").absolute()),
+        "rows": np.searchsorted(used, seen).tolist(),
+        "seen": seen.tolist(),
+        "labels": np.searchsorted(codes, labels[seen]).tolist(),
+        "codes": codes.tolist(),
+    }
+
+
+def _used(images: ImageArray, labeled: IntArray, seed: int) -> IntArray:
+    """All rows; of a pool whose views are stored nowhere, as many as may be copied, and the labeled ones."""
+    n_images = len(images)
+    n_most = MOST_COPIED // max(1, int(np.prod(images.shape[1:])))
+    if isinstance(images, np.ndarray) or n_images <= n_most:
+        return np.arange(n_images)
+    drawn = np.random.default_rng([seed, 5]).permutation(n_images)[:n_most]
+    return np.union1d(drawn, labeled)
+
+
 def _judged(
     request: Request,
     name: str,
+    prepared: Prepared,
     before: FloatArray,
     learned: IntArray,
     kept: tuple[IntArray, IntArray],
-    cache: Path,
     report: Report,
 ) -> tuple[Verdict, Json | None]:
     """The verdict on the vote with the network, and what to change to; None where that is not better."""
@@ -239,7 +278,8 @@ def _judged(
     recipe = Recipe(**request.recipe)
     parameters = parameters_with(recipe, name)
     recipe = replace(recipe, encoder_parameters=parameters)
-    candidate = prepare(recipe, cache, report)
+    candidate = prepare(recipe, prepared.folder.parent, report)
+    check_same_images(candidate, prepared)
     after = _fitted(request, candidate.dataset, learned)
     found = verdict(before[rows], after[rows], truth)
     if not found.is_better:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from annotator import durable
-from annotator.config import Config
+from annotator.config import QUICK_ENCODER, Config
 from annotator.dataset import Prepared, open_prepared, prepare
 from annotator.encoders import networks
 from annotator.errors import ModelError, SourceError
@@ -29,6 +29,9 @@ FIRST_LISTING = 1
 NAME = "dataset.json"
 NETWORK = "network"
 """The parameter of an encoder that names a network in the project's folder."""
+
+UNTIL_THEN = f"Until then the features of {QUICK_ENCODER} are used."
+"""The end of the notice of a project whose weights are lost."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def reopen(folder: Path, config: Config, store: Store, report: Report) -> Prepar
     prepared, notice = _prepared(folder, config, cache, report)
     _check_ids(prepared, store, folder)
     _check_contents(prepared, store)
-    kept = "" if _lacked_network(pointer, config) else pointer.notice
+    kept = "" if UNTIL_THEN in pointer.notice or _lacked_network(pointer, config) else pointer.notice
     point_to(folder, config, prepared, notice or kept, pointer.wanted)
     return prepared
 
@@ -113,14 +116,21 @@ def network_of(encoder_parameters: Mapping[str, Any]) -> str:  # Any: JSON
 
 
 def _prepared(folder: Path, config: Config, cache: Path, report: Report) -> tuple[Prepared, str]:
-    """The dataset of the project, with a notice where its network cannot be had: then it is the base encoder's."""
+    """The dataset of the project; where its network or its weights cannot be had, one without, and a notice.
+
+    It is the base encoder's then, or one of quick features.
+    """
+    recipe = config.recipe
     try:
         return prepare_for(folder, config, report), ""
     except ModelError as error:
-        if not network_of(config.encoder_parameters) or error.code not in ("MODEL_NETWORK", "MODEL_SAVE"):
+        if network_of(config.encoder_parameters) and error.code in ("MODEL_NETWORK", "MODEL_SAVE"):
+            base = replace(recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
+            return prepare(base, cache, report), str(error)
+        if error.code != "MODEL_WEIGHTS":
             raise
-        base = replace(config.recipe, encoder_parameters={**config.encoder_parameters, NETWORK: ""})
-        return prepare(base, cache, report), str(error)
+        quick = replace(recipe, encoder=QUICK_ENCODER, encoder_parameters={})
+        return prepare(quick, cache, report), f"{error} {UNTIL_THEN}"
 
 
 def _lacked_network(pointer: Pointer, config: Config) -> bool:

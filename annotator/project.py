@@ -24,8 +24,8 @@ import numpy as np
 from annotator import durable, registry, types
 from annotator.class_names import check_number_of_classes, checked_class_names, distinct_names
 from annotator.config import QUICK_ENCODER, Config, Recipe, parse_initial
-from annotator.dataset import Prepared, prepare
-from annotator.errors import AnnotatorError, ConfigError, ModelError, SourceError, StoreError
+from annotator.dataset import Prepared, check_same_images, prepare
+from annotator.errors import AnnotatorError, ConfigError, ModelError, StoreError
 from annotator.evaluation import translated
 from annotator.learner import Learner, draw_audit
 from annotator.pointer import CACHE, FIRST_LISTING, Pointer, point_to, prepare_for, reopen
@@ -188,10 +188,7 @@ class Project:
     def _encoded_with(self, config: Config, report: Report) -> Prepared:
         with _room(self.folder.parent):
             prepared = prepare_for(self.folder, config, report)
-        before = self.prepared
-        if prepared.dataset.ids != before.dataset.ids or not np.array_equal(prepared.hashes, before.hashes):
-            message = "The images have changed since the project was created; another encoder needs them as they were."
-            raise SourceError(message, "SRC_CHANGED")
+        check_same_images(prepared, self.prepared)
         return prepared
 
     def close(self) -> None:

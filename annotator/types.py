@@ -284,10 +284,11 @@ class Extends(Protocol):
 class Chooses(Protocol):
     """An encoder that stands for another one, which it chooses when it has seen the pool."""
 
-    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
+    def chosen(self, images: Callable[[], ImageArray]) -> dict[str, Any]:  # Any: JSON
         """Its parameters with the choice for (n_images, height, width, n_channels) uint8: equal for equal images.
 
-        A dataset is made and named by them, so the choice holds for as long as the dataset does.
+        `images` makes them, which takes long: to be called only where nothing is chosen yet. A dataset is made and
+        named by the parameters, so the choice holds for as long as the dataset does.
         """
 
     @property
@@ -320,6 +321,14 @@ class HasRevision(Protocol):
 def revision(encoder: type[Encoder]) -> int:
     """Part of a dataset's version; 1 where the class does not count."""
     return encoder.revision if isinstance(encoder, HasRevision) else 1
+
+
+@runtime_checkable
+class ReadsFile(Protocol):
+    """An encoder whose features depend on a file that its parameters name."""
+
+    def file_key(self) -> str:
+        """Of the file's content; "" where none is named. Raises ModelError (MODEL_WEIGHTS) where it cannot be read."""
 
 
 @dataclass(frozen=True)

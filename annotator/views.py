@@ -4,18 +4,22 @@ They come from the thumbnails in the cache: no source is read and nothing is imp
 kept, or, where they would take more than `MOST_BYTES`, made anew from chunk to chunk as an encoder reads them. Images
 of an array are seen at their own size, and a pool of small pictures gains nothing by being enlarged.
 
-    cache/images-<key of the source>/views-<side>.npy, views-<side>-grey.npy
+    cache/images-<key of the source>/views-<side>.npy, views-<side>-grey.npy, sides.json
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+from PIL import Image
 
 from annotator import durable, images, npy
 from annotator.ingest import VIEW_SIDE, Ingested
@@ -23,6 +27,8 @@ from annotator.types import ImageArray, IntArray, Report, View, silent
 
 N_THREADS = 2
 CHUNK = 64
+MORE = "sides.json"
+"""Whether any image is larger than the import's views, in the pool's folder."""
 MOST_BYTES = 2 << 30
 """Of views that are kept on the disk: 43,000 photos in colour at 128 px a side, 14,000 at 224."""
 RED, GREEN, BLUE, HALF, BITS = 19595, 38470, 7471, 1 << 15, 16
@@ -99,10 +105,22 @@ def grey(colours: ImageArray) -> ImageArray:
 
 
 def _show_more(pool: Ingested) -> bool:
-    """Whether any image has more to show than the pool's views do."""
+    """Whether any image has more to show than the pool's views do; found out once, and kept beside them."""
     if not pool.has_thumbnails:
         return False
-    return any(max(pool.thumbnail(row).size) > VIEW_SIDE for row in range(len(pool.ids)))
+    path = pool.folder / MORE
+    with suppress(OSError, ValueError):
+        return bool(json.loads(path.read_text())["larger"])
+    found = any(max(_size(pool, row)) > VIEW_SIDE for row in range(len(pool.ids)))
+    with suppress(OSError):
+        durable.write(path, json.dumps({"larger": found}))
+    return found
+
+
+def _size(pool: Ingested, row: int) -> tuple[int, int]:
+    """(width, height) of a thumbnail, which is not decoded for it."""
+    with Image.open(BytesIO(pool.thumbnail_bytes(row) or b"")) as image:
+        return image.size
 
 
 def _make(unstored: UnstoredViews, path: Path, report: Report) -> None:

@@ -45,14 +45,16 @@ def features(path: str, images: ImageArray, network: str = "MobileNetV3Small") -
     return encoder.fit(images, np.random.default_rng(0)).encode(images)
 
 
-def test_weights_with_a_classifier_are_weights_as_well() -> None:
-    """A file of the network up to the average, all of it, and in the format of Keras' own downloads: equal features."""
-    images = noise(12, 20, 20, 3)
-    bare = features(weights("small.weights.h5"), images)
-    assert bare.shape == (12, 8)
-    np.testing.assert_allclose(np.linalg.norm(bare, axis=1), 1, rtol=1e-5)
-    for name in ("whole.weights.h5", "whole.h5"):
-        np.testing.assert_array_equal(features(weights(name), images), bare)
+def test_a_missing_file_is_named_at_once(tmp_path: Path) -> None:
+    """Before a worker is started; and so is a folder."""
+    application._shared.close()
+    for path in (tmp_path / "nothing.h5", tmp_path):
+        with pytest.raises(ModelError, match=f"{path} cannot be read: .*, or choose the encoder imagenet"):
+            features(str(path), noise(3, 20, 20, 3))
+    assert application._shared._worker is None
+
+
+# tests of one file stand together: the worker keeps the last network, and building one takes seconds
 
 
 def test_grey_images_are_the_same_in_one_channel_and_in_three() -> None:
@@ -75,29 +77,46 @@ def test_a_file_of_another_network_is_refused() -> None:
     assert len(features(weights("small.weights.h5"), noise(3, 20, 20, 3))) == 3
 
 
-def test_a_missing_file_is_named_at_once(tmp_path: Path) -> None:
-    """Before a worker is started; and so is a folder."""
-    application._shared.close()
-    for path in (tmp_path / "nothing.h5", tmp_path):
-        with pytest.raises(ModelError, match=f"{path} cannot be read: .*, or choose the encoder imagenet"):
-            features(str(path), noise(3, 20, 20, 3))
-    assert application._shared._worker is None
+def test_without_a_network_the_encoder_that_works_is_named() -> None:
+    """In seconds, whatever the network does not do."""
+    features(weights("small.weights.h5"), noise(3, 20, 20, 3))  # TensorFlow is started by now
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=r"could not be downloaded: .* choose the encoder imagenet, which works") as no:
+        features("", noise(3, 20, 20, 3))
+    assert no.value.code == "MODEL_WEIGHTS"
+    assert time.monotonic() - started < 60
 
 
-def test_a_path_may_begin_with_home_or_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_with_a_classifier_are_weights_as_well() -> None:
+    """A file of the network up to the average, all of it, and in the format of Keras' own downloads: equal features."""
+    images = noise(12, 20, 20, 3)
+    bare = features(weights("small.weights.h5"), images)
+    assert bare.shape == (12, 8)
+    np.testing.assert_allclose(np.linalg.norm(bare, axis=1), 1, rtol=1e-5)
+    for name in ("whole.weights.h5", "whole.h5"):
+        np.testing.assert_array_equal(features(weights(name), images), bare)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With mine.weights.h5 in it."""
+    folder = tmp_path_factory.mktemp("weights")
+    shutil.copy(weights("small.weights.h5"), folder / "mine.weights.h5")
+    return folder
+
+
+def test_a_path_may_begin_with_home_or_be_relative(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a source's path may."""
-    shutil.copy(weights("small.weights.h5"), tmp_path / "mine.weights.h5")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    monkeypatch.chdir(folder)
     one, other = (features(path, noise(3, 20, 20, 3)) for path in ("~/mine.weights.h5", "mine.weights.h5"))
     np.testing.assert_array_equal(one, other)
 
 
-def test_other_weights_under_the_same_name_are_not_mixed_in(tmp_path: Path) -> None:
+def test_other_weights_under_the_same_name_are_not_mixed_in(folder: Path, tmp_path: Path) -> None:
     """A fitted encoder knows its weights: later images get features of those, or none."""
-    path = tmp_path / "mine.weights.h5"
-    shutil.copy(weights("small.weights.h5"), path)
+    path = folder / "mine.weights.h5"
     encoder = KerasApplication("MobileNetV3Small", str(path), 75)
     encoder.fit(noise(5, 20, 20, 3), np.random.default_rng(0)).save(tmp_path)
     loaded = encoder.load(tmp_path)
@@ -108,16 +127,6 @@ def test_other_weights_under_the_same_name_are_not_mixed_in(tmp_path: Path) -> N
     shutil.copy(weights("other.weights.h5"), path)
     with pytest.raises(ModelError, match="cannot be used as weights"):  # by a worker that knows the first file
         encoder.fit(noise(5, 20, 20, 3), np.random.default_rng(0))
-
-
-def test_without_a_network_the_encoder_that_works_is_named() -> None:
-    """In seconds, whatever the network does not do."""
-    features(weights("small.weights.h5"), noise(3, 20, 20, 3))  # TensorFlow is started by now
-    started = time.monotonic()
-    with pytest.raises(ModelError, match=r"could not be downloaded: .* choose the encoder imagenet, which works") as no:
-        features("", noise(3, 20, 20, 3))
-    assert no.value.code == "MODEL_WEIGHTS"
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(

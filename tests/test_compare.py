@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,11 +135,20 @@ def test_table_and_files_have_what_the_cells_have(out: Path) -> None:
 
 
 def test_a_run_goes_on_where_it_was(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the cell whose file is gone, or not whole, is run again, and comes out the same."""
+    """Only the cell whose file is gone, or not whole, is run again; it comes out the same, however many run beside."""
     before = {path.name: path.read_text() for path in (out / "cells").iterdir()}
     gone = next(name for name in before if "margin" in name)
     (out / "cells" / gone).write_text(before[gone][:100])
-    found = running.run(plan(seeds=(0,)), out, workers=2)
+    started: list[dict[str, str]] = []
+    spawned = subprocess.Popen
+
+    def spawn(*given: Any, **named: Any) -> Any:  # Any: as Popen takes them
+        started.append(named["env"])
+        return spawned(*given, **named)
+
+    monkeypatch.setattr(subprocess, "Popen", spawn)
+    found = running.run(plan(seeds=(0,)), out, workers=1)
+    assert [environment.get("OMP_NUM_THREADS") for environment in started[-1:]] == ["1"]
     assert [(ran.cell.system, ran.is_new) for ran in found] == [(RANDOM, False), (MARGIN, True)]
     again = json.loads((out / "cells" / gone).read_text())
     timeless = ("seconds", "cpu_seconds", "peak_mb")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator import dataset as dataset_module
-from annotator import npy, registry
+from annotator import npy, registry, types
 from annotator.config import Config
-from annotator.dataset import Prepared, Recipe, _Hexadecimal, _json_pieces, open_prepared, prepare
-from annotator.errors import FeatureError
+from annotator.dataset import Prepared, Recipe, _Hexadecimal, _json_pieces, made_from, open_prepared, prepare
+from annotator.encoders.combined import named
+from annotator.encoders.pixels import FittedPixels, Pixels
+from annotator.errors import FeatureError, ModelError
 from annotator.ids import StoredIds
+from annotator.pointer import CACHE
 from annotator.pool import first_of_equal
 from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
@@ -190,3 +194,91 @@ def test_an_encoder_that_gives_no_features_is_named(
         prepare(made, tmp_path / "cache")
     assert raised.value.code == code
     assert not list((tmp_path / "cache").glob("dataset-*/dataset.json"))
+
+
+class Shortened(Pixels):
+    """As many principal components of the pixels as a file says."""
+
+    def __init__(self, weights: str = "") -> None:
+        super().__init__()
+        self.weights = weights
+
+    def file_key(self) -> str:
+        """What the file says; it is read when it is asked for."""
+        try:
+            return Path(self.weights).read_text()
+        except OSError as error:
+            raise ModelError("There is no file of weights.", "MODEL_WEIGHTS") from error
+
+    def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedPixels:
+        return Pixels(int(self.file_key())).fit(images, rng, report)
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that says 2, which the encoder `shortened` reads."""
+    monkeypatch.setitem(registry.BUILT_IN["encoder"], "shortened", f"{__name__}:Shortened")
+    path = tmp_path / "weights.txt"
+    path.write_text("2")
+    return path
+
+
+@pytest.mark.parametrize("encoder", ["shortened", "shortened+hog"])
+def test_another_file_of_weights_is_another_dataset(tmp_path: Path, weights: Path, encoder: str) -> None:
+    """Under the same name too: nothing that was computed from the first is used."""
+    parameters = {"weights" if encoder == "shortened" else "shortened.weights": str(weights)}
+    made = replace(recipe(tmp_path), encoder=encoder, encoder_parameters=parameters)
+    two = prepare(made, tmp_path / "cache").dataset
+    weights.write_text("3")
+    three = prepare(made, tmp_path / "cache").dataset
+    assert two.version != three.version
+    assert three.features.shape[1] == two.features.shape[1] + 1
+
+
+def test_a_project_opens_without_its_weights(tmp_path: Path, weights: Path) -> None:
+    """Cache and file are gone: the labels are there, on quick features, and it says why; with the file, as before."""
+    source = recipe(tmp_path)
+    changes = {"encoder": "shortened", "encoder_parameters": {"weights": str(weights)}, "initial": "known"}
+    config = Config(source=source.source, source_parameters=source.source_parameters, n_neighbors=3, **changes)
+    folder = tmp_path / "projects" / "one"
+    Project.create(folder, config).close()
+    shutil.rmtree(folder.parent / CACHE)
+    weights.unlink()
+    for _ in range(2):
+        opened = Project(folder)
+        assert "There is no file of weights. Until then the features of hog are used." in opened.notice
+        opened.learner.learn()
+        assert (opened.learner.labels >= 0).sum() == 11
+        assert opened.prepared.dataset.features.shape[1] > 2
+        opened.close()
+    weights.write_text("2")
+    again = Project(folder)
+    assert again.notice == ""
+    assert again.prepared.dataset.features.shape[1] == 2
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "parameters"),
+    [
+        ("finetuned", {}),
+        ("auto", {"choice": "finetuned"}),
+        ("hog+finetuned", {}),
+        ("finetuned", {"base": "hog+pixels"}),
+    ],
+)
+def test_a_new_revision_of_a_base_makes_another_dataset(
+    encoder: str, parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the base stands; what it was before stays what it was."""
+    made = Recipe("digits", encoder=encoder, encoder_parameters=parameters)
+    before = made_from(made)
+    assert isinstance(before["revisions"]["encoder"], int)
+    for base in ("Imagenet", "Pixels"):
+        loaded = registry.load("encoder", base.lower())
+        monkeypatch.setattr(loaded, "revision", types.revision(loaded) + 1, raising=False)
+    named.cache_clear()
+    assert made_from(made) != before
+    monkeypatch.undo()
+    named.cache_clear()
+    assert made_from(made) == before

@@ -311,6 +311,7 @@ def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
         "images": str(tmp_path / "images.npy"),
         "vote": str(tmp_path / "vote.npy"),
         "rows": list(range(20)),
+        "seen": list(range(20)),
         "labels": truth[:20].tolist(),
         "codes": [0, 1, 2],
         "plans": [plan],
@@ -396,12 +397,47 @@ def test_a_plan_suits_the_pool() -> None:
     assert not small.flip
 
 
+class Streamed:
+    """An array that is made where it is read, at most so many rows at a time."""
+
+    def __init__(self, array: ImageArray) -> None:
+        self._array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, rows: IntArray) -> ImageArray:
+        found = self._array[rows]
+        assert len(found) <= 64
+        return found
+
+
+@pytest.mark.parametrize("most", [100, 1000])
+def test_of_views_that_are_stored_nowhere_a_part_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """With every labeled image, never more than some rows in memory; the same rows of images and of the vote."""
+    images, truth = stripes(N_IMAGES)
+    monkeypatch.setattr(finetuning, "MOST_COPIED", most * images[0].size)
+    labels = np.where(np.arange(N_IMAGES) % 5 == 0, truth, -1)
+    vote = np.stack([np.arange(N_IMAGES), np.full(N_IMAGES, N_IMAGES), np.zeros(N_IMAGES)], axis=1) + 1.0
+    given = finetuning._material(Streamed(images), vote, labels, 0, tmp_path, silent)
+    copied, believed = np.load(given["images"]), np.load(given["vote"])
+    assert given["seen"] == np.flatnonzero(labels >= 0).tolist()
+    np.testing.assert_array_equal(copied[given["rows"]], images[given["seen"]])
+    assert min(most, N_IMAGES) <= len(copied) == len(believed) <= min(most + len(given["seen"]), N_IMAGES)
+    used = np.round(believed[:, 0] / believed[:, 2] - 1).astype(int)
+    np.testing.assert_array_equal(copied, images[used])
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npy", ".npy"]
+
+
 def test_auto_passes_the_network_on() -> None:
     """What a project that chose nothing changes to is what its dataset is named by: it stays as it is."""
     recipe = Recipe("digits", encoder="auto", encoder_parameters={"choice": "hog+imagenet"})
     parameters = finetuning.parameters_with(recipe, "a" * 64)
     auto: Auto = registry.create("encoder", "auto", parameters)
-    assert auto.chosen(stripes(20)[0]) == parameters
+    assert auto.chosen(lambda: stripes(20)[0]) == parameters
     assert auto.chosen_encoder == ("finetuned", {"network": "a" * 64, "base": "hog+imagenet"})
     later = replace(recipe, encoder_parameters=parameters)
     assert finetuning.parameters_with(later, "b" * 64) == {**parameters, "network": "b" * 64}

@@ -101,6 +101,16 @@ def negative_log_likelihood(probabilities: FloatArray, truth: IntArray) -> float
 # ---- the autoencoder
 
 
+def test_trainings_have_two_threads_whatever_else_is_set() -> None:
+    """What a training ends in depends on their number, and no key knows it."""
+    asked = (
+        "from annotator.encoders.keras_setup import tf; print(tf.config.threading.get_intra_op_parallelism_threads())"
+    )
+    environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, check=True, text=True)
+    assert found.stdout == "2\n"
+
+
 def test_losses_are_told_while_training_and_kept_beside_the_weights(trained: Trained) -> None:
     """One line an epoch reaches whoever watches the outer job; the same lines are in history.json; training helps."""
     history = json.loads((trained.folder / HISTORY).read_text())

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from annotator import registry
-from annotator.config import QUICK_ENCODER, Config, Recipe
+from annotator.config import QUICK_ENCODER, RECOMMENDED_FROM, Config, Recipe
 from annotator.dataset import prepare
 from annotator.encoders.training import MIN_IMAGES
 from annotator.errors import ModelError
@@ -29,10 +29,12 @@ PARAMETERS: dict[str, Callable[[], dict[str, Any]]] = {
     "keras-application": lambda: {"weights": str(random_weights() / "small.weights.h5"), "side": 75},
 }
 """What an encoder needs to be made or to be quick, beside one epoch where it counts them."""
-LIMITS = {"contrastive": 510}
-"""Images, where an encoder takes no fewer than that to train on."""
 TRAINED = ("autoencoder", "contrastive", "lstm", "gan")
 """Modules of encoders that train in a job: here in one process, as each job would begin with TensorFlow's start."""
+FEW = RECOMMENDED_FROM + 10
+"""Images for all others: enough that `auto` stands for a network."""
+LIMITS = dict.fromkeys(TRAINED, MIN_IMAGES + 10) | {"contrastive": 510}
+"""Images, where an encoder takes about so many to train on."""
 TINY = 20
 ORIENTATION = 0x0112
 """EXIF's number of how a camera was held."""
@@ -91,7 +93,7 @@ def _one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def recipe(name: str, source: str, parameters: dict[str, Any], limit: int | None = None) -> Recipe:
-    limit = limit or LIMITS.get(name, MIN_IMAGES + 10)
+    limit = limit or LIMITS.get(name, FEW)
     return Recipe(source, parameters, limit, 0, encoder=name, encoder_parameters=quick_parameters(name), n_neighbors=5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,31 @@ def test_small_pictures_and_arrays_are_not_enlarged(tmp_path: Path) -> None:
     for pool in (small, array):
         assert views_of(pool, View(128)) is pool.views
         assert left(pool) == ["views.npy"]
+
+
+@pytest.mark.parametrize("size", [(100, 20), (64, 30)])
+def test_sizes_are_read_once(tmp_path: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether larger views would show more is kept beside the images; a damaged note is made anew."""
+    pool = imported(tmp_path, (20, 20), size)
+    shape = views_of(pool, View(128)).shape
+    (pool.folder / "views-128.npy").unlink(missing_ok=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(views_module, "_size", None)
+        assert views_of(pool, View(128)).shape == shape
+    (pool.folder / "views-128.npy").unlink(missing_ok=True)
+    (pool.folder / views_module.MORE).write_text("{")
+    assert views_of(pool, View(128)).shape == shape
+
+
+def test_images_are_not_looked_at_where_the_choice_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a dataset again makes no views, and reads no size."""
+    pictures(tmp_path / "pictures", (100, 100), (90, 120), (30, 20))
+    recipe = Recipe("folder", {"path": str(tmp_path / "pictures")}, encoder="auto", n_neighbors=2)
+    first = prepare(recipe, tmp_path / "cache")
+    assert first.encoder_parameters == {"choice": "hog"}
+    monkeypatch.setattr("annotator.dataset.views_of", lambda *_: pytest.fail("It looked."))
+    again = prepare(replace(recipe, encoder_parameters=first.encoder_parameters), tmp_path / "cache")
+    assert again.folder == first.folder
 
 
 def test_a_stop_leaves_no_half_written_views(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def run(
     heard: Heard = _nothing,
 ) -> list[Ran]:
     """Every cell of the plan, in its order. KeyboardInterrupt, or what `report` raises, stops all children first."""
-    room = _Room(out, projects or out / "projects", one_thread=workers > 1)
+    room = _Room(out, projects or out / "projects")
     cells = plan.cells()
     versions = _prepared(cells, room, report)
     found: dict[int, Ran] = {}
@@ -93,7 +93,6 @@ class _Room:
 
     out: Path
     projects: Path
-    one_thread: bool
 
     def file(self, cell: Cell, version: str) -> Path:
         return self.out / "cells" / cell.file_name(version)
@@ -172,7 +171,7 @@ def _start(cell: Cell, version: str, room: _Room) -> Job:
         "project": str((room.projects / f"cell-{key}").absolute()),
         "file": str(room.file(cell, version).absolute()),
     }
-    return Job.start(RUN, arguments, room.job(key), niceness=0, one_thread=room.one_thread)
+    return Job.start(RUN, arguments, room.job(key), niceness=0, one_thread=True)
 
 
 def _ended(job: Job, cell: Cell, version: str, room: _Room) -> Ran:

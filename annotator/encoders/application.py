@@ -127,6 +127,10 @@ class KerasApplication:
         self.dimensions = dimensions
         self.view = View(side or SIDES[network])
 
+    def file_key(self) -> str:
+        """SHA-256 of the weights file; "" where Keras downloads them. Raises ModelError (MODEL_WEIGHTS)."""
+        return _digest(self.weights, self.network)
+
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedApplication:
         """Find the directions of most variance in the pool, as `Imagenet.fit` does.
 

@@ -22,6 +22,7 @@ import numpy as np
 from annotator import registry
 from annotator.config import QUICK_ENCODER, RECOMMENDED_FROM
 from annotator.encoders import stored
+from annotator.encoders.grey import is_grey
 from annotator.errors import ConfigError
 from annotator.types import (
     ChecksPool,
@@ -48,8 +49,6 @@ ENOUGH_TO_TRAIN = 1000
 """Images. What learns from a smaller pool learns it by heart: it stays with what needs no training."""
 SAMPLE = 500
 """Images that are looked at, spread evenly over the pool."""
-GREY_SPREAD, GREY_SHARE = 16, 0.95
-"""How far apart the channels of a grey pixel may be, of 255, and how many of a pool's images have to be grey."""
 PART, CHOICE = "part", "choice.json"
 """Where a fitted encoder lies in its folder: what it stands for, and that one's files."""
 
@@ -134,9 +133,12 @@ class Auto:
         if self.choice and isinstance(chosen, ChecksPool):
             chosen.check_pool(n_images)
 
-    def chosen(self, images: ImageArray, report: Report = silent) -> dict[str, Any]:  # Any: JSON
-        """The parameters that name the encoder for (n, height, width, n_channels) uint8: equal for equal images."""
-        return {"choice": self.choice or choice_for(look(images)), **self._given}
+    def chosen(self, images: Callable[[], ImageArray]) -> dict[str, Any]:  # Any: JSON
+        """The parameters that name the encoder for (n, height, width, n_channels) uint8: equal for equal images.
+
+        Asked for images only where there is no choice yet.
+        """
+        return {"choice": self.choice or choice_for(look(images())), **self._given}
 
     def fit(self, images: ImageArray, rng: np.random.Generator, report: Report = silent) -> FittedAuto:
         """Choose, where no choice was given, and fit what was chosen. Raises whatever that raises."""
@@ -174,10 +176,8 @@ class Auto:
 
 def look(images: ImageArray) -> Look:
     """What can be said of (n_images, height, width, 1 or 3) uint8 without a label."""
-    sample = images[np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))]
-    spread = sample.max(axis=3) - sample.min(axis=3)
-    is_grey = (spread.max(axis=(1, 2)) <= GREY_SPREAD).mean() >= GREY_SHARE
-    return Look(len(images), max(images.shape[1:3]), bool(is_grey))
+    rows = np.unique(np.linspace(0, len(images) - 1, SAMPLE).astype(np.int64))
+    return Look(len(images), max(images.shape[1:3]), is_grey(images, rows))
 
 
 def choice_for(seen: Look) -> str:

@@ -24,7 +24,7 @@ def write(path: Path, key: str, arrays: Mapping[str, Array]) -> None:
     content = BytesIO()
     np.savez(content, **{KEY: np.array(key)}, **arrays)  # type: ignore[arg-type]  # its stub takes them for `allow_pickle`
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(path, hashlib.sha256(content.getbuffer()).digest() + content.getvalue(), alone=True)
+    durable.write(path, hashlib.sha256(content.getbuffer()).digest() + content.getvalue())
 
 
 def read(path: Path, key: str) -> dict[str, Array] | None:

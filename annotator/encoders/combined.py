@@ -175,6 +175,12 @@ def _joint_revision(revisions: Sequence[int]) -> int:
     return sum(number * MOST_REVISIONS**place for place, number in enumerate(revisions))
 
 
+def is_first(joint: int) -> bool:
+    """Whether a revision, of a combination or not, was never raised, and neither was that of a part."""
+    others, last = divmod(joint, MOST_REVISIONS)
+    return last == 1 and (not others or is_first(others))
+
+
 def _folder_of(name: str) -> str:
     return slug(name, "part")
 

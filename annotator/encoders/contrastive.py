@@ -22,10 +22,11 @@ import numpy as np
 from annotator.encoders import stored
 from annotator.encoders.chunks import encode_in_chunks, resize
 from annotator.encoders.convolutions import Layer, average_cells, outputs_of
+from annotator.encoders.grey import is_grey
 from annotator.encoders.pca import UNCHANGED, Projection, fit_projection, sample_rows, unit_rows
 from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
 from annotator.jobs import Job
-from annotator.types import FeatureArray, ImageArray, Keeps, Report, silent
+from annotator.types import FeatureArray, ImageArray, IntArray, Keeps, Report, silent
 
 TRAIN = "annotator.encoders.keras_contrastive:train"
 WEIGHTS, HISTORY, CHECKPOINT = "contrastive.npz", "history.json", "checkpoint"
@@ -52,8 +53,6 @@ CHECKPOINT_SECONDS = 20.0
 """Between two checkpoints."""
 SAMPLED = 4096
 """Images by which a training knows its pool again."""
-GREY_SPREAD, GREY_SHARE = 16, 0.95
-"""How far apart the channels of a grey pixel may be, of 255, and how many of a pool's images have to be grey."""
 
 Losses = dict[str, float]
 
@@ -243,7 +242,7 @@ class Contrastive:
         n_images, n_channels = len(images), images.shape[3]
         n_trained = min(n_images, MAX_TRAINED)
         seen = min(SEEN, SEEN_AT_LEAST + SEEN_EACH * n_images)
-        in_colour = n_channels == 3 and not _is_grey(images)
+        in_colour = not is_grey(images, _spread(n_images))
         return Plan(
             n_images=n_images,
             side=side_for(images.shape[1:]),
@@ -315,17 +314,14 @@ def _numbered(name: str, arrays: tuple[FeatureArray, ...]) -> dict[str, FeatureA
 
 def _key(plan: Plan, images: ImageArray) -> str:
     """Equal for equal trainings: the plan, the network, and what a part of the pool shows."""
-    rows = np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(np.int64))
+    rows = _spread(len(images))
     settings = json.dumps([Contrastive.revision, asdict(plan), [asdict(layer) for layer in plan.layers]])
     return f"{hashlib.sha256(settings.encode()).hexdigest()[:24]}-{stored.digest(images[rows])}"
 
 
-def _is_grey(images: ImageArray) -> bool:
-    """Whether the channels of nearly all images are nearly equal."""
-    rows = np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(np.int64))
-    seen = images[rows]
-    spread = (seen.max(axis=3) - seen.min(axis=3)).max(axis=(1, 2))
-    return float((spread <= GREY_SPREAD).mean()) >= GREY_SHARE
+def _spread(n_images: int) -> IntArray:
+    """Rows of a part of the pool, evenly over it."""
+    return np.unique(np.linspace(0, n_images - 1, SAMPLED).astype(np.int64))
 
 
 def _history(path: Path) -> list[Losses]:

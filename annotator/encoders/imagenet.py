@@ -18,6 +18,7 @@ import numpy as np
 
 from annotator.encoders import stored
 from annotator.encoders.chunks import encode_in_chunks
+from annotator.encoders.grey import is_grey
 from annotator.encoders.imagenet_network import Cut, layers_of
 from annotator.encoders.pca import Projection, fit_projection, sample_rows, unit_rows
 from annotator.errors import ConfigError
@@ -29,8 +30,6 @@ CUTS = {"grey": GREY, "colour": COLOUR}
 AUTO = "auto"
 SMALL_SIDE = 64
 """Pixels a side up to which grey images are described by early layers."""
-GREY_SPREAD, GREY_SHARE = 16, 0.95
-"""How far apart the channels of a grey pixel may be, of 255, and how many of a pool's images have to be grey."""
 MAX_DIMENSIONS = 512
 FILE_NAME = "imagenet.npz"
 
@@ -119,17 +118,7 @@ def _kind_for(images: ImageArray, rows: IntArray) -> str:
 
 def is_small_and_grey(images: ImageArray, rows: IntArray) -> bool:
     """Whether the pool is one of small grey pictures, though they may be stored in colour."""
-    if max(images.shape[1:3]) > SMALL_SIDE:
-        return False
-    if images.shape[3] == 1:
-        return True
-    parts = np.array_split(rows, -(-len(rows) // GREY.chunk))
-    return float(np.concatenate([_are_grey(images[part]) for part in parts]).mean()) >= GREY_SHARE
-
-
-def _are_grey(images: ImageArray) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """(n,) whether the channels of every pixel are nearly equal."""
-    return np.asarray((images.max(axis=3) - images.min(axis=3)).max(axis=(1, 2)) <= GREY_SPREAD)
+    return max(images.shape[1:3]) <= SMALL_SIDE and is_grey(images, rows)
 
 
 def _sampled(images: ImageArray, rows: IntArray, cut: Cut, report: Report) -> FeatureArray:

@@ -17,6 +17,7 @@ from its checkpoint as if it had not been.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,10 @@ class Training:
         return {"loss": float(losses[0]), "labeled_loss": float(losses[1])}
 
     def save(self, path: Path, key: str) -> None:
-        """Write a checkpoint of the training that `key` names. Raises OSError."""
+        """Write a checkpoint of the training that `key` names; where there is no room, an older one stays."""
         arrays = {f"state{number:04}": variable.numpy() for number, variable in enumerate(self._state())}
-        checkpoint.write(path, key, {"n_done": np.array(self.n_done), **arrays})
+        with suppress(OSError):
+            checkpoint.write(path, key, {"n_done": np.array(self.n_done), **arrays})
 
     def restore(self, path: Path, key: str) -> bool:
         """Go on from the checkpoint of this training; whether there was one."""

@@ -32,16 +32,18 @@ def train(arguments: dict[str, Any], report: Report) -> dict[str, Any]:  # Any: 
     """Train by each of `plans` on the .npy `images`; write the networks under `folder` and give their names.
 
     `vote` is an .npy (n_images, n_codes), `rows` and `labels` are the labeled rows and their columns in it, `codes` the
-    class code of each column. Goes on from the checkpoint in `folder` whose key is `key`.
+    class code of each column, `seen` the labeled rows as the project counts them. Goes on from the checkpoint in
+    `folder` whose key is `key`.
     """
     report("Reading images", 0, 1)
     images, vote = (np.load(arguments[key], mmap_mode="r", allow_pickle=False) for key in ("images", "vote"))
     rows, labels, codes = (np.asarray(arguments[key], dtype=np.int64) for key in ("rows", "labels", "codes"))
+    seen = np.asarray(arguments["seen"], dtype=np.int64)
     folder, names = Path(arguments["folder"]), []
     for plan in arguments["plans"]:
         training = Training(Plan(**plan), images, vote, rows, labels)
         _run(training, folder / CHECKPOINT, arguments["key"], report)
-        names.append(networks.write(_trained(training, images, codes, rows), folder))
+        names.append(networks.write(_trained(training, images, codes, seen), folder))
     return {"networks": names}
 
 
@@ -70,7 +72,7 @@ def _run(training: Training, checkpoint: Path, key: str, report: Report) -> None
     report(STAGE, plan.steps, plan.steps)
 
 
-def _trained(training: Training, images: ImageArray, codes: Any, rows: Any) -> TrainedNetwork:  # Any: IntArray
+def _trained(training: Training, images: ImageArray, codes: Any, seen: Any) -> TrainedNetwork:  # Any: IntArray
     """The averaged network, with the directions of most variance that the pool has in it."""
     plan = training.plan
     network = _with_weights(plan.layer, plan.side, training.weights)
@@ -78,7 +80,7 @@ def _trained(training: Training, images: ImageArray, codes: Any, rows: Any) -> T
     sample = np.sort(rng.permutation(len(images))[:SAMPLE])
     projection = fit_projection(flattened(network, images, sample), DIMENSIONS)
     weights = tuple(training.weights)
-    return TrainedNetwork(plan.layer, plan.side, weights, codes, np.sort(rows), projection.mean, projection.components)
+    return TrainedNetwork(plan.layer, plan.side, weights, codes, np.sort(seen), projection.mean, projection.components)
 
 
 def _with_weights(layer: str, side: int, weights: Any) -> Network:  # Any: arrays

@@ -3,8 +3,9 @@
 Importing this loads TensorFlow, which takes seconds and half a gigabyte: only what a child process runs does so
 (the targets of `annotator.jobs`), never a module that the app or the command line imports.
 
-Two threads within an operation and one operation at a time: as many cores as a small laptop has, and an order of
-additions that does not depend on what else runs. TensorFlow's own variable for it, where it is set, says otherwise.
+Two threads within an operation and one operation at a time: as many cores as a small laptop has. The order of additions
+depends on the number of threads, and with it what a training ends in: it is the same on every machine, whatever runs
+beside and whatever TensorFlow's own variable says.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tensorflow as tf
 
 __all__ = ["keras", "tf"]
 
-N_THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS", "2"))
+N_THREADS = 2
 
 keras.config.set_floatx("float32")
 tf.config.threading.set_intra_op_parallelism_threads(N_THREADS)

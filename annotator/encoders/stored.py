@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from annotator import durable
 from annotator.errors import ModelError
+from annotator.types import IntArray, Report, silent
 
 Array = NDArray[Any]  # any numeric kind
 HASH = ".sha256"
+CHUNK = 64
+"""Rows of an array that are copied at a time."""
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -73,6 +76,8 @@ def digest(*arrays: Array) -> str:
 
 def path_of(array: Array, folder: Path) -> Path:
     """The .npy that another process may map to see `array`: the one it is mapped from, else a copy in `folder`."""
+    if not isinstance(array, np.ndarray):
+        return copy_of(array, np.arange(len(array)), folder)
     path = _mapped_from(array)
     if path is not None and _is_whole(array, path):
         return path
@@ -80,6 +85,39 @@ def path_of(array: Array, folder: Path) -> Path:
     if not copy.exists():
         write_npy(copy, array)
     return copy
+
+
+def copy_of(array: Array, rows: IntArray, folder: Path, report: Report = silent) -> Path:
+    """A new .npy in `folder` with these rows of an array, which may be one that is made where it is read.
+
+    Some rows are in memory at a time. Raises ModelError (MODEL_SAVE), and what `report` raises.
+    """
+    shape = (len(rows), *array.shape[1:])
+    found = _hash_of(array.dtype, shape)
+    draft = durable.draft_of(folder / "array.npy")
+    with _saving(draft):
+        try:
+            with draft.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, _header(array.dtype, shape))
+                for start in range(0, len(rows), CHUNK):
+                    report("Reading images", start, len(rows))
+                    part = np.ascontiguousarray(array[rows[start : start + CHUNK]])
+                    found.update(part.data)
+                    file.write(part.data)
+            path = folder / f"array-{found.hexdigest()[:12]}.npy"
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> dict[str, Any]:  # Any: any numeric kind
+    return {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+
+
+def _hash_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> hashlib._Hash:  # Any: any numeric kind
+    """To which the numbers are added."""
+    return hashlib.sha256(f"{dtype.str}{shape}".encode())
 
 
 def _mapped_from(array: Array) -> Path | None:

@@ -62,7 +62,7 @@ class Job:
 
         `memory_limit` is in bytes of address space, where the system knows such a limit (Linux does). Compiled code
         with threads reserves far more space than it uses, so there is none by default. With `one_thread` numerics use
-        no more, for several jobs beside each other.
+        no more, for several jobs beside each other; a network's training always has as many as elsewhere.
         """
         request = {"arguments": dict(arguments), "niceness": niceness, "memory_limit": memory_limit}
         try:

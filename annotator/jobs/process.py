@@ -14,10 +14,8 @@ from annotator import durable
 from annotator.errors import JobError
 from annotator.jobs.files import LOG, TEMPORARY, UNWRITTEN, tail
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
-)
-"""What keeps a child's numerics, and those of its children, to one thread."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+"""What keeps a child's numerics, and those of its children, to one thread; TensorFlow has a fixed number of its own."""
 
 
 def spawn(
