@@ -201,10 +201,11 @@ class Bench:
     def training(self) -> dict[str, Any]:  # Any: JSON
         def train(page: Page) -> None:
             page.get_by_role("button").filter(has_text="Settings").locator("visible=true").first.click()
-            box = page.locator("[class*=st-key-set-encoder] input")
+            box = page.locator("[class*=st-key-set-encoder] input").first
             box.click()
             box.press_sequentially("contrastive")
             page.get_by_role("option", name="contrastive", exact=True).click()
+            page.get_by_label("max epochs").wait_for()  # the fields of its parameters have been drawn
             page.get_by_role("button", name="Apply", exact=True).locator("visible=true").first.click()
             page.keyboard.press("Escape")
             page.get_by_text("Learning from the unlabeled images").first.wait_for(timeout=120_000)
