@@ -5,7 +5,8 @@ found in a thread, and only where a fit comes before that is done, as after a re
 first temperature of a model is found within the fit where that is cheap: where the model leaves labels out for less
 than fits from scratch (`LeavesOut`) and labeling waits for its fits anyway. Of other models (networks that are trained
 for seconds) the first fit has none. It is found again once there are a fifth more labels: by the number of labels and
-never by the clock, so that runs repeat.
+never by the clock, so that runs repeat. In a pool of at most `SMALL_POOL` images, where it takes some hundredths of a
+second and each batch changes much, every fit finds its own.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
 from annotator.fitted import Fitted
 from annotator.models import calibration
@@ -25,6 +25,8 @@ from annotator.types import UNLABELED, Dataset, IntArray, LeavesOut, Model, is_a
 
 GROWTH = 1.2
 """Labels against those of the last temperature, from which on it is found again."""
+SMALL_POOL = 2_000
+"""Images, up to which each fit of a model that is quick to calibrate finds its own temperature."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,22 @@ class Calibrator:
     def calibrated(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> Fitted:
         """A new fit with its temperature; where the model has none yet and that is cheap, it is found by this fit."""
         self._has_fitted = True
-        if not self.newest.n_labels and _is_cheap(model) and self.is_due(fitted):
+        if _is_cheap(model) and self._is_wanted_now(fitted):
             self._find(model, dataset, fitted, audit_rows)
+            self._looked_at = fitted
         return replace(fitted, prediction=replace(fitted.prediction, temperature=self.newest.value))
+
+    def _is_wanted_now(self, fitted: Fitted) -> bool:
+        """Whether this fit is to find its own temperature, where that is cheap."""
+        n_images, n_labels = len(fitted.labels), int((fitted.labels != UNLABELED).sum())
+        if n_images > SMALL_POOL and self.newest.n_labels:
+            return False
+        return calibration.LEAST <= n_labels < n_images
 
     def _find(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> None:
         answered = np.flatnonzero(fitted.audit != UNLABELED)
         audit = Known(fitted.prediction.probabilities[audit_rows[answered]], fitted.audit[answered])
-        # TypeError: a model of a third party that cannot be copied.
-        with suppress(AnnotatorError, OSError, ValueError, ArithmeticError, MemoryError, TypeError):
+        with suppress(Exception):  # whatever a model of a third party raises: the fit itself is good
             value = calibration.temperature(model, dataset, fitted.labels, fitted.prediction.probabilities, audit)
             self.newest = Temperature(value, int((fitted.labels != UNLABELED).sum()))
 

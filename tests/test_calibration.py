@@ -199,8 +199,14 @@ def test_the_audit_slice_corrects_what_labels_say() -> None:
     assert temperature(model, dataset, labels, prediction, audit) == pytest.approx(2, rel=0.1)
 
 
-def test_it_is_found_again_after_a_fifth_more_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First within a fit, later for the next one; by the number of labels, and not twice for one fit."""
+@pytest.mark.parametrize(("small_pool", "found_with"), [(0, [30, 36, 44]), (90, [30, 35, 36, 42, 44])])
+def test_it_is_found_again_after_a_fifth_more_labels(
+    small_pool: int, found_with: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First within a fit, later for the next one; by the number of labels, and not twice for one fit. In a small pool
+    each fit finds its own.
+    """
+    monkeypatch.setattr(calibrating, "SMALL_POOL", small_pool)
     asked: list[int] = []
 
     def counted(model: Model, dataset: Dataset, labels: IntArray, *_: object) -> float:
@@ -216,7 +222,7 @@ def test_it_is_found_again_after_a_fifth_more_labels(monkeypatch: pytest.MonkeyP
         assert fitted.prediction.temperature == (1.0 if n < 30 else 0.5)
         for _ in range(2):
             calibrator.look_at(model, dataset, fitted, none)
-    assert asked == [30, 36, 44]
+    assert asked == found_with
     assert calibrating.GROWTH == 1.2
 
 
