@@ -171,7 +171,7 @@ def test_a_model_without_that_ability_is_fitted_for_each_fold() -> None:
             raise NotImplementedError
 
     dataset, model = tiny_dataset(30), Plain()
-    found = without_own_fold(model, dataset, labels_of(dataset, 10), 3, np.arange(10) % 5)  # type: ignore[arg-type]
+    found = without_own_fold(model, dataset, labels_of(dataset, 10), 3, np.arange(10) % 5)  # type: ignore[arg-type]  # a class of this test's
     assert found.tolist() == [[8.0] * 3] * 10
     assert model.n_fits == 0
 

@@ -93,18 +93,14 @@ class Autoencoder:
         """The job behind `fit`, with `folder` to itself."""
         self.check_pool(len(images))
         shape = input_shape(images.shape[1:])
-        folder.mkdir(parents=True, exist_ok=True)
-        arguments = {
-            "images": str(stored.path_of(images, folder).absolute()),
+        settings = {
             "shape": shape,
             "widths": widths(shape, self.code),
             "max_epochs": self.max_epochs,
             "patience": self.patience,
             "seed": self.seed,
-            "order_seed": int(rng.integers(2**32)),
-            "weights": str((folder / WEIGHTS).absolute()),
         }
-        return Job.start(TRAIN, arguments, folder)
+        return training.start(TRAIN, images, rng, folder, WEIGHTS, settings)
 
     def check_pool(self, n_images: int) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where `fit` would."""

@@ -116,16 +116,12 @@ class Gan:
     def start_training(self, images: ImageArray, rng: np.random.Generator, folder: Path) -> Job:
         """The job behind `fit`, with `folder` to itself."""
         self.check_pool(len(images))
-        folder.mkdir(parents=True, exist_ok=True)
-        arguments = {
-            "images": str(stored.path_of(images, folder).absolute()),
+        settings = {
             "shape": input_shape(images.shape[1:]),
             "max_epochs": self.max_epochs,
             "seed": self.seed,
-            "order_seed": int(rng.integers(2**32)),
-            "weights": str((folder / WEIGHTS).absolute()),
         }
-        return Job.start(TRAIN, arguments, folder)
+        return training.start(TRAIN, images, rng, folder, WEIGHTS, settings)
 
     def check_pool(self, n_images: int) -> None:
         """Raises ModelError (MODEL_TOO_SMALL) where `fit` would."""

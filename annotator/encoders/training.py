@@ -7,7 +7,9 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from annotator.encoders import stored
 from annotator.errors import Cancelled, ConfigError, ImageError, JobError, ModelError
@@ -39,6 +41,25 @@ def trained(start: Callable[[Path], Job], finish: Callable[[Path, list[Losses]],
     finally:
         if not crashed:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(
+    target: str,
+    images: ImageArray,
+    rng: np.random.Generator,
+    folder: Path,
+    weights: str,
+    settings: dict[str, Any],  # Any: JSON
+) -> Job:
+    """A job that trains on `images` and writes the file `weights`, in `folder`, which it has to itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = {
+        **settings,
+        "images": str(stored.path_of(images, folder).absolute()),
+        "order_seed": int(rng.integers(2**32)),
+        "weights": str((folder / weights).absolute()),
+    }
+    return Job.start(target, arguments, folder)
 
 
 def check_settings(encoder: str, seed: int, **counts: int) -> None:
