@@ -6,7 +6,7 @@ what was asked before. Knows no database: whoever chooses also claims (see sessi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from annotator import __version__, registry
 from annotator.eligible import Asked, audit_due, eligible
 from annotator.metrics import certainty
 from annotator.purposes import AUDIT, TRAIN, Purpose
+from annotator.reasons import to_json
 from annotator.store import Question
 from annotator.types import UNLABELED, Choice, Dataset, IntArray, Pool, Prediction, QueryStrategy
 
@@ -54,6 +55,8 @@ class Situation:
     model_version: int | None
     """None before the first label was learned."""
     trained_through: int
+    newest: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """As `Pool.newest`."""
 
 
 def choose(situation: Situation) -> list[Question]:
@@ -62,12 +65,9 @@ def choose(situation: Situation) -> list[Question]:
     audit = _audit_rows(situation)
     strategy = _strategy(situation)
     choice = _query(situation, strategy, settings.batch_size - len(audit), rng)
-    places = [
-        _question(situation, int(row), TRAIN, choice.strategy or strategy, float(score))
-        for row, score in zip(choice.rows, choice.scores, strict=True)
-    ]
+    places = _questions(situation, choice, strategy)
     for row in audit.tolist():
-        places.insert(int(rng.integers(len(places) + 1)), _question(situation, row, AUDIT, "uniform", None))
+        places.insert(int(rng.integers(len(places) + 1)), _question(situation, row, AUDIT, "uniform"))
     ranked = [replace(question, rank=rank) for rank, question in enumerate(places, start=1)]
     return _with_hidden_guesses(ranked, settings.hidden_share, rng)
 
@@ -115,10 +115,23 @@ def _pool(situation: Situation, candidates: IntArray) -> Pool:
     if labels is None or prediction is None:
         labels = np.full(len(dataset), UNLABELED, dtype=np.int64)
         prediction = Prediction(np.ones((len(dataset), 1)))
-    return Pool(dataset, labels, prediction, candidates, asked)
+    return Pool(dataset, labels, prediction, candidates, asked, situation.newest)
 
 
-def _question(situation: Situation, row: int, purpose: Purpose, strategy: str, score: float | None) -> Question:
+def _questions(situation: Situation, choice: Choice, strategy: str) -> list[Question]:
+    """One for each row that was chosen, in their order."""
+    asked = [_question(situation, row, TRAIN, choice.strategy or strategy) for row in choice.rows.tolist()]
+    asked = [replace(one, score=score) for one, score in zip(asked, choice.scores.tolist(), strict=True)]
+    if choice.reasons:
+        said = map(to_json, choice.reasons)
+        asked = [replace(one, reason=reason) for one, reason in zip(asked, said, strict=True)]
+    if choice.propensities is not None:
+        drawn = choice.propensities.tolist()
+        asked = [replace(one, propensity=propensity) for one, propensity in zip(asked, drawn, strict=True)]
+    return asked
+
+
+def _question(situation: Situation, row: int, purpose: Purpose, strategy: str) -> Question:
     guess, probability, entropy = _guess(situation, row)
     return Question(
         image_id=situation.dataset.ids[row],
@@ -131,7 +144,7 @@ def _question(situation: Situation, row: int, purpose: Purpose, strategy: str, s
         guess_probability=probability,
         guess_entropy=entropy,
         guess_visible=guess is not None and purpose.shows_guess,
-        score=score,
+        score=None,
         propensity=None,
         model_version=situation.model_version,
         config_version=situation.settings.version,

@@ -5,14 +5,13 @@ Functions of a snapshot and a learner; they change nothing. Speaks image ids, cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from annotator import registry
-from annotator.errors import ConfigError
 from annotator.learner import Learner
+from annotator.reasons import in_words
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
-from annotator.types import GivesReasons
 
 N_TOP = 5
 """How many of the most probable classes go with a card."""
@@ -63,17 +62,18 @@ def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> lis
 
 
 def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
+    names = {known.class_id: known.name for known in snapshot.classes}
     picked = next((question for question in asked if question.purpose != "audit"), asked[0])
     return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,
         model_version=picked.model_version,
         labels_at=snapshots.n_labels(snapshot) - snapshots.n_labels_since(snapshot, picked.chosen_at_seq),
-        cards=tuple(_card(snapshot, learner, question) for question in asked),
+        cards=tuple(_card(snapshot, learner, question, names) for question in asked),
     )
 
 
-def _card(snapshot: Snapshot, learner: Learner, question: Question) -> ShownCard:
+def _card(snapshot: Snapshot, learner: Learner, question: Question, names: Mapping[int, str]) -> ShownCard:
     chain = question.image_id, question.annotator_id
     visible = question.guess_visible and question.guess is not None
     row = learner.row(question.image_id)
@@ -89,19 +89,8 @@ def _card(snapshot: Snapshot, learner: Learner, question: Question) -> ShownCard
         entropy=question.guess_entropy if visible else None,
         top=_top(question, learner, row) if visible else (),
         flag=snapshot.flags.get(chain),
-        reason=reason_for(question.strategy, question.score),
+        reason=in_words(question, names),
     )
-
-
-def reason_for(strategy: str, score: float | None) -> str:
-    """Why a strategy picked an image of this stored score, in its own words; empty where it has none."""
-    if score is None:
-        return ""
-    try:
-        plugin = registry.load("strategy", strategy)
-    except ConfigError:  # a strategy that is no longer installed
-        return ""
-    return plugin.reason(score) if isinstance(plugin, GivesReasons) else ""
 
 
 def _top(question: Question, learner: Learner, row: int) -> tuple[int, ...]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from annotator.eligible import Asked, asked_rows, eligible
 from annotator.learner import Learner
 from annotator.purposes import AUDIT, SEED, TRAIN
 from annotator.store import Snapshot, Store, questions
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
+from annotator.types import IntArray
+
+N_NEWEST = 200
 
 
 def asked(snapshot: Snapshot, learner: Learner) -> Asked:
@@ -18,6 +23,14 @@ def asked(snapshot: Snapshot, learner: Learner) -> Asked:
 def n_left(snapshot: Snapshot, learner: Learner) -> int:
     """How many images could still be asked about."""
     return _n_left(snapshot.asked, learner)
+
+
+def newest_labeled(snapshot: Snapshot, learner: Learner, through: int) -> IntArray:
+    """Rows whose labels stood at event `through`, as `Pool.newest` has them."""
+    events = snapshots.newest_labels(snapshot, through, N_NEWEST)
+    rows = dict.fromkeys(learner.row(str(event.image_id)) for event in events)
+    found = np.fromiter(rows, dtype=np.int64, count=len(rows))
+    return found[~np.isin(found, learner.audit_rows)]
 
 
 @once

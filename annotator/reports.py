@@ -26,6 +26,7 @@ from annotator.evaluation import Measured
 from annotator.learner import Learner
 from annotator.metrics import certainty
 from annotator.purposes import SEED, TRAIN
+from annotator.reasons import in_words
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
@@ -69,6 +70,8 @@ class Card:
     labels_ago: int
     """How many labels came after the model that picked this image."""
     event_id: str
+    reason: str
+    """Why it was picked; empty where its strategy says nothing."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +252,7 @@ def _card(question: Question, row: int, names: Mapping[int, str], labels_ago: in
         model_version=question.model_version,
         labels_ago=labels_ago,
         event_id=question.event_id,
+        reason=in_words(question, names),
     )
 
 

@@ -203,6 +203,7 @@ class Session:
             prediction=newest.prediction,
             model_version=newest.version,
             trained_through=newest.trained_through,
+            newest=due.newest_labeled(snapshot, self._learner, newest.trained_through),
         )
 
     def _renew(self) -> None:

@@ -556,6 +556,18 @@ class Pool:
     """Rows that may be asked about, ascending."""
     asked: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows that were asked about before, answered or not; the audit slice, which teaches nothing, is left out."""
+    newest: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Labeled rows by the time of their standing answer, the newest first; at most 200, the audit slice left out."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an image was picked, for its card; true at the moment when it was."""
+
+    words: str
+    """A phrase in lower case, {0}, {1}, ... in the place of classes: "between {0} and {1}"."""
+    classes: tuple[int, ...] = ()
+    """Their codes."""
 
 
 @dataclass(frozen=True)
@@ -566,6 +578,10 @@ class Choice:
     scores: FloatArray
     strategy: str | None = None
     """Which strategy chose, where one hands over to another; None = the one that was asked."""
+    reasons: tuple[Reason, ...] = ()
+    """One for each row, or none at all."""
+    propensities: FloatArray | None = None
+    """(n_rows,) the probability with which each row was drawn; None where nothing was drawn at random."""
 
 
 class QueryStrategy(Protocol):
@@ -577,7 +593,10 @@ class QueryStrategy(Protocol):
 
 @runtime_checkable
 class GivesReasons(Protocol):
-    """A strategy whose scores can be said in words: an optional ability, asked of the class."""
+    """A strategy whose scores alone can be said in words: an optional ability, asked of the class.
+
+    One whose reasons need more, classes for example, puts them into its Choice instead.
+    """
 
     @staticmethod
     def reason(score: float) -> str:

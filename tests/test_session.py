@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from annotator import registry, reports
-from annotator.batches import reason_for
 from annotator.config import Config, presets
 from annotator.consensus import agreement, consensus
 from annotator.errors import AnnotatorError, ConfigError, SourceError, StoreError
@@ -23,11 +22,16 @@ from annotator.evaluation import describe
 from annotator.learner import draw_audit
 from annotator.project import Project
 from annotator.projects import free_folder, list_projects
+from annotator.reasons import in_words, to_json
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
 from annotator.store import Question, answers, log, questions
 from annotator.strategies import herding
+from annotator.types import Reason
 from tests import storing
+from tests.test_store import question as asked_question
+
+QUESTION = asked_question("digits/00000")
 
 SMALL = Config(
     name="small", source="digits", source_parameters={"held_out": 100}, limit=150, encoder="pixels", batch_size=6
@@ -228,8 +232,28 @@ def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Se
 def test_strategies_without_reasons_and_those_that_are_gone_say_nothing() -> None:
     """So do seeds and audit images, which have no score."""
     asked = [("entropy", 0.5), ("typical", None), ("uniform", 0.1), ("no-longer-installed", 3.0)]
-    assert [reason_for(strategy, score) for strategy, score in asked] == [""] * 4
-    assert reason_for("herding", 340.0) == "stands for 340 others"
+    said = [in_words(replace(QUESTION, strategy=strategy, score=score), {}) for strategy, score in asked]
+    assert said == [""] * 4
+    assert in_words(replace(QUESTION, strategy="herding", score=340.0), {}) == "stands for 340 others"
+
+
+def test_a_reason_names_classes_as_they_are_called_today() -> None:
+    """What is kept are their ids; a class that is not known any more is named by its id."""
+    kept = replace(QUESTION, reason=to_json(Reason("between {0} and {1}", (6, 4))))
+    assert in_words(kept, {6: "shirt", 4: "coat"}) == "between shirt and coat"
+    assert in_words(kept, {6: "{1}"}) == "between {1} and class 4"
+
+
+def test_a_strategys_reasons_and_propensities_stand_with_its_questions(project: Project) -> None:
+    """Random says with which probability each image was drawn; what a choice says is kept."""
+    project.change(strategy="random")
+    session = project.session("ada")
+    for _ in range(2):
+        session.advance()
+        answer_batch(session, oracle_of(project))
+    drawn = [asked for asked in storing.questions(project.store) if asked.strategy == "random"]
+    n_eligible = len(project.learner.dataset) - project.config.batch_size
+    assert {asked.propensity for asked in drawn} == {len(drawn) / n_eligible}
 
 
 def test_two_annotators_share_the_model_and_never_an_image(project: Project) -> None:

@@ -18,6 +18,7 @@ from annotator.exporters.manifests import record_export
 from annotator.exporters.rows import Export, Exporter, ExportRow, Manifest
 from annotator.metrics import certainty
 from annotator.project import Project
+from annotator.reasons import in_words
 from annotator.reports import Answered
 from annotator.store import Snapshot
 from annotator.types import Report, silent
@@ -81,6 +82,8 @@ def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snaps
         row=answered.row,
         milliseconds=event.client_ms,
         comment=snapshot.flags.get((answered.image_id, who), ""),
+        propensity=None if question is None else question.propensity,
+        reason="" if question is None else in_words(question, {each.class_id: each.name for each in snapshot.classes}),
     )
 
 

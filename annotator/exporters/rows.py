@@ -66,6 +66,10 @@ class ExportRow:
     """From when the person could decide until they did, as the browser measured it."""
     comment: str = ""
     """What the annotator flagged the image with."""
+    propensity: float | None = None
+    """The probability with which the image was drawn; missing where it was not drawn at random."""
+    reason: str = ""
+    """Why it was picked, as its card said."""
 
 
 COLUMNS = tuple(column.name for column in fields(ExportRow))

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError, IntegrityError, SQLAlchemyError
 
 from annotator.errors import StoreError
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 OLDEST_SQLITE = (3, 35, 0)
 """The first that can take a column away, as migration 0002 does."""
 BUSY_TIMEOUT_MS = 5_000

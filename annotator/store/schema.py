@@ -79,6 +79,7 @@ questions = _owned(
     Column("strategy", Text, nullable=False),
     Column("strategy_version", Text, nullable=False),
     Column("score", Float),
+    Column("reason", Text),
     Column("propensity", Float),
     Column("guess", Integer),
     Column("guess_probability", Float),

@@ -128,6 +128,22 @@ def newest_standing(snapshot: Snapshot, annotator_id: str) -> Iterator[Event]:
                 return
 
 
+def newest_labels(snapshot: Snapshot, through: int, n_wanted: int) -> list[Event]:
+    """The labels that stood at event `through`, of anybody, the newest first; at most so many."""
+    history = snapshot._history.chained
+    n_known = bisect_right(history, min(through, snapshot.newest_seq), key=_seq)
+    seen: set[Chain] = set()
+    found: list[Event] = []
+    for place in range(n_known - 1, -1, -1):
+        event = history[place][0]
+        if len(found) == n_wanted:
+            break
+        if chain_of(event) not in seen and event.outcome == "label":
+            found.append(event)
+        seen.add(chain_of(event))
+    return found
+
+
 def class_names(snapshot: Snapshot) -> list[str]:
     """Every class by id, retired ones too."""
     return [known.name for known in snapshot.classes]

@@ -71,6 +71,8 @@ class Question:
     n_events: int = 0
     shown_at: str | None = None
     closed_by: str | None = None
+    reason: str | None = None
+    """Why the strategy picked the image, as JSON (see reasons.py); None where it said nothing but a score."""
 
     @property
     def event_id(self) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from annotator.batches import reason_for
 from annotator.config import Config
 from annotator.project import Project
+from annotator.reasons import in_words
 from annotator.simulate import simulate
 from tests import storing
 from tests.conftest import SHAPES, PhotoFolder
@@ -41,7 +41,7 @@ def reasons(person: Person) -> dict[str, str]:
 def stored_reasons(project: Project, image_ids: set[str]) -> dict[str, str]:
     """Image id -> what the newest stored question's score says."""
     asked = {question.image_id: question for question in storing.questions(project.store)}
-    return {image_id: reason_for(asked[image_id].strategy, asked[image_id].score) for image_id in image_ids}
+    return {image_id: in_words(asked[image_id], {}) for image_id in image_ids}
 
 
 def n_saved_by_the_oracle(person: Person) -> int:

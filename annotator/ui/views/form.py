@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import streamlit as st
 
 from annotator import reports
-from annotator.batches import reason_for
 from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
@@ -130,8 +129,8 @@ def _card(project: Project, moment: Moment, card: Card) -> None:
     with st.container(border=True, width=CARD_WIDTH, gap="small", key=f"card-{card.event_id.replace('.', '-')}"):
         pictures.show(project.prepared.dataset, card.row)
         st.markdown(panels.chip(card))
-        if reason := reason_for(card.strategy, card.score):
-            st.caption(plain(reason))
+        if card.reason:
+            st.caption(plain(card.reason))
         options = _options(moment, card)
         if len(reports.class_names(moment)) < MANY_CLASSES:
             st.pills(
