@@ -65,7 +65,7 @@ class Line:
     accuracy: Mapping[int, Spread | None]
     """Budget -> accuracy, 0 to 1; None where some curve ends before."""
     macro_f1: Mapping[int, Spread | None]
-    """Budget -> the mean of the classes' F1, 0 to 1, on the same images; None as above, or where nothing measured it."""
+    """Budget -> the mean of the classes' F1, 0 to 1, on the same images; None as above, or where it was not known."""
     area: Spread | None
     to_target: Reached
     saved: Saved | None
