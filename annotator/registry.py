@@ -66,7 +66,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "random": "annotator.strategies.random:Random",
         "typical": "annotator.strategies.herding:Typical",
         "herding": "annotator.strategies.herding:Herding",
-        "recommended": "annotator.strategies.herding:Recommended",
+        "recommended": "annotator.strategies.recommended:Recommended",
     },
     "exporter": {
         "csv": "annotator.exporters.tables:Csv",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from annotator.errors import ConfigError
 from annotator.strategies import herding
-from annotator.strategies.herding import Herding, Recommended, Typical, pick, stands_for
+from annotator.strategies.herding import Herding, Typical, pick, stands_for
 from annotator.strategies.random import Random
 from annotator.strategies.uncertainty import Entropy, LeastConfidence, Margin, entropy, least_confidence, margin, top_k
 from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, Pool, Prediction, QueryStrategy
@@ -181,16 +181,14 @@ def test_herding_asks_where_the_model_doubts() -> None:
 
 
 def test_with_many_labels_herding_is_plain_margin_and_says_so() -> None:
-    """From `margin_from` labels on: the same images, scores and name as `margin`; `recommended` likewise."""
+    """From `margin_from` labels on: the same images, scores and name as `margin`."""
     asked = crowded(labeled=range(40), known=probabilities(300))
     expected = Margin().query(asked, 6, np.random.default_rng(0))
-    for strategy in (Herding(margin_from=40), Recommended(margin_from=40)):
-        choice = strategy.query(asked, 6, np.random.default_rng(0))
-        assert choice.strategy == "margin"
-        assert np.array_equal(choice.rows, expected.rows)
-        assert np.array_equal(choice.scores, expected.scores)
+    choice = Herding(margin_from=40).query(asked, 6, np.random.default_rng(0))
+    assert choice.strategy == "margin"
+    assert np.array_equal(choice.rows, expected.rows)
+    assert np.array_equal(choice.scores, expected.scores)
     assert Herding(margin_from=41).query(asked, 6, np.random.default_rng(0)).strategy is None
-    assert Recommended(margin_from=41).query(asked, 6, np.random.default_rng(0)).strategy == "herding"
 
 
 @pytest.mark.parametrize("parameters", [{"weight": "magrin"}, {"margin_from": -1}])

@@ -14,7 +14,7 @@ B. Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979); of a few se
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,6 +64,8 @@ class Line:
     system: System
     accuracy: Mapping[int, Spread | None]
     """Budget -> accuracy, 0 to 1; None where some curve ends before."""
+    macro_f1: Mapping[int, Spread | None]
+    """Budget -> the mean of the classes' F1, 0 to 1, on the same images; None as above, or where it was not known."""
     area: Spread | None
     to_target: Reached
     saved: Saved | None
@@ -76,8 +78,8 @@ class Line:
 
 def lines(plan: Plan, found: Sequence[Ran]) -> list[Line]:
     """One for each system that has a finished cell, in the plan's order."""
-    curves = _curves(found)
-    return [_line(plan, system, curves, found) for system in plan.systems if curves[system]]
+    curves, of_f1 = _curves(found), _curves(found, macro_f1_of)
+    return [_line(plan, system, curves, of_f1[system], found) for system in plan.systems if curves[system]]
 
 
 def measured_on(found: Sequence[Ran]) -> str:
@@ -92,8 +94,17 @@ def curve_of(result: Json, measure: str) -> Curve:
     return [(row["n_labeled"], row[name]) for row in result["rounds"] if row[name] is not None]
 
 
+def macro_f1_of(result: Json, measure: str) -> Curve:
+    """(labels, macro F1) of each fit of a cell, where it is of the images that accuracy is of."""
+    rows = [row for row in result["rounds"] if row.get("measured_on") == measure]
+    return [(row["n_labeled"], row["macro_f1"]) for row in rows if row["macro_f1"] is not None]
+
+
 def accuracy_at(curve: Curve, n_labels: int) -> float | None:
-    """Of the last fit with at most so many labels; None where the curve ends before, or begins after."""
+    """Of the last fit with at most so many labels; None where the curve ends before, or begins after.
+
+    Of a curve of macro F1 likewise.
+    """
     reached = [accuracy for labels, accuracy in curve if labels <= n_labels]
     return reached[-1] if reached and curve[-1][0] >= n_labels else None
 
@@ -157,11 +168,11 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(float(np.mean(values)), deviation, len(values))
 
 
-def _curves(found: Sequence[Ran]) -> dict[System, dict[Pair, Curve]]:
+def _curves(found: Sequence[Ran], read: Callable[[Json, str], Curve] = curve_of) -> dict[System, dict[Pair, Curve]]:
     measure = measured_on(found)
     curves: dict[System, dict[Pair, Curve]] = {ran.cell.system: {} for ran in found}
     for ran in found:
-        if ran.result is not None and (curve := curve_of(ran.result, measure)):
+        if ran.result is not None and (curve := read(ran.result, measure)):
             curves[ran.cell.system][ran.cell.pair] = curve
     return curves
 
@@ -170,7 +181,13 @@ def _on_test(result: Json) -> bool:
     return any(row["accuracy_test"] is not None for row in result["rounds"])
 
 
-def _line(plan: Plan, system: System, curves: Mapping[System, Mapping[Pair, Curve]], found: Sequence[Ran]) -> Line:
+def _line(
+    plan: Plan,
+    system: System,
+    curves: Mapping[System, Mapping[Pair, Curve]],
+    of_f1: Mapping[Pair, Curve],
+    found: Sequence[Ran],
+) -> Line:
     own, random = curves[system], curves.get(system._replace(strategy=RANDOM), {})
     runs = list(own.values())
     needed = [labels for curve in runs if (labels := labels_to(curve, plan.target)) is not None]
@@ -178,6 +195,10 @@ def _line(plan: Plan, system: System, curves: Mapping[System, Mapping[Pair, Curv
     return Line(
         system=system,
         accuracy={budget: _of_all([accuracy_at(curve, budget) for curve in runs]) for budget in plan.budgets},
+        macro_f1={
+            budget: _of_all([accuracy_at(of_f1[pair], budget) if pair in of_f1 else None for pair in own])
+            for budget in plan.budgets
+        },
         area=_of_all([area(curve, min(plan.budgets), max(plan.budgets)) for curve in runs]),
         to_target=Reached(spread(needed) if needed else None, len(runs)),
         saved=saved(own, random, plan.target) if system.strategy != RANDOM else None,

@@ -34,7 +34,16 @@ def text(plan: Plan, figures: Sequence[Line], found: Sequence[Ran], goals: Goals
     ]
     if goals:
         rows.append(["**goal**", *(f"{goals[n]:g}" if n in goals else "" for n in plan.budgets), "", "", ""])
-    return "\n".join([*_aligned([heads, *rows]), "", *_notes(plan, found)])
+    return "\n".join([*_aligned([heads, *rows]), "", *_notes(plan, found), *_macro_f1(plan, figures)])
+
+
+def _macro_f1(plan: Plan, figures: Sequence[Line]) -> list[str]:
+    """A table of its own; nothing where none was measured."""
+    rows = [[str(line.system), *(_cell(line.macro_f1[n]) for n in plan.budgets)] for line in figures]
+    if not any(cell for row in rows for cell in row[1:]):
+        return []
+    heads = ["macro F1", *(f"{budget:,}" for budget in plan.budgets)]
+    return ["", *_aligned([heads, *rows]), "", "Macro F1 in %, the mean over the classes, on the same images."]
 
 
 def table_csv(plan: Plan, figures: Sequence[Line]) -> str:
@@ -43,12 +52,14 @@ def table_csv(plan: Plan, figures: Sequence[Line]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         "encoder model strategy budget accuracy deviation runs area area_deviation target labels_to_target "
-        "labels_deviation runs_that_reach_it saved saved_low saved_high saved_at_least".split()
+        "labels_deviation runs_that_reach_it saved saved_low saved_high saved_at_least macro_f1 "
+        "macro_f1_deviation".split()
     )
     for line in figures:
         others = [*_numbers(line.area)[:2], plan.target, *_numbers(line.to_target.labels), *_saved_numbers(line.saved)]
         for budget in plan.budgets:
-            writer.writerow([*line.system, budget, *_numbers(line.accuracy[budget]), *others])
+            f1 = _numbers(line.macro_f1[budget])[:2]
+            writer.writerow([*line.system, budget, *_numbers(line.accuracy[budget]), *others, *f1])
     return out.getvalue()
 
 
@@ -65,10 +76,11 @@ def curves_csv(found: Sequence[Ran]) -> str:
 
 
 def report(plan: Plan, figures: Sequence[Line], found: Sequence[Ran]) -> Json:
-    """All figures, accuracy and area in percent: {"accuracy": {"ENCODER/MODEL/STRATEGY": {"100": [mean, std]}}}."""
+    """All figures, shares in percent: {"accuracy": {"ENCODER/MODEL/STRATEGY": {"100": [mean, std]}}}."""
     by_name = {str(line.system): line for line in figures}
     return {
         "accuracy": {name: {str(n): _pair(line.accuracy[n]) for n in plan.budgets} for name, line in by_name.items()},
+        "macro_f1": {name: {str(n): _pair(line.macro_f1[n]) for n in plan.budgets} for name, line in by_name.items()},
         "area": {name: _pair(line.area) for name, line in by_name.items()},
         "target": plan.target,
         "labels_to_target": {name: _reached_json(line.to_target) for name, line in by_name.items()},

@@ -96,19 +96,15 @@ class Herding:
             asked = ask_highest(pool, margin, batch_size)
             return Choice(asked.rows, asked.scores, "margin")
         doubt = np.maximum(pool.prediction.figures.measured(WEIGHTS[self.weight]), LEAST_WEIGHT)
-        candidates = _drawn(_distinct(pool), max(N_CANDIDATES, batch_size), rng, doubt)
-        points = _drawn(np.flatnonzero(pool.labels == UNLABELED), N_POINTS, rng)
-        width = WIDTH * min(1.0, FIRST_BATCH / max(1, len(_chosen(pool)) + batch_size)) ** 0.25
-        return _herded(pool, candidates, points, doubt[points], width, batch_size)
+        return herd(pool, doubt, batch_size, rng)
 
 
-class Recommended(Herding):
-    """What we recommend: `herding`, which asks what teaches most at every number of labels measured."""
-
-    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
-        """The choice of `herding`, under that name on each question."""
-        choice = super().query(pool, batch_size, rng)
-        return Choice(choice.rows, choice.scores, choice.strategy or "herding")
+def herd(pool: Pool, doubt: FloatArray, batch_size: int, rng: np.random.Generator) -> Choice:
+    """A batch of uncertainty herding by the doubt of each image, (n_images,), above 0."""
+    candidates = _drawn(_distinct(pool), max(N_CANDIDATES, batch_size), rng, doubt)
+    points = _drawn(np.flatnonzero(pool.labels == UNLABELED), N_POINTS, rng)
+    width = WIDTH * min(1.0, FIRST_BATCH / max(1, len(_chosen(pool)) + batch_size)) ** 0.25
+    return _herded(pool, candidates, points, doubt[points], width, batch_size)
 
 
 def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SinglePrecision, size: int) -> IntArray:

@@ -1,13 +1,22 @@
 """Accuracy over labels of every encoder, with three models, random against margin: `annotator compare` with a protocol.
 
-    python -m tests.benchmarks.label_efficiency [--data fashion-mnist|stamps|emoji] [--quick | --test]
-                                                [--seeds 5] [--workers 2] [--out FOLDER] [--only SYSTEM ...]
+    python -m tests.benchmarks.label_efficiency [--data fashion-mnist|stamps|emoji|digits|rare|subgroups|twenty]
+                                                [--quick | --test] [--seeds 5] [--workers 2] [--out FOLDER]
+                                                [--only SYSTEM ... | --strategies random,recommended,...]
+
+--strategies compares these on the encoder and the model that the app takes by default, `random` beside them: which
+images to ask for, by macro F1 as well.
 
 fashion-mnist   The pool is the first 50,000 of the 60,000 training images; measured on the last 10,000 of them, the
                 development images, on which everything may be chosen. With --test the pool is all 60,000, measured on
                 the official 10,000 test images: once for a recorded commit, when nothing is left to choose.
 stamps, emoji   Colour pictures of Debian packages, see pictures.py. Each seed splits them anew into a pool and held-out
                 images (about 30 %); nothing is chosen on either here.
+digits          scikit-learn's 1,797 digits, from zero labels; split anew by each seed, a third held out.
+rare            Fashion-MNIST with three classes (pullover, sneaker, bag) at 1 % each: 9,995 of the training images,
+                measured on 200 others of each class. Macro F1 is what counts.
+subgroups       The emoji in Unicode's subgroups: more than 60 small classes, split anew by each seed.
+twenty          A pool of 20 stamps of four classes, drawn anew by each seed; measured on the other 310.
 
 Labels come from the truth, a batch at a time: batches of 10 to 200 labels, of 50 to 1,000, of 100 to 3,000. No class
 balance is given; the first batch is the app's own in every row, `random` too. One training of each encoder on the pool
@@ -30,13 +39,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from annotator import registry
 from annotator.cli_compare import run_and_print
 from annotator.compare import figures, tables
 from annotator.compare.plan import Plan, System, read_schedule, read_system
-from annotator.config import Config
+from annotator.config import QUICK_ENCODER, Config
+from annotator.encoders.auto import BEST
 from annotator.errors import ConfigError
-from annotator.simulate import Step
+from annotator.sources.fashion_mnist import FashionMnist
 from tests.benchmarks.pictures import ARRANGE, pictures
 
 Json = Any  # what `json` reads and writes
@@ -54,8 +66,18 @@ QUICK = {"limit": 2000, "development": 1000}
 EPOCHS = {"autoencoder": 20, "contrastive": 200}
 QUICK_EPOCHS = {"autoencoder": 3, "contrastive": 5}
 """At most, of a training; 200 is the default of `contrastive`."""
-COLOUR_HELD_OUT = {"stamps": 213, "emoji": 366}
-COLOUR_BUDGETS = (10, 20, 50, 100, 200, 300)
+HELD_OUT = {"stamps": 213, "emoji": 366, "digits": 597, "subgroups": 300, "twenty": 310}
+COLOUR = ("stamps", "emoji")
+OTHERS = ("digits", "rare", "subgroups", "twenty")
+OTHER_BUDGETS = (10, 20, 50, 100, 200, 300)
+OTHER_SCHEDULE = "10:300"
+BUDGETS_OF = {"twenty": (4, 8, 12, 16, 20), "rare": (10, 20, 50, 100, 200, 300, 500)}
+SCHEDULE_OF = {"twenty": "4:20", "rare": "10:300,50:500"}
+DEVELOPMENT_FROM = 50_000
+RARE_CLASSES = (2, 7, 8)
+N_RARE, N_COMMON, N_TESTED = 100, 1_385, 200
+"""Images of each rare class and of each other one in the pool, and of each to measure on."""
+TARGETS = {"stamps": 0.7, "emoji": 0.7, "rare": 0.7, "subgroups": 0.4, "twenty": 0.6}
 WORSE_ON_COLOUR = ("pixels", "hog", "autoencoder")
 AHEAD_FROM = 20
 
@@ -77,28 +99,64 @@ def _is_known(system: System) -> bool:
     return True
 
 
+def by_default(data: str, strategies: Sequence[str]) -> list[System]:
+    """These strategies and `random`, with what the app takes by default for this pool."""
+    encoder = QUICK_ENCODER if data == "twenty" else BEST
+    return [System(encoder, RECOMMENDED[0], name) for name in dict.fromkeys(["random", *strategies])]
+
+
 def plan_of(options: argparse.Namespace, known: Sequence[System]) -> Plan:
     """The protocol of this data set."""
-    colour = options.data in ARRANGE
-    base = Config(source="fashion-mnist", source_parameters={} if options.quick else {"full": True}, audit_share=0.0)
-    changes: dict[str, Json] = {"development": None if options.test else DEVELOPMENT, "limit": options.pool}
-    if options.quick:
-        changes |= QUICK
-    if colour:
-        folder = pictures(options.data, options.out, options.packages)
-        files = {"path": str(folder.absolute()), "classes_from_folders": True}
-        changes = {"source": "folder", "source_parameters": files, "development": COLOUR_HELD_OUT[options.data]}
-    budgets = COLOUR_BUDGETS if colour else BUDGETS
+    data, reshuffle = options.data, options.data not in ("fashion-mnist", "rare")
+    budgets = BUDGETS_OF.get(data, BUDGETS if data == "fashion-mnist" else OTHER_BUDGETS)
+    schedule = SCHEDULE_OF.get(data, "10:200,50:1000,100:3000" if data == "fashion-mnist" else OTHER_SCHEDULE)
     return Plan(
-        base=Config(**{**vars(base), **changes}),
+        base=Config(audit_share=0.0, **_source(options)),
         systems=tuple(known),
         parameters={"encoder": _trained(known, QUICK_EPOCHS if options.quick else EPOCHS)},
         seeds=tuple(range(2 if options.quick else options.seeds)),
-        schedule=(Step(10, 300),) if colour else read_schedule("10:200,50:1000,100:3000"),
+        schedule=read_schedule(schedule),
         budgets=tuple(n for n in budgets if n <= (100 if options.quick else options.labels)),
-        target=0.7 if colour else 0.85,
-        reshuffle=colour,
+        target=TARGETS.get(data, 0.85),
+        reshuffle=reshuffle,
     )
+
+
+def _source(options: argparse.Namespace) -> dict[str, Json]:
+    """Fields of the config: the source, and what of it is the pool."""
+    if options.data == "digits":
+        return {"source": "digits", "source_parameters": {"held_out": 0}, "development": HELD_OUT["digits"]}
+    if options.data == "rare":
+        return {"source": "arrays", "source_parameters": {"path": str(rare(options.out).absolute())}}
+    if options.data in ARRANGE:
+        folder = pictures(options.data, options.out, options.packages)
+        files = {"path": str(folder.absolute()), "classes_from_folders": True}
+        return {"source": "folder", "source_parameters": files, "development": HELD_OUT[options.data]}
+    changes: dict[str, Json] = {"development": None if options.test else DEVELOPMENT, "limit": options.pool}
+    whole = {"source_parameters": {} if options.quick else {"full": True}}
+    return {"source": "fashion-mnist"} | whole | changes | (QUICK if options.quick else {})
+
+
+def rare(out: Path) -> Path:
+    """A file of clothes with three rare classes, made where it is not there."""
+    file = out / "rare.npz"
+    if not file.exists():
+        found = FashionMnist(full=True)
+        assert found.array is not None
+        assert found.truth is not None
+        images, labels = found.array[:DEVELOPMENT_FROM], found.truth[:DEVELOPMENT_FROM]
+        rng = np.random.default_rng(7)
+        of_each = [rng.permutation(np.flatnonzero(labels == code)) for code in range(len(found.class_names))]
+        tested = np.concatenate([rows[:N_TESTED] for rows in of_each])
+        kept = [N_RARE if code in RARE_CLASSES else N_COMMON for code in range(len(of_each))]
+        pool = rng.permutation(
+            np.concatenate([rows[N_TESTED:][:most] for rows, most in zip(of_each, kept, strict=True)])
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        draft = out / f".{file.name}"
+        np.savez(draft, images=images[pool], labels=labels[pool], x_test=images[tested], y_test=labels[tested])
+        draft.rename(file)
+    return file
 
 
 def _trained(known: Sequence[System], epochs: dict[str, int]) -> dict[str, dict[str, Json]]:
@@ -146,6 +204,8 @@ def main() -> int:
         print("The official figures are those of a recorded commit: commit first.")
         return 2
     known, unknown = systems(options.only)
+    if options.strategies:
+        known, unknown = by_default(options.data, options.strategies.split(",")), []
     for encoder in dict.fromkeys(system.encoder for system in unknown):
         print(f"{encoder}: no such encoder here, its rows are left out")
     try:
@@ -163,7 +223,7 @@ def main() -> int:
         for budget, cell in report["goals"].items():
             met = "met" if cell["met"] else "missed"
             print(f"{int(budget):>5,} labels, goal {cell['goal']}: {met} with {cell['accuracy']} by {cell['best']}")
-    if options.data in ARRANGE:
+    if options.data in COLOUR:
         report["not_ahead"] = not_ahead(report["accuracy"])
         print("imagenet is ahead by more than the spread from 20 labels on", end="")
         print(", but for:" if report["not_ahead"] else ".", *report["not_ahead"], sep="\n  ")
@@ -173,12 +233,13 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", choices=["fashion-mnist", *ARRANGE], default="fashion-mnist")
+    parser.add_argument("--data", choices=["fashion-mnist", *COLOUR, *OTHERS], default="fashion-mnist")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--development", action="store_true", help="measure on development images (what is done anyway)")
     how.add_argument("--test", action="store_true", help="measure on the official test images, of a recorded commit")
     parser.add_argument("--quick", action="store_true", help="2,000 images, two seeds, 100 labels: minutes")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="encoders, or ENCODER/MODEL/STRATEGY")
+    parser.add_argument("--strategies", metavar="NAME,NAME", help="these on the default encoder and model")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, default=max(BUDGETS), help="the largest budget")
     parser.add_argument("--pool", type=int, help="the first so many images of the pool")
@@ -187,7 +248,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder that a stopped run goes on from; default: a temporary one")
     parser.add_argument("--projects", type=Path, help="folder with the cache of features; default: under --out")
     options = parser.parse_args()
-    if options.test and (options.quick or options.data in ARRANGE):
+    if options.strategies and options.only:
+        parser.error("--strategies are systems of their own: leave --only out")
+    if options.test and (options.quick or options.data != "fashion-mnist"):
         parser.error("only all of Fashion-MNIST has official test images")
     kind = f"-test-{commit()}" if options.test else "-quick" * options.quick
     name = f"annotator-label-efficiency-{options.data}{kind}"

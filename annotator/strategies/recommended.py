@@ -1,0 +1,138 @@
+"""What we recommend: which images teach most at every number of labels, classes without labels and rare ones included.
+
+What counts is labels per class, of the classes seen, not labels: with two hundred classes, five hundred are few.
+
+- **Below `margin_from` labels a class** a batch is herded (see herding.py) by the model's doubt.
+- **From then on** the most doubtful images are asked: classes overlap along their borders by then, and variety costs
+  more than it gains.
+
+Doubt is 1 - margin, and more where a class of few labels is likely:
+
+    doubt(x) = (1 - margin(x)) sum over classes c of p_c(x) (n / n_c)^BALANCE
+
+with n_c the labels of c, and n their mean over the classes seen; 1 stands for n / n_c of a class without labels.
+
+**While a class has no label** it is looked for: by all of a herded batch, and by `SEARCHED` of another, which is
+herded for that. There doubt is divided by (1 + e(x) / median of e)^2, e the label mass that reaches an image through
+the graph (`Prediction.evidence`): least where nothing labeled is like it. An image that is like no other gains nothing
+by that, since it stands for none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annotator.errors import ConfigError
+from annotator.strategies.herding import LEAST_WEIGHT, herd, reason
+from annotator.strategies.uncertainty import margin, top_k
+from annotator.types import UNLABELED, Choice, FloatArray, IntArray, Pool, Reason
+
+BALANCE = 0.5
+SEARCHED = 0.2
+FEW = 0.5
+"""A class has few labels where it has less than this share of the mean."""
+MAY_BE_NEW = Reason("may be a class without labels yet")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What labels and the model say."""
+
+    n_of: IntArray
+    """(n_classes,) labels of each class."""
+    probabilities: FloatArray
+    """(n_images, n_classes)"""
+    reached: FloatArray | None
+    """(n_images,) label mass in units of its median, while a class has no label; None where the model knows none."""
+
+    @property
+    def mean(self) -> float:
+        """Labels per class, of the classes seen."""
+        return float(self.n_of.sum() / max(1, np.count_nonzero(self.n_of)))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every class has a label."""
+        return bool(self.n_of.all())
+
+    def balance(self) -> FloatArray:
+        """(n_images,) by how much doubt counts for more."""
+        seen = self.n_of > 0
+        of_class = np.where(seen, self.mean / np.maximum(self.n_of, 1), 1.0) ** BALANCE
+        return np.asarray(self.probabilities @ of_class)
+
+    def novelty(self) -> FloatArray:
+        """(n_images,) 0 to 1: how little of what is labeled is like it; 1 for all where the model does not say."""
+        return np.ones(len(self.probabilities)) if self.reached is None else (1 + self.reached) ** -2
+
+
+class Recommended:
+    """Asks what teaches most at every number of labels measured, and looks for classes without labels."""
+
+    def __init__(self, margin_from: int = 50) -> None:
+        if margin_from < 0:
+            raise ConfigError(f"recommended.margin_from must not be negative: {margin_from}.")
+        self.margin_from = margin_from
+        """Labels per class."""
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """Herded, an image's score is how many others it stands for; later it is its doubt."""
+        known = _known(pool)
+        doubt = np.maximum(pool.prediction.figures.measured(margin) * known.balance(), LEAST_WEIGHT)
+        if known.mean < self.margin_from:
+            return _herded(pool, known, doubt, batch_size, rng)
+        return _most_doubtful(pool, known, doubt, batch_size, rng)
+
+
+def _known(pool: Pool) -> _Known:
+    probabilities, evidence = pool.prediction.probabilities, pool.prediction.evidence
+    n_of = np.bincount(pool.labels[pool.labels != UNLABELED], minlength=probabilities.shape[1])
+    middle = 0.0 if evidence is None or n_of.all() else float(np.median(evidence))
+    return _Known(n_of, probabilities, None if evidence is None or middle <= 0 else evidence / middle)
+
+
+def _herded(pool: Pool, known: _Known, doubt: FloatArray, size: int, rng: np.random.Generator) -> Choice:
+    weights = doubt if known.is_complete else np.maximum(doubt * known.novelty(), LEAST_WEIGHT)
+    choice = herd(pool, weights, size, rng)
+    stands_for = choice.reasons or tuple(Reason(reason(score)) for score in choice.scores)
+    return Choice(choice.rows, choice.scores, "herding", _reasons(known, choice.rows, stands_for))
+
+
+def _most_doubtful(pool: Pool, known: _Known, doubt: FloatArray, size: int, rng: np.random.Generator) -> Choice:
+    n_searched = 0 if known.is_complete else round(SEARCHED * size)
+    weights = np.maximum(doubt * known.novelty(), LEAST_WEIGHT)
+    searched = herd(pool, weights, n_searched, rng).rows if n_searched else np.empty(0, dtype=np.int64)
+    others = np.setdiff1d(pool.candidates, searched) if n_searched else pool.candidates
+    rows = np.concatenate([searched, top_k(others, doubt[others], size - len(searched)).rows])
+    best = top_k(rows, doubt[rows], len(rows))
+    return Choice(best.rows, best.scores, "margin", _reasons(known, best.rows, _between(known, best.rows)))
+
+
+def _reasons(known: _Known, rows: IntArray, otherwise: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """One for each row: what made it count for more, where that did."""
+    guesses = known.probabilities[rows].argmax(axis=1).tolist()
+    return tuple(
+        _more_than_doubt(known, row, guess) or other
+        for row, guess, other in zip(rows.tolist(), guesses, otherwise, strict=True)
+    )
+
+
+def _more_than_doubt(known: _Known, row: int, guess: int) -> Reason | None:
+    if known.reached is not None and known.reached[row] < 1:
+        return MAY_BE_NEW
+    if 0 < known.n_of[guess] < FEW * known.mean:
+        return Reason("may be {0}, a class you have few of", (guess,))
+    return None
+
+
+def _between(known: _Known, rows: IntArray) -> tuple[Reason, ...]:
+    """The two likeliest classes of each row, or the one that has any probability."""
+    found = known.probabilities[rows]
+    order = np.argsort(-found, axis=1, kind="stable")[:, :2]
+    named = [
+        (row[0], row[1]) if len(row) > 1 and p[row[1]] > 0 else (row[0],)
+        for row, p in zip(order.tolist(), found, strict=True)
+    ]
+    return tuple(Reason("between {0} and {1}" if len(two) > 1 else "likely {0}", two) for two in named)

@@ -1,0 +1,158 @@
+"""What `recommended` asks for: by labels per class, with classes that have no label and rare ones looked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from annotator.config import Config
+from annotator.errors import ConfigError
+from annotator.project import Project
+from annotator.strategies.herding import Herding
+from annotator.strategies.recommended import BALANCE, MAY_BE_NEW, Recommended
+from annotator.strategies.uncertainty import margin
+from annotator.types import UNLABELED, Choice, FloatArray, IntArray, Pool, Prediction
+from tests.builders import tiny_dataset
+
+N_CROWDS = 6
+
+
+def crowd_of(rows: IntArray, n: int = 300) -> IntArray:
+    """Images lie in crowds of equal size, one after the other."""
+    return np.asarray(rows * N_CROWDS // n)
+
+
+def crowded(labels: Mapping[int, int], probabilities: FloatArray, evidence: FloatArray | None = None) -> Pool:
+    """A pool of 300 images in six crowds; labels by row."""
+    n = len(probabilities)
+    rng = np.random.default_rng(0)
+    at = 4 * np.eye(N_CROWDS)[crowd_of(np.arange(n))] + rng.normal(0, 0.2, (n, N_CROWDS))
+    given = np.full(n, UNLABELED)
+    given[list(labels)] = list(labels.values())
+    dataset = dataclasses.replace(tiny_dataset(n), features=at.astype(np.float32))
+    return Pool(dataset, given, Prediction(probabilities, evidence), np.flatnonzero(given == UNLABELED))
+
+
+def beliefs(n_classes: int, n: int = 300, seed: int = 0) -> FloatArray:
+    return np.random.default_rng(seed).dirichlet(np.full(n_classes, 0.5), size=n)
+
+
+def ask(pool: Pool, size: int = 10, **parameters: int) -> Choice:
+    return Recommended(**parameters).query(pool, size, np.random.default_rng(0))
+
+
+def test_it_changes_over_by_labels_per_class_not_by_labels() -> None:
+    """A hundred labels of two classes are many, of a hundred classes few; only classes with labels count."""
+    two, hundred = ({row: row % k for row in range(100)} for k in (2, 100))
+    assert ask(crowded(two, beliefs(2))).strategy == "margin"
+    assert ask(crowded(hundred, beliefs(100))).strategy == "herding"
+    assert ask(crowded(two, beliefs(20))).strategy == "margin"
+    assert ask(crowded(two, beliefs(2)), margin_from=51).strategy == "herding"
+
+
+def test_with_equally_many_labels_of_every_class_it_is_herding_then_margin() -> None:
+    """The same images and scores as those strategies ask for."""
+    pool = crowded({row: row % 3 for row in range(30)}, beliefs(3))
+    for strategy, parameters in ((Herding(margin_from=1000), {}), (Herding(margin_from=0), {"margin_from": 0})):
+        expected, choice = strategy.query(pool, 8, np.random.default_rng(0)), ask(pool, 8, **parameters)
+        assert np.array_equal(choice.rows, expected.rows)
+        np.testing.assert_allclose(choice.scores, expected.scores)
+
+
+def searching(margin_from: int) -> Choice:
+    """Four of six classes have labels; labels reach all but the last two crowds, and the model doubts all alike."""
+    rows = np.arange(300)
+    labels = {int(row): int(crowd) for row, crowd in zip(rows, crowd_of(rows), strict=True) if crowd < 4 and row % 2}
+    evidence = np.where(crowd_of(rows) < 4, 1.0, 0.01)
+    return ask(crowded(labels, np.tile([0.3, 0.3, 0.2, 0.2, 0, 0], (300, 1)), evidence), margin_from=margin_from)
+
+
+@pytest.mark.parametrize("margin_from", [1000, 0])
+def test_classes_without_labels_are_looked_for_where_no_label_reaches(margin_from: int) -> None:
+    """Before and after the changeover; once every class has a label nothing is said of new ones."""
+    choice = searching(margin_from)
+    found = crowd_of(choice.rows) >= 4
+    assert found[: 2 if margin_from else None].any()
+    assert {4, 5} <= set(crowd_of(choice.rows).tolist())
+    assert [reason == MAY_BE_NEW for reason in choice.reasons] == found.tolist()
+    complete = crowded({row: row % 3 for row in range(30)}, beliefs(3), np.linspace(0, 1, 300))
+    assert MAY_BE_NEW not in ask(complete, margin_from=margin_from).reasons
+
+
+def test_an_image_like_no_other_is_not_what_is_looked_for() -> None:
+    """Density counts: of images that no label reaches a crowd comes first, and one that lies alone is left."""
+    pool = crowded({0: 0, 1: 0, 60: 1}, np.full((300, 3), 1 / 3), np.where(np.arange(300) < 250, 1.0, 0.0))
+    alone = 299
+    pool.dataset.features[alone] = -50
+    assert alone not in ask(pool, 3).rows
+
+
+def test_doubt_about_a_rare_class_counts_for_more() -> None:
+    """Equal margins: images that may be of the class with few labels come first, and say so."""
+    probabilities = np.tile([0.5, 0.5, 0.0], (300, 1))
+    probabilities[200:210] = [0.0, 0.5, 0.5]
+    probabilities[200:205] = [0.0, 0.45, 0.55]
+    labels = {row: 2 if row == 0 else row % 2 for row in range(40)}
+    pool = crowded(labels, probabilities)
+    choice = ask(pool, 10, margin_from=0)
+    assert set(choice.rows.tolist()) == set(range(200, 210))
+    n_of = np.bincount(list(labels.values()))
+    factors = probabilities[choice.rows] @ (n_of.mean() / n_of) ** BALANCE
+    np.testing.assert_allclose(choice.scores, margin(probabilities[choice.rows]) * factors)
+    said = dict(zip(choice.rows.tolist(), choice.reasons, strict=True))
+    assert {said[row].words for row in range(200, 205)} == {"may be {0}, a class you have few of"}
+    assert {said[row].classes for row in range(200, 205)} == {(2,)}
+    assert {(said[row].words, said[row].classes) for row in range(205, 210)} == {("between {0} and {1}", (1, 2))}
+
+
+@pytest.mark.parametrize("margin_from", [1000, 0])
+def test_every_reason_is_true(margin_from: int) -> None:
+    """Computed anew from the pool: whom it stands for, between which classes, of which there are few."""
+    n_of = np.array([20, 20, 20, 2, 0])
+    labels = dict(enumerate(np.repeat(np.arange(5), n_of).tolist()))
+    evidence = np.random.default_rng(1).random(300)
+    pool = crowded(labels, beliefs(5, seed=3), evidence)
+    choice = ask(pool, 40, margin_from=margin_from)
+    seen = set()
+    for row, score, reason in zip(choice.rows.tolist(), choice.scores.tolist(), choice.reasons, strict=True):
+        first, second = np.argsort(-pool.prediction.probabilities[row])[:2].tolist()
+        seen.add(reason.words.split()[0])
+        if reason == MAY_BE_NEW:
+            assert evidence[row] < np.median(evidence)
+        elif "few of" in reason.words:
+            assert reason.classes == (first,) == (3,)
+        elif margin_from:
+            assert f"{round(score)} other" in reason.words or reason.words == "stands for itself alone"
+        else:
+            assert (reason.words, reason.classes) == ("between {0} and {1}", (first, second))
+    assert {"may", "stands" if margin_from else "between"} <= seen
+
+
+def test_a_negative_number_of_labels_is_refused() -> None:
+    """ConfigError with the parameter's name."""
+    with pytest.raises(ConfigError, match=r"^recommended\.margin_from must"):
+        Recommended(margin_from=-1)
+
+
+@pytest.mark.parametrize(("n_known", "strategy", "crowds"), [(1, "typical", [1, 2, 3]), (2, "herding", [2, 3])])
+def test_labels_known_at_the_start_count_as_chosen(
+    n_known: int, strategy: str, crowds: list[int], tmp_path: Path, projects: Path
+) -> None:
+    """The first batch leaves crowds with a known label to the others, whether the model knows two classes or one."""
+    rng, truth = np.random.default_rng(0), np.arange(60) % 4
+    images = rng.integers(0, 40, (60, 8, 8), dtype=np.uint8)
+    for crowd, corner in enumerate([np.s_[:4, :4], np.s_[:4, 4:], np.s_[4:, :4], np.s_[4:, 4:]]):
+        images[truth == crowd, *corner] += 200
+    np.savez(tmp_path / "crowds.npz", images=images, labels=truth)
+    config = Config(source="arrays", source_parameters={"path": str(tmp_path / "crowds.npz")}, encoder="pixels")
+    config = dataclasses.replace(config, model="vote", strategy="recommended", initial=f"first:{n_known}")
+    project = Project.create(projects / "made", dataclasses.replace(config, batch_size=len(crowds), audit_share=0.0))
+    session = project.session("ada")
+    session.advance()
+    assert {card.strategy for card in session.remaining} == {strategy}
+    assert sorted(truth[[card.row for card in session.remaining]].tolist()) == crowds
+    project.close()
