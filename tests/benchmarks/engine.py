@@ -42,14 +42,25 @@ import numpy as np
 import sklearn.semi_supervised
 
 from annotator import registry
-from annotator.graph import build_graph
+from annotator.graph import NeighborGraph, build_graph
 from annotator.ids import NumberedIds
 from annotator.learner import Learner
 from annotator.models.label_spreading import LabelSpreading
 from annotator.predictions import PredictionFiles
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Store
-from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, HeldOut, ImageArray, IntArray, Model, Pool
+from annotator.types import (
+    UNLABELED,
+    Dataset,
+    FeatureArray,
+    FittedEncoder,
+    FloatArray,
+    HeldOut,
+    ImageArray,
+    IntArray,
+    Model,
+    Pool,
+)
 from tests import storing
 
 BATCH = 10
@@ -86,17 +97,30 @@ def pictures(real: ImageArray, start: int, stop: int) -> ImageArray:
     return np.clip(images + noise, 0, 255).astype(np.uint8)
 
 
-def make_dataset(n: int) -> tuple[Dataset, float]:
-    """The pool of n images as numbers, and how long its graph took."""
+def encode(encoder: FittedEncoder, real: ImageArray, n: int) -> FeatureArray:
+    """(n, n_features) of the first n images of the pool."""
+    if n <= N_REAL:
+        return encoder.encode(real[:n])
+    starts = range(0, n, CHUNK)
+    return np.concatenate([encoder.encode(pictures(real, start, min(start + CHUNK, n))) for start in starts])
+
+
+def make_dataset(n: int, cache: Path | None = None) -> tuple[Dataset, float]:
+    """The pool of n images as numbers, and how long its graph took; kept in `cache` from run to run."""
     source = registry.create("source", "fashion-mnist", {"full": True})
     real, test = source.array, source.held_out
     encoder = registry.create("encoder", "hog").fit(real[: min(n, N_REAL)], np.random.default_rng(0))
-    parts = [
-        encoder.encode(pictures(real, start, min(start + CHUNK, n))) if n > N_REAL else encoder.encode(real[:n])
-        for start in range(0, n, CHUNK if n > N_REAL else n)
-    ]
-    features: FeatureArray = np.concatenate(parts)
-    graph_s, graph = seconds(lambda: build_graph(features, 10))
+    folder = None if cache is None else cache / f"clothes-{n}"
+    if folder is not None and folder.exists():
+        features: FeatureArray = np.load(folder / "features.npy")
+        graph, graph_s = NeighborGraph.load(folder, features), float(np.load(folder / "graph_s.npy"))
+    else:
+        features = encode(encoder, real, n)
+        graph_s, graph = seconds(lambda: build_graph(features, 10))
+        if folder is not None:
+            graph.save(folder)
+            np.save(folder / "features.npy", features)
+            np.save(folder / "graph_s.npy", graph_s)
     held_out = HeldOut(test.ids, test.array, encoder.encode(test.array), test.truth)
     truth = source.truth[np.arange(n) % N_REAL]
     dataset = Dataset(
