@@ -52,6 +52,7 @@ from annotator.types import (
 )
 
 FIXED, BY_LABELS = "fixed", "labels"
+ROWS_PER_CHUNK = 4_096
 STRENGTH = 200
 N_STEPS = 100
 """Of expectation maximisation; more change no share by 0.01."""
@@ -140,10 +141,14 @@ class Vote:
         self, found: FloatArray | None, graph: FloatArray, classifier: FloatArray, kernel: FloatArray
     ) -> FloatArray:
         """The members' probabilities, each (n, n_classes), by these shares (3,), or by the fixed ones."""
-        sharp = _sharpened(graph, classifier, kernel)
-        if found is not None:
-            return np.asarray(np.tensordot(found, np.stack(sharp), 1))
-        return self.weight * sharp[0] + (1 - self.weight) / 2 * (sharp[1] + sharp[2])
+        rest = (1 - self.weight) / 2
+        shares = (self.weight, rest, rest) if found is None else found
+        mixed = np.empty_like(kernel)
+        for start in range(0, len(kernel), ROWS_PER_CHUNK):
+            some = slice(start, start + ROWS_PER_CHUNK)
+            sharp = _sharpened(graph[some], classifier[some], kernel[some])
+            mixed[some] = sum(share * each for share, each in zip(shares, sharp, strict=True)).T
+        return mixed
 
     def _members_out_of_fold(
         self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray
@@ -165,7 +170,7 @@ class Vote:
         weights = calibration.stands_for(dataset, labeled, sample)
         rest = (1 - self.weight) / 2
         before = np.array([self.weight, rest, rest])
-        return likeliest_shares(sharp[:, np.arange(len(labeled)), labels[labeled]], weights, before)
+        return likeliest_shares(sharp[:, labels[labeled], np.arange(len(labeled))], weights, before)
 
     def _with_opinion(
         self, mixed: FloatArray, members: tuple[FloatArray, ...], opinion: Opinion | None
@@ -192,8 +197,9 @@ def likeliest_shares(of_codes: FloatArray, weights: FloatArray, before: FloatArr
 
 
 def _sharpened(graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> tuple[FloatArray, ...]:
-    """The members brought to one confidence, each (n, n_classes)."""
-    return _shares(graph * graph * graph), _shares(classifier * classifier), kernel
+    """The members, each (n, n_classes), brought to one confidence, each (n_classes, n): sums are faster that way."""
+    by_graph, by_classifier, by_kernel = (np.ascontiguousarray(each.T) for each in (graph, classifier, kernel))
+    return _shares(by_graph * by_graph * by_graph), _shares(by_classifier * by_classifier), by_kernel
 
 
 def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
@@ -208,8 +214,8 @@ def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
 
 
 def _shares(powers: FloatArray) -> FloatArray:
-    """Rows divided by their sums."""
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    """(n_classes, n) columns divided by their sums."""
+    return np.asarray(powers / powers.sum(axis=0))
 
 
 def _share(parameter: str, value: float) -> float:

@@ -219,7 +219,7 @@ def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecis
 def _similarity(queries: SinglePrecision, others: SinglePrecision, factor: float) -> SinglePrecision:
     """(n, n_features), (m, n_features) -> exp(factor |x - y|^2), (n, m).
 
-    models/kernel_ridge.py has its own, where features lie as they are and one side is in double precision.
+    models/kernel_ridge.py has its own in double precision, of features as they are.
     """
     exponents = queries @ np.ascontiguousarray((-2 * factor * others).T)
     lengths, other_lengths = (factor * np.einsum("ij,ij->i", each, each) for each in (queries, others))
