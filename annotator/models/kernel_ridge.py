@@ -161,7 +161,9 @@ class KernelRidge:
         with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             fit = self._solved(space, labels, n_classes)
-            return self._probabilities(fit, _Columns(dataset.features[rows], space.centre, space.gamma, max(1, len(fit.rows))))
+            return self._probabilities(
+                fit, _Columns(dataset.features[rows], space.centre, space.gamma, max(1, len(fit.rows)))
+            )
 
     def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
         """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut."""

@@ -16,8 +16,9 @@ is 0.7 times the spread, the root of the sum of variances, which is nearly 1 the
 in, by the factor (10 / (labels + batch size))^(1/4).
 
 The score of an image is how many others it stands for: the images of the pool that were not asked, and that are nearer
-to it, by unscaled features, than to anything else in the batch or asked before. In pools above `N_COUNTED` images every
-second, third, ... image is looked at, so that at most `N_COUNTED` are; the count is scaled up, and the card says "about".
+to it, by unscaled features, than to anything else in the batch or asked before. In pools above `N_COUNTED` images only
+every second, third, ... image is looked at, so that at most `N_COUNTED` are; the count is scaled up, and the card says
+"about".
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ N_COUNTED = 8_000
 ROWS_PER_CHUNK = 512
 """Rows whose distances are looked at together: they fit the processor's cache."""
 ROWS_PER_GAIN = 32
+DRAWS = 8
+"""Draws for each row that is wanted, before rows are drawn in another way."""
 LEAST_SPREAD = 1e-30
 LEAST_WEIGHT = 1e-9
 """Smallest weight of an image: where the model is certain of all, coverage alone decides."""
@@ -199,14 +202,23 @@ def _distinct(pool: Pool) -> IntArray:
 
 
 def _drawn(rows: IntArray, size: int, rng: np.random.Generator, weights: FloatArray | None = None) -> IntArray:
-    """`size` of the rows without replacement, ascending; in proportion to the weights of all images where given.
+    """`size` of the rows without replacement, ascending; one after the other in proportion to weights where given.
 
-    The largest of log(weight) + Gumbel noise (Efraimidis & Spirakis, 2006), so that one draw serves for all.
+    `weights` (n_images,) are above 0. Draws with replacement, of which the first of each row counts, have the same
+    distribution and look at few rows. Where so few rows have the weight that this would take long, the largest of
+    log(weight) + Gumbel noise, which are distributed alike (Efraimidis & Spirakis, 2006).
     """
     if len(rows) <= size:
         return rows
-    keys = rng.gumbel(size=len(rows)) + (0.0 if weights is None else np.log(weights[rows]))
-    return np.sort(rows[np.argpartition(-keys, size)[:size]])
+    if weights is None:
+        return np.sort(rows[rng.choice(len(rows), size, replace=False, shuffle=False)])
+    sums = np.cumsum(weights[rows])
+    places = np.searchsorted(sums[:-1], sums[-1] * rng.random(DRAWS * size), side="right")
+    drawn, first = np.unique(places, return_index=True)
+    if len(drawn) < size:
+        keys = rng.gumbel(size=len(rows)) + np.log(weights[rows])
+        return np.sort(rows[np.argpartition(-keys, size)[:size]])
+    return np.sort(rows[drawn[np.argsort(first)[:size]]])
 
 
 def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecision:
@@ -242,7 +254,7 @@ def _coverage(points: SinglePrecision, chosen: SinglePrecision, factor: float) -
 
 
 def _closeness_to(others: SinglePrecision) -> tuple[SinglePrecision, SinglePrecision]:
-    """A matrix (n_features, m) and offsets (m,): x @ matrix + offsets is (|x|^2 - |x - y|^2) / 2, largest at the nearest."""
+    """(n_features, m) and (m,), such that x @ matrix + offsets is (|x|^2 - |x - y|^2) / 2: largest at the nearest y."""
     return np.ascontiguousarray(others.T), -np.einsum("ij,ij->i", others, others) / 2
 
 
