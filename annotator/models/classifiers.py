@@ -243,7 +243,7 @@ class LogisticRegression(Classifier):
             C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS
         )
         fitted: Fitted = regression.fit(features, codes)
-        return _linear(fitted, features.mean(axis=0))
+        return _linear(fitted)
 
     def _ask(self, fitted: Fitted, features: FeatureArray) -> FloatArray:
         """By single-precision products, without the copy of the features in double precision that others take."""
@@ -255,25 +255,23 @@ class LogisticRegression(Classifier):
 
 @dataclass(frozen=True)
 class _Linear:
-    """softmax((x - centre) @ coefficients + offsets), products in single precision: right to 1e-6 or so."""
+    """softmax(x @ coefficients + offsets), products in single precision: as good as the features' own rounding."""
 
-    centre: FeatureArray
-    """(n_features,)"""
     coefficients: FeatureArray
     """(n_features, n_classes)"""
     offsets: FloatArray
     """(n_classes,)"""
 
     def predict_proba(self, features: FeatureArray) -> FloatArray:
-        return softmax((features - self.centre) @ self.coefficients + self.offsets)
+        return softmax(features @ self.coefficients + self.offsets)
 
 
-def _linear(regression: Any, centre: FloatArray) -> _Linear:  # scikit-learn ships no types
+def _linear(regression: Any) -> _Linear:  # scikit-learn ships no types
     """A fitted logistic regression of two classes or more; for two it keeps one border."""
-    borders, offsets = regression.coef_, regression.intercept_ + regression.coef_ @ centre
+    borders, offsets = regression.coef_, regression.intercept_
     if len(borders) == 1:
         borders, offsets = np.vstack([0 * borders, borders]), np.append(0.0, offsets)
-    return _Linear(centre.astype(np.float32), np.ascontiguousarray(borders.T, dtype=np.float32), offsets)
+    return _Linear(np.asarray(borders.T, dtype=np.float32, order="C"), offsets)
 
 
 @dataclass(frozen=True)

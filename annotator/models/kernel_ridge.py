@@ -43,7 +43,7 @@ from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, IntArr
 MOST_LANDMARKS = 1_000
 MOST_CELLS = 100_000_000
 """400 MB: 1,000 landmarks for up to 100,000 images, 100 for a million."""
-ROWS_PER_CHUNK = 1_024
+ROWS_PER_CHUNK = 4_096
 MAX_THREADS = 1
 """Products are small or wait for memory: two threads gain little, and on a busy machine they wait for each other."""
 JITTER = 1e-8
@@ -55,7 +55,7 @@ class _Columns:
     def __init__(self, features: FeatureArray, centre: FeatureArray, gamma: float, most: int) -> None:
         self.features = features
         self._centre = centre
-        """(n_features,) the pool's mean: without it single precision would not do for features far from 0."""
+        """(n_features,) the pool's mean."""
         self._gamma = gamma
         self._kept = np.empty((most, len(features)), dtype=np.float32)
         self._holds = np.full(most, UNLABELED, dtype=np.int64)
@@ -80,13 +80,13 @@ class _Columns:
         return np.asarray((factors.T @ self._kept[:n_used]).T)
 
     def _compute(self, places: IntArray, landmarks: FloatArray) -> None:
-        """In single precision, as they are kept."""
-        near = (landmarks - self._centre).astype(np.float32)
-        own = (-self._gamma * np.einsum("ij,ij->i", near, near))[:, None]
-        to = np.float32(2 * self._gamma) * near
+        """In single precision, as they are kept: the error is that of the features' own rounding."""
+        near = landmarks - self._centre
+        to = np.asarray(2 * self._gamma * near.T, dtype=np.float32, order="C")
+        own = -self._gamma * np.einsum("ij,ij->i", near, near) - self._centre @ to
         for chunk in _chunks(len(self.features)):
-            exponents = to @ (self.features[chunk] - self._centre).T
-            exponents += own
+            exponents = np.ascontiguousarray((self.features[chunk] @ to).T)
+            exponents += own.astype(np.float32)[:, None]
             exponents += self._lengths[chunk]
             np.minimum(exponents, 0, out=exponents)
             self._kept[places, chunk] = np.exp(exponents, out=exponents)

@@ -142,12 +142,13 @@ class Vote:
     ) -> FloatArray:
         """The members' probabilities, each (n, n_classes), by these shares (3,), or by the fixed ones."""
         rest = (1 - self.weight) / 2
-        shares = (self.weight, rest, rest) if found is None else found
+        by_graph, by_classifier, by_kernel = (self.weight, rest, rest) if found is None else found.tolist()
         mixed = np.empty_like(kernel)
         for start in range(0, len(kernel), ROWS_PER_CHUNK):
             some = slice(start, start + ROWS_PER_CHUNK)
-            sharp = _sharpened(graph[some], classifier[some], kernel[some])
-            mixed[some] = sum(share * each for share, each in zip(shares, sharp, strict=True)).T
+            of_others = by_graph * _sharpened(graph[some], 3)
+            of_others += by_classifier * _sharpened(classifier[some], 2)
+            mixed[some] = by_kernel * kernel[some] + of_others.T
         return mixed
 
     def _members_out_of_fold(
@@ -166,7 +167,8 @@ class Vote:
         rng = np.random.default_rng(len(labeled))
         sample = np.sort(rng.permutation(others)[: calibration.SAMPLE])
         folds = spread(labels[labeled], dataset.group[labeled], calibration.N_FOLDS, rng)
-        sharp = np.stack(_sharpened(*self._members_out_of_fold(dataset, labels, n_classes, folds)))
+        graph, classifier, kernel = self._members_out_of_fold(dataset, labels, n_classes, folds)
+        sharp = np.stack([_sharpened(graph, 3), _sharpened(classifier, 2), kernel.T])
         weights = calibration.stands_for(dataset, labeled, sample)
         rest = (1 - self.weight) / 2
         before = np.array([self.weight, rest, rest])
@@ -196,10 +198,14 @@ def likeliest_shares(of_codes: FloatArray, weights: FloatArray, before: FloatArr
     return np.asarray(shares)
 
 
-def _sharpened(graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> tuple[FloatArray, ...]:
-    """The members, each (n, n_classes), brought to one confidence, each (n_classes, n): sums are faster that way."""
-    by_graph, by_classifier, by_kernel = (np.ascontiguousarray(each.T) for each in (graph, classifier, kernel))
-    return _shares(by_graph * by_graph * by_graph), _shares(by_classifier * by_classifier), by_kernel
+def _sharpened(probabilities: FloatArray, power: int) -> FloatArray:
+    """(n, n_classes) raised to a power, (n_classes, n): sums over classes are faster that way."""
+    columns = np.ascontiguousarray(probabilities.T)
+    powers = columns * columns
+    for _ in range(power - 2):
+        powers *= columns
+    powers /= powers.sum(axis=0)
+    return powers
 
 
 def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
@@ -211,11 +217,6 @@ def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
     said = mixed.copy()
     said[:, codes] = shares * mixed[:, codes].sum(axis=1, keepdims=True)
     return said
-
-
-def _shares(powers: FloatArray) -> FloatArray:
-    """(n_classes, n) columns divided by their sums."""
-    return np.asarray(powers / powers.sum(axis=0))
 
 
 def _share(parameter: str, value: float) -> float:

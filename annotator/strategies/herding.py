@@ -229,18 +229,18 @@ def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecis
 
 
 def _similarity(queries: SinglePrecision, others: SinglePrecision, factor: float) -> SinglePrecision:
-    """(n, n_features), (m, n_features) -> exp(factor |x - y|^2), (n, m).
+    """(n, n_features), (m, n_features) -> exp(factor |x - y|^2), (n, m), by one product of |x|^2, x and y, |y|^2.
 
     models/kernel_ridge.py has its own in double precision, of features as they are.
     """
-    exponents = queries @ np.ascontiguousarray((-2 * factor * others).T)
-    lengths, other_lengths = (factor * np.einsum("ij,ij->i", each, each) for each in (queries, others))
-    for part, length in zip(_parts(exponents), _parts(lengths), strict=True):
-        part += length[:, None]
-        part += other_lengths
-        np.minimum(part, 0, out=part)
-        np.exp(part, out=part)
-    return np.asarray(exponents)
+    one_side, other_side = (factor * np.einsum("ij,ij->i", each, each)[:, None] for each in (queries, others))
+    left = np.hstack([queries, one_side, np.ones_like(one_side)])
+    right = np.hstack([-2 * factor * others, np.ones_like(other_side), other_side])
+    similarity = left @ np.ascontiguousarray(right.T)
+    for start in range(0, len(similarity), ROWS_PER_GAIN):
+        part = similarity[start : start + ROWS_PER_GAIN]
+        np.exp(np.minimum(part, 0, out=part), out=part)
+    return np.asarray(similarity)
 
 
 def _coverage(points: SinglePrecision, chosen: SinglePrecision, factor: float) -> SinglePrecision:
