@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from annotator.errors import ConfigError, ModelError
+from annotator.models.head import softmax
 from annotator.models.out_of_fold import fold_by_fold
 from annotator.models.priors import label_shares, normalised
 from annotator.threads import at_most
@@ -95,13 +96,15 @@ class Classifier(ABC):
         """(n, n_features) -> (n, n_classes). Raises ModelError (MODEL_NOT_FITTED, MODEL_FIT)."""
         if not self._shares.size:
             raise ModelError("This model was not fitted yet: call fit_predict first.", code="MODEL_NOT_FITTED")
-        masses = np.zeros((len(features), len(self._shares)))
-        if self._fitted is not None:
-            with self._bounded():
-                for start in range(0, len(features), ROWS_PER_CHUNK):
-                    chunk = slice(start, start + ROWS_PER_CHUNK)
-                    masses[chunk, self._seen] = self._ask(self._fitted, features[chunk].astype(np.float64))
-        return normalised(masses, self._shares)
+        if self._fitted is None:
+            return np.tile(self._shares, (len(features), 1))
+        probabilities = np.zeros((len(features), len(self._shares)))
+        columns = slice(None) if len(self._seen) == len(self._shares) else self._seen
+        with self._bounded():
+            for start in range(0, len(features), ROWS_PER_CHUNK):
+                chunk = slice(start, start + ROWS_PER_CHUNK)
+                probabilities[chunk, columns] = self._ask(self._fitted, features[chunk])
+        return probabilities
 
     def _learn(self, features: FeatureArray, codes: IntArray) -> Fitted:
         """On the whole pool, -1 = unlabeled."""
@@ -112,11 +115,12 @@ class Classifier(ABC):
     def _fit(self, features: FloatArray, codes: IntArray) -> Fitted:
         """On labeled images of at least two classes."""
 
-    def _ask(self, fitted: Fitted, features: FloatArray) -> FloatArray:
-        answer = np.asarray(fitted.predict_proba(features), dtype=np.float64)
+    def _ask(self, fitted: Fitted, features: FeatureArray) -> FloatArray:
+        """(n, n_features) -> (n, n classes seen), rows sum to 1; ValueError where the answer is none."""
+        answer = np.asarray(fitted.predict_proba(features.astype(np.float64)), dtype=np.float64)
         if answer.shape != (len(features), len(self._seen)) or not (np.isfinite(answer) & (answer >= 0)).all():
             raise ValueError("its answers are not a probability for each class, or hold NaN")
-        return answer
+        return normalised(answer, self._shares[self._seen])
 
     def _positive(self, parameter: str, value: Number) -> Number:
         if not 0 < value < float("inf"):
@@ -239,7 +243,35 @@ class LogisticRegression(Classifier):
             C=self.c / spread if spread > 0 else self.c, max_iter=MAX_ITERATIONS
         )
         fitted: Fitted = regression.fit(features, codes)
-        return fitted
+        return _linear(fitted)
+
+    def _ask(self, fitted: Fitted, features: FeatureArray) -> FloatArray:
+        """By single-precision products, without the copy of the features in double precision that others take."""
+        answer = fitted.predict_proba(features)
+        if not np.isfinite(answer).all():
+            raise ValueError("its answers hold NaN")
+        return answer
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """softmax(x @ coefficients + offsets), products in single precision: as good as the features' own rounding."""
+
+    coefficients: FeatureArray
+    """(n_features, n_classes)"""
+    offsets: FloatArray
+    """(n_classes,)"""
+
+    def predict_proba(self, features: FeatureArray) -> FloatArray:
+        return softmax(features @ self.coefficients + self.offsets)
+
+
+def _linear(regression: Any) -> _Linear:  # scikit-learn ships no types
+    """A fitted logistic regression of two classes or more; for two it keeps one border."""
+    borders, offsets = regression.coef_, regression.intercept_
+    if len(borders) == 1:
+        borders, offsets = np.vstack([0 * borders, borders]), np.append(0.0, offsets)
+    return _Linear(np.asarray(borders.T, dtype=np.float32, order="C"), offsets)
 
 
 @dataclass(frozen=True)
@@ -250,9 +282,7 @@ class _SoftmaxMachine:
     sharpness: float
 
     def predict_proba(self, features: FloatArray) -> FloatArray:
-        from scipy.special import softmax
-
-        return np.asarray(softmax(self.sharpness * _by_class(self.machine.decision_function(features)), axis=1))
+        return softmax(self.sharpness * _by_class(self.machine.decision_function(features)))
 
 
 class SupportVectors(Classifier):

@@ -26,7 +26,9 @@ before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 
 import numpy as np
@@ -50,8 +52,10 @@ JITTER = 1e-8
 class _Columns:
     """Kernel columns k(., y) over the rows of `features`, for the images y needed so far, as rows of one array."""
 
-    def __init__(self, features: FeatureArray, gamma: float, most: int) -> None:
+    def __init__(self, features: FeatureArray, centre: FeatureArray, gamma: float, most: int) -> None:
         self.features = features
+        self._centre = centre
+        """(n_features,) the pool's mean."""
         self._gamma = gamma
         self._kept = np.empty((most, len(features)), dtype=np.float32)
         self._holds = np.full(most, UNLABELED, dtype=np.int64)
@@ -73,13 +77,26 @@ class _Columns:
         order = np.argsort(held)
         factors = np.zeros((n_used, coefficients.shape[1]), dtype=np.float32)
         factors[order[np.searchsorted(held, rows, sorter=order)]] = coefficients
-        return np.asarray((factors.T @ self._kept[:n_used]).T, dtype=np.float64)
+        return np.asarray((factors.T @ self._kept[:n_used]).T)
 
     def _compute(self, places: IntArray, landmarks: FloatArray) -> None:
-        for start in range(0, len(self.features), ROWS_PER_CHUNK):
-            chunk = slice(start, start + ROWS_PER_CHUNK)
-            part = np.asarray(self.features[chunk], dtype=np.float64)
-            self._kept[places, chunk] = gaussian_kernel(landmarks, part, self._gamma)
+        """In single precision, as they are kept: the error is that of the features' own rounding."""
+        near = landmarks - self._centre
+        to = np.asarray(2 * self._gamma * near.T, dtype=np.float32, order="C")
+        own = -self._gamma * np.einsum("ij,ij->i", near, near) - self._centre @ to
+        for chunk in _chunks(len(self.features)):
+            exponents = np.ascontiguousarray((self.features[chunk] @ to).T)
+            exponents += own.astype(np.float32)[:, None]
+            exponents += self._lengths[chunk]
+            np.minimum(exponents, 0, out=exponents)
+            self._kept[places, chunk] = np.exp(exponents, out=exponents)
+
+    @cached_property
+    def _lengths(self) -> FeatureArray:
+        """(n,) -gamma |x - centre|^2 of each row."""
+        parts = (self.features[chunk] - self._centre for chunk in _chunks(len(self.features)))
+        squares = [np.einsum("ij,ij->i", part, part) for part in parts]
+        return np.asarray(-self._gamma * np.concatenate(squares), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,8 @@ class _Space:
     """What depends on the dataset alone, not on labels."""
 
     dataset: Dataset
+    centre: FeatureArray
+    """(n_features,) the pool's mean."""
     gamma: float
     most: int
     order: IntArray
@@ -142,7 +161,9 @@ class KernelRidge:
         with at_most(MAX_THREADS):
             space = self._space_of(dataset)
             fit = self._solved(space, labels, n_classes)
-            return self._probabilities(fit, _Columns(dataset.features[rows], space.gamma, max(1, len(fit.rows))))
+            return self._probabilities(
+                fit, _Columns(dataset.features[rows], space.centre, space.gamma, max(1, len(fit.rows)))
+            )
 
     def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
         """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut."""
@@ -161,22 +182,23 @@ class KernelRidge:
         with at_most(MAX_THREADS):
             if len(features) > most:
                 parts = [features[start : start + most] for start in range(0, len(features), most)]
-                columns = (_Columns(part, space.gamma, max(1, len(fit.rows))) for part in parts)
+                columns = (_Columns(part, space.centre, space.gamma, max(1, len(fit.rows))) for part in parts)
                 return np.concatenate([self._probabilities(fit, each) for each in columns])
             # A held-out set is predicted after every fit: its columns are kept.
             if self._outside is None or self._outside.features is not features:
-                self._outside = _Columns(features, space.gamma, space.most)
+                self._outside = _Columns(features, space.centre, space.gamma, space.most)
             return self._probabilities(fit, self._outside)
 
     def _space_of(self, dataset: Dataset) -> _Space:
         if self._space is None or self._space.dataset is not dataset:
             self._outside = None
             n_images, n_features = dataset.features.shape
-            variance = scaling_of(dataset.features).spread ** 2 * n_features
+            scaling = scaling_of(dataset.features)
+            gamma = self.gamma / (scaling.spread**2 * n_features)
             most = min(MOST_LANDMARKS, n_images, max(1, MOST_CELLS // max(1, n_images)))
             order = np.random.default_rng(0).permutation(n_images)
-            columns = _Columns(dataset.features, self.gamma / variance, most)
-            self._space = _Space(dataset, self.gamma / variance, most, order, columns)
+            columns = _Columns(dataset.features, scaling.mean, gamma, most)
+            self._space = _Space(dataset, scaling.mean, gamma, most, order, columns)
         return self._space
 
     def _solved(self, space: _Space, labels: IntArray, n_classes: int) -> _Fit:
@@ -204,16 +226,18 @@ class KernelRidge:
         if not len(fit.rows):
             return np.tile(fit.shares, (len(columns.features), 1))
         columns.ready(fit.rows, fit.landmarks)
+        of_seen = softmax(self.sharpness * _finite(columns.times(fit.rows, fit.coefficients)))
+        if len(fit.seen) == len(fit.shares):
+            return of_seen
         probabilities = np.zeros((len(columns.features), len(fit.shares)))
-        scores = _finite(columns.times(fit.rows, fit.coefficients))
-        probabilities[:, fit.seen] = softmax(self.sharpness * scores)
+        probabilities[:, fit.seen] = of_seen
         return probabilities
 
 
 def gaussian_kernel(features: FloatArray, others: FloatArray, gamma: float) -> FloatArray:
-    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision.
+    """(n, n_features), (m, n_features) -> exp(-gamma |x - y|^2), (n, m), in double precision: for the system to solve.
 
-    strategies/herding.py has squared distances of its own, in single precision: see there.
+    strategies/herding.py has its own in single precision, of features scaled to length 1.
     """
     squared = features @ (-2 * others.T)
     squared += np.einsum("ij,ij->i", features, features)[:, None]
@@ -221,6 +245,10 @@ def gaussian_kernel(features: FloatArray, others: FloatArray, gamma: float) -> F
     np.maximum(squared, 0, out=squared)
     squared *= -gamma
     return np.asarray(np.exp(squared, out=squared))
+
+
+def _chunks(n_rows: int) -> Iterator[slice]:
+    return (slice(start, start + ROWS_PER_CHUNK) for start in range(0, n_rows, ROWS_PER_CHUNK))
 
 
 def _landmarks(space: _Space, labeled: IntArray) -> IntArray:

@@ -52,6 +52,7 @@ from annotator.types import (
 )
 
 FIXED, BY_LABELS = "fixed", "labels"
+ROWS_PER_CHUNK = 4_096
 STRENGTH = 200
 N_STEPS = 100
 """Of expectation maximisation; more change no share by 0.01."""
@@ -140,10 +141,15 @@ class Vote:
         self, found: FloatArray | None, graph: FloatArray, classifier: FloatArray, kernel: FloatArray
     ) -> FloatArray:
         """The members' probabilities, each (n, n_classes), by these shares (3,), or by the fixed ones."""
-        sharp = _sharpened(graph, classifier, kernel)
-        if found is not None:
-            return np.asarray(np.tensordot(found, np.stack(sharp), 1))
-        return self.weight * sharp[0] + (1 - self.weight) / 2 * (sharp[1] + sharp[2])
+        rest = (1 - self.weight) / 2
+        by_graph, by_classifier, by_kernel = (self.weight, rest, rest) if found is None else found.tolist()
+        mixed = np.empty_like(kernel)
+        for start in range(0, len(kernel), ROWS_PER_CHUNK):
+            some = slice(start, start + ROWS_PER_CHUNK)
+            of_others = by_graph * _sharpened(graph[some], 3)
+            of_others += by_classifier * _sharpened(classifier[some], 2)
+            mixed[some] = by_kernel * kernel[some] + of_others.T
+        return mixed
 
     def _members_out_of_fold(
         self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray
@@ -161,11 +167,12 @@ class Vote:
         rng = np.random.default_rng(len(labeled))
         sample = np.sort(rng.permutation(others)[: calibration.SAMPLE])
         folds = spread(labels[labeled], dataset.group[labeled], calibration.N_FOLDS, rng)
-        sharp = np.stack(_sharpened(*self._members_out_of_fold(dataset, labels, n_classes, folds)))
+        graph, classifier, kernel = self._members_out_of_fold(dataset, labels, n_classes, folds)
+        sharp = np.stack([_sharpened(graph, 3), _sharpened(classifier, 2), kernel.T])
         weights = calibration.stands_for(dataset, labeled, sample)
         rest = (1 - self.weight) / 2
         before = np.array([self.weight, rest, rest])
-        return likeliest_shares(sharp[:, np.arange(len(labeled)), labels[labeled]], weights, before)
+        return likeliest_shares(sharp[:, labels[labeled], np.arange(len(labeled))], weights, before)
 
     def _with_opinion(
         self, mixed: FloatArray, members: tuple[FloatArray, ...], opinion: Opinion | None
@@ -191,9 +198,14 @@ def likeliest_shares(of_codes: FloatArray, weights: FloatArray, before: FloatArr
     return np.asarray(shares)
 
 
-def _sharpened(graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> tuple[FloatArray, ...]:
-    """The members brought to one confidence, each (n, n_classes)."""
-    return _shares(graph * graph * graph), _shares(classifier * classifier), kernel
+def _sharpened(probabilities: FloatArray, power: int) -> FloatArray:
+    """(n, n_classes) raised to a power, (n_classes, n): sums over classes are faster that way."""
+    columns = np.ascontiguousarray(probabilities.T)
+    powers = columns * columns
+    for _ in range(power - 2):
+        powers *= columns
+    powers /= powers.sum(axis=0)
+    return powers
 
 
 def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
@@ -205,11 +217,6 @@ def _for_all_classes(opinion: Opinion, mixed: FloatArray) -> FloatArray:
     said = mixed.copy()
     said[:, codes] = shares * mixed[:, codes].sum(axis=1, keepdims=True)
     return said
-
-
-def _shares(powers: FloatArray) -> FloatArray:
-    """Rows divided by their sums."""
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _share(parameter: str, value: float) -> float:

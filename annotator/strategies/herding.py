@@ -16,8 +16,9 @@ is 0.7 times the spread, the root of the sum of variances, which is nearly 1 the
 in, by the factor (10 / (labels + batch size))^(1/4).
 
 The score of an image is how many others it stands for: the images of the pool that were not asked, and that are nearer
-to it, by unscaled features, than to anything else in the batch or asked before. In pools above `N_COUNTED` images it
-is counted on that many, spread over the pool, and scaled up.
+to it, by unscaled features, than to anything else in the batch or asked before. In pools above `N_COUNTED` images only
+every second, third, ... image is looked at, so that at most `N_COUNTED` are; the count is scaled up, and the card says
+"about".
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ from numpy.typing import NDArray
 from annotator.errors import ConfigError
 from annotator.strategies.uncertainty import ask_highest, entropy, least_confidence, margin
 from annotator.threads import at_most
-from annotator.types import UNLABELED, Choice, FeatureArray, FloatArray, IntArray, Pool
+from annotator.types import UNLABELED, Choice, FeatureArray, FloatArray, IntArray, Pool, Reason
 
 WIDTH = 0.7
 FIRST_BATCH = 10
 TYPICAL_CANDIDATES, TYPICAL_POINTS = 3_000, 8_000
 N_CANDIDATES, N_POINTS = 1_000, 5_000
-N_COUNTED = 100_000
-ROWS_PER_CHUNK = 4_096
+N_COUNTED = 8_000
+ROWS_PER_CHUNK = 512
+"""Rows whose distances are looked at together: they fit the processor's cache."""
+ROWS_PER_GAIN = 32
+DRAWS = 8
+"""Draws for each row that is wanted, before rows are drawn in another way."""
 LEAST_SPREAD = 1e-30
 LEAST_WEIGHT = 1e-9
 """Smallest weight of an image: where the model is certain of all, coverage alone decides."""
@@ -53,12 +58,12 @@ SinglePrecision = NDArray[np.float32]
 Rows = TypeVar("Rows", SinglePrecision, IntArray)
 
 
-def reason(score: float) -> str:
-    """The reason on a card, from a score of this module."""
+def reason(score: float, about: str = "") -> str:
+    """The reason on a card, from a score of this module; `about` stands before a number that was scaled up."""
     n_others = round(score)
     if not n_others:
-        return "stands for itself alone"
-    return f"stands for {n_others:,} other{'s' * (n_others != 1)}"
+        return "stands for few others" if about else "stands for itself alone"
+    return f"stands for {about}{n_others:,} other{'s' * (n_others != 1)}"
 
 
 class Typical:
@@ -112,7 +117,7 @@ def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SingleP
 
     Gains only fall as coverage grows, so only the largest old gains are computed again (lazy greedy; Minoux, 1978).
     """
-    gains = np.concatenate([np.maximum(part - covered, 0) @ weights for part in _parts(similarity)])
+    gains = _gains(similarity, weights, covered)
     picked: list[int] = []
     while len(picked) < min(size, len(similarity)):
         best = int(gains.argmax())
@@ -127,21 +132,29 @@ def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SingleP
 
 
 def stands_for(features: FeatureArray, picked: IntArray, chosen: IntArray) -> IntArray:
-    """(len(picked),) how many other rows of (n, n_features) are nearest to each, of all picked and chosen before."""
-    step = -(-len(features) // N_COUNTED)
+    """(len(picked),) how many other rows of (n, n_features) are nearest to each, of all picked and chosen before.
+
+    Above `N_COUNTED` rows they are counted among every step-th row, times the step. Of equally near ones the first
+    counts, those chosen before in front of those picked.
+    """
+    step = _step(len(features))
     is_other = np.ones(len(features), dtype=bool)
     is_other[picked] = is_other[chosen] = False
     rows = step * np.flatnonzero(is_other[::step])
-    counts = np.zeros(len(picked), dtype=np.int64)
+    known = np.asarray(features[np.concatenate([chosen, picked])], dtype=np.float32)
+    centre = known.mean(axis=0)  # differences stay exact where all features lie far from 0
+    to, offsets = _closeness_to(known - centre)
+    counts = np.zeros(len(known), dtype=np.int64)
     for part in _parts(rows):
-        here = features[part]
-        near = _squared_distances(here, features[picked])
-        first = near.argmin(axis=1)
-        if len(chosen):
-            known = _squared_distances(here, features[chosen]).min(axis=1)
-            first = first[near.min(axis=1) < known]
-        counts += np.bincount(first, minlength=len(picked))
-    return counts * step
+        closeness = (np.asarray(features[part], dtype=np.float32) - centre) @ to
+        closeness += offsets
+        counts += np.bincount(closeness.argmax(axis=1), minlength=len(known))
+    return counts[len(chosen) :] * step
+
+
+def _step(n_images: int) -> int:
+    """The distance between the rows that are counted: at most `N_COUNTED` of the pool."""
+    return max(1, -(-n_images // N_COUNTED))
 
 
 def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatArray, width: float, size: int) -> Choice:
@@ -157,17 +170,17 @@ def _herded(pool: Pool, candidates: IntArray, points: IntArray, weights: FloatAr
         centre = at.mean(axis=0)
         at = _directions(at, centre)
         weights = weights if len(points) else np.ones(len(at))
-        factor = -1 / max(width**2 * float(at.var(axis=0, dtype=np.float64).sum()), LEAST_SPREAD)
-        similarity = _squared_distances(_directions(features[candidates], centre), at)
-        np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
-        covered = np.zeros(len(at), dtype=np.float32)
-        for part in _parts(chosen):
-            nearest = _squared_distances(_directions(features[part], centre), at).min(axis=0)
-            covered = np.maximum(covered, np.exp(factor * nearest))
-        picked = candidates[pick(similarity, weights.astype(np.float32), covered.astype(np.float32), size)]
+        spread = float(np.square(at - at.mean(axis=0)).sum(dtype=np.float64)) / len(at)
+        factor = -1 / max(width**2 * spread, LEAST_SPREAD)
+        similarity = _similarity(_directions(features[candidates], centre), at, factor)
+        covered = _coverage(at, _directions(features[chosen], centre), factor)
+        picked = candidates[pick(similarity, weights.astype(np.float32), covered, size)]
         counts = stands_for(features, picked, chosen)
     order = np.argsort(-counts, kind="stable")
-    return Choice(picked[order], counts[order].astype(np.float64))
+    scores = counts[order].astype(np.float64)
+    if _step(len(features)) == 1:
+        return Choice(picked[order], scores)
+    return Choice(picked[order], scores, reasons=tuple(Reason(reason(score, "about ")) for score in scores))
 
 
 def _chosen(pool: Pool) -> IntArray:
@@ -184,14 +197,23 @@ def _distinct(pool: Pool) -> IntArray:
 
 
 def _drawn(rows: IntArray, size: int, rng: np.random.Generator, weights: FloatArray | None = None) -> IntArray:
-    """`size` of the rows without replacement, ascending; in proportion to the weights of all images where given.
+    """`size` of the rows without replacement, ascending; one after the other in proportion to weights where given.
 
-    The largest of log(weight) + Gumbel noise (Efraimidis & Spirakis, 2006), so that one draw serves for all.
+    `weights` (n_images,) are above 0. Draws with replacement, of which the first of each row counts, have the same
+    distribution and look at few rows. Where so few rows have the weight that this would take long, the largest of
+    log(weight) + Gumbel noise, which are distributed alike (Efraimidis & Spirakis, 2006).
     """
     if len(rows) <= size:
         return rows
-    keys = rng.gumbel(size=len(rows)) + (0.0 if weights is None else np.log(weights[rows]))
-    return np.sort(rows[np.argpartition(-keys, size)[:size]])
+    if weights is None:
+        return np.sort(rows[rng.choice(len(rows), size, replace=False, shuffle=False)])
+    sums = np.cumsum(weights[rows])
+    places = np.searchsorted(sums[:-1], sums[-1] * rng.random(DRAWS * size), side="right")
+    drawn, first = np.unique(places, return_index=True)
+    if len(drawn) < size:
+        keys = rng.gumbel(size=len(rows)) + np.log(weights[rows])
+        return np.sort(rows[np.argpartition(-keys, size)[:size]])
+    return np.sort(rows[drawn[np.argsort(first)[:size]]])
 
 
 def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecision:
@@ -201,18 +223,45 @@ def _directions(features: FeatureArray, centre: SinglePrecision) -> SinglePrecis
     return np.asarray(away / np.where(lengths > 0, lengths, 1))
 
 
-def _squared_distances(queries: FeatureArray, others: FeatureArray) -> SinglePrecision:
-    """(n, n_features), (m, n_features) -> (n, m) in single precision, not below 0.
+def _similarity(queries: SinglePrecision, others: SinglePrecision, factor: float) -> SinglePrecision:
+    """(n, n_features), (m, n_features) -> exp(factor |x - y|^2), (n, m), by one product of |x|^2, x and y, |y|^2.
 
-    models/kernel_ridge.py has its own, uncentred in double precision: either in place of the other would change bits,
-    and with them batches.
+    models/kernel_ridge.py has its own in double precision, of features as they are.
     """
-    centre = others.mean(axis=0)  # differences stay exact where all features lie far from 0
-    queries, others = (np.asarray(each, dtype=np.float32) - centre for each in (queries, others))
-    squared = queries @ (-2 * others.T)
-    squared += np.einsum("ij,ij->i", queries, queries)[:, None]
-    squared += np.einsum("ij,ij->i", others, others)
-    return np.asarray(np.maximum(squared, 0, out=squared))
+    one_side, other_side = (factor * np.einsum("ij,ij->i", each, each)[:, None] for each in (queries, others))
+    left = np.hstack([queries, one_side, np.ones_like(one_side)])
+    right = np.hstack([-2 * factor * others, np.ones_like(other_side), other_side])
+    similarity = left @ np.ascontiguousarray(right.T)
+    for start in range(0, len(similarity), ROWS_PER_GAIN):
+        part = similarity[start : start + ROWS_PER_GAIN]
+        np.exp(np.minimum(part, 0, out=part), out=part)
+    return np.asarray(similarity)
+
+
+def _coverage(points: SinglePrecision, chosen: SinglePrecision, factor: float) -> SinglePrecision:
+    """(n, n_features), (m, n_features) -> (n,) the similarity to the nearest that was chosen; 0 where none was."""
+    if not len(chosen):
+        return np.zeros(len(points), dtype=np.float32)
+    to, offsets = _closeness_to(chosen)
+    closeness = np.concatenate([(part @ to + offsets).max(axis=1) for part in _parts(points)])
+    squared = np.maximum(np.einsum("ij,ij->i", points, points) - 2 * closeness, 0)
+    return np.asarray(np.exp(factor * squared), dtype=np.float32)
+
+
+def _closeness_to(others: SinglePrecision) -> tuple[SinglePrecision, SinglePrecision]:
+    """(n_features, m) and (m,), such that x @ matrix + offsets is (|x|^2 - |x - y|^2) / 2: largest at the nearest y."""
+    return np.ascontiguousarray(others.T), -np.einsum("ij,ij->i", others, others) / 2
+
+
+def _gains(similarity: SinglePrecision, weights: SinglePrecision, covered: SinglePrecision) -> SinglePrecision:
+    """(n, n_points), (n_points,), (n_points,) -> (n,) what each of the n would add to the coverage."""
+    gains = np.empty(len(similarity), dtype=np.result_type(similarity, weights))
+    above = np.empty((ROWS_PER_GAIN, len(covered)), dtype=similarity.dtype)
+    for start in range(0, len(similarity), ROWS_PER_GAIN):
+        part = similarity[start : start + ROWS_PER_GAIN]
+        left = np.subtract(part, covered, out=above[: len(part)])
+        np.matmul(np.maximum(left, 0, out=left), weights, out=gains[start : start + ROWS_PER_GAIN])
+    return gains
 
 
 def _parts(rows: Rows) -> list[Rows]:

@@ -1,12 +1,15 @@
 """What a round of label spreading costs at 2,000 to 1,000,000 images, beside what others need for the same.
 
     nice -n 10 python -m tests.benchmarks.engine [--sizes 2000 20000 60000 1000000] [--rounds 100] [--no-sklearn]
+        [--no-sessions] [--cache FOLDER]
 
 Fashion-MNIST's training images and HOG features, the configuration that ships. Pools beyond 60,000 are the same
 images again, shifted, mirrored and with noise. A round is ten new labels and the ten next images.
 
 - `round_ms`: the model and the choice, everything in them: what the labels change solved for, probabilities, margins
   of every image, the ten highest. The peers' figures are of the same: a fit and a choice.
+- `recommended_ms` and `vote_ms`: the same with the strategy `recommended`, by label spreading and by the model `vote`.
+  `typical_s` is the first batch, before anything is known.
 - `session_ms`: a round by a real Session on a real store: ten labels, each a transaction of its own, then the same as
   above, the figures for the curve, and the batch stored; predictions are written to files meanwhile. `wait_ms` is the
   part after the last label, which a person would wait for, were it not chosen ahead. `vote_session_ms` and
@@ -16,6 +19,9 @@ images again, shifted, mirrored and with noise. A round is ten new labels and th
   nothing, to a probability error of 1e-3. All get the labels of the last round.
 - `overlap_10` and `overlap_100`: of the ten and the hundred images of least margin, how many a solve to 1e-6 names too;
   `error_median` and `error_99`: how far probabilities are from that solve.
+
+With `--cache` features and graph of each size are kept in a folder: to build a million's takes five minutes. `graph_s`
+is then what it took when it was built.
 
 Medians over the rounds. Every size is a process of its own; its peak memory is that process's. The test images choose
 nothing. Before all, the first round of a fresh install: in a new process without a cache of compiled code. The last
@@ -42,14 +48,26 @@ import numpy as np
 import sklearn.semi_supervised
 
 from annotator import registry
-from annotator.graph import build_graph
+from annotator.graph import NeighborGraph, build_graph
 from annotator.ids import NumberedIds
 from annotator.learner import Learner
 from annotator.models.label_spreading import LabelSpreading
 from annotator.predictions import PredictionFiles
 from annotator.session import Session, Settings
 from annotator.store import ImageRecord, Store
-from annotator.types import UNLABELED, Dataset, FeatureArray, FloatArray, HeldOut, ImageArray, IntArray, Model, Pool
+from annotator.types import (
+    UNLABELED,
+    Dataset,
+    FeatureArray,
+    FittedEncoder,
+    FloatArray,
+    HeldOut,
+    ImageArray,
+    IntArray,
+    Model,
+    Pool,
+    Prediction,
+)
 from tests import storing
 
 BATCH = 10
@@ -58,7 +76,8 @@ N_REAL = 60_000
 CHUNK = 20_000
 SKLEARN_UP_TO = 60_000
 KEYS = (
-    "round_ms", "session_ms", "wait_ms", "vote_session_ms", "vote_wait_ms", "sklearn_s", "sklearn_ratio",
+    "round_ms", "recommended_ms", "vote_ms", "typical_s", "session_ms", "wait_ms", "vote_session_ms", "vote_wait_ms",
+    "sklearn_s", "sklearn_ratio",
     "sklearn_on_our_graph_s", "cold_cg_s", "cold_cg_ratio", "scratch_s", "graph_s", "recall", "accuracy",
     "sklearn_accuracy", "exact_accuracy", "overlap_10", "overlap_100", "error_median", "error_99", "peak_mb",
 )  # fmt: skip
@@ -86,17 +105,30 @@ def pictures(real: ImageArray, start: int, stop: int) -> ImageArray:
     return np.clip(images + noise, 0, 255).astype(np.uint8)
 
 
-def make_dataset(n: int) -> tuple[Dataset, float]:
-    """The pool of n images as numbers, and how long its graph took."""
+def encode(encoder: FittedEncoder, real: ImageArray, n: int) -> FeatureArray:
+    """(n, n_features) of the first n images of the pool."""
+    if n <= N_REAL:
+        return encoder.encode(real[:n])
+    starts = range(0, n, CHUNK)
+    return np.concatenate([encoder.encode(pictures(real, start, min(start + CHUNK, n))) for start in starts])
+
+
+def make_dataset(n: int, cache: Path | None = None) -> tuple[Dataset, float]:
+    """The pool of n images as numbers, and how long its graph took; kept in `cache` from run to run."""
     source = registry.create("source", "fashion-mnist", {"full": True})
     real, test = source.array, source.held_out
     encoder = registry.create("encoder", "hog").fit(real[: min(n, N_REAL)], np.random.default_rng(0))
-    parts = [
-        encoder.encode(pictures(real, start, min(start + CHUNK, n))) if n > N_REAL else encoder.encode(real[:n])
-        for start in range(0, n, CHUNK if n > N_REAL else n)
-    ]
-    features: FeatureArray = np.concatenate(parts)
-    graph_s, graph = seconds(lambda: build_graph(features, 10))
+    folder = None if cache is None else cache / f"clothes-{n}"
+    if folder is not None and folder.exists():
+        features: FeatureArray = np.load(folder / "features.npy")
+        graph, graph_s = NeighborGraph.load(folder, features), float(np.load(folder / "graph_s.npy"))
+    else:
+        features = encode(encoder, real, n)
+        graph_s, graph = seconds(lambda: build_graph(features, 10))
+        if folder is not None:
+            graph.save(folder)
+            np.save(folder / "features.npy", features)
+            np.save(folder / "graph_s.npy", graph_s)
     held_out = HeldOut(test.ids, test.array, encoder.encode(test.array), test.truth)
     truth = source.truth[np.arange(n) % N_REAL]
     dataset = Dataset(
@@ -106,16 +138,16 @@ def make_dataset(n: int) -> tuple[Dataset, float]:
     return dataset, graph_s
 
 
-def play(dataset: Dataset, rounds: int) -> tuple[list[float], IntArray, float, Model]:
-    """Rounds of the model and the choice alone: seconds of each, the labels at the end, accuracy, the model."""
-    model: Model = registry.create("model", "label-spreading")
-    strategy = registry.create("strategy", STRATEGY)
+def play(dataset: Dataset, rounds: int, model_name: str, strategy_name: str) -> tuple[list[float], IntArray, Model]:
+    """Rounds of the model and the choice alone: seconds of each, the labels at the end, the model."""
+    model: Model = registry.create("model", model_name)
+    strategy = registry.create("strategy", strategy_name)
     rng = np.random.default_rng(0)
     assert dataset.truth is not None
     labels = np.full(len(dataset), UNLABELED)
     asked = rng.permutation(len(dataset))[:BATCH]
     took: list[float] = []
-    getattr(model, "_estimator").warm_up()  # noqa: B009 # the app compiles while features load
+    registry.create("model", "label-spreading")._estimator.warm_up()  # the app compiles while features load
     for _ in range(rounds + 1):
         labels = labels.copy()
         labels[asked] = dataset.truth[asked]
@@ -124,7 +156,15 @@ def play(dataset: Dataset, rounds: int) -> tuple[list[float], IntArray, float, M
         candidates = np.flatnonzero(labels == UNLABELED)
         asked = strategy.query(Pool(dataset, labels, prediction, candidates), BATCH, rng).rows
         took.append(time.perf_counter() - started)
-    return took[1:], labels, accuracy(dataset, model.predict), model
+    return took[1:], labels, model
+
+
+def typical(dataset: Dataset) -> float:
+    """Seconds of the first batch."""
+    labels, nothing = np.full(len(dataset), UNLABELED), Prediction(np.ones((len(dataset), 1)))
+    pool = Pool(dataset, labels, nothing, np.arange(len(dataset)))
+    strategy = registry.create("strategy", "typical")
+    return seconds(lambda: strategy.query(pool, BATCH, np.random.default_rng(0)))[0]
 
 
 def accuracy(dataset: Dataset, predict: Callable[[FeatureArray], Any]) -> float:  # Any: probabilities or classes
@@ -233,13 +273,30 @@ def cold(dataset: Dataset, labels: IntArray) -> float:
     return seconds(lambda: model.update(labels))[0]
 
 
-def measure(n: int, rounds: int, with_sklearn: bool) -> Figures:
-    """Every figure of one size, and a line that people can read."""
-    dataset, graph_s = make_dataset(n)
-    took, labels, right, model = play(dataset, rounds)
-    scratch_s = seconds(lambda: registry.create("model", "label-spreading").fit_predict(dataset, labels, 10))[0]
+def median_ms(took: list[float]) -> float:
+    return 1000 * float(np.median(took))
+
+
+def session_figures(dataset: Dataset, rounds: int) -> Figures:
+    """Rounds by a real Session, by label spreading and by the vote."""
     session_s, wait_s = session_rounds(dataset, rounds, "label-spreading", STRATEGY)
     vote_session_s, vote_wait_s = session_rounds(dataset, rounds, "vote", "recommended")
+    return {
+        "session_ms": 1000 * session_s,
+        "wait_ms": 1000 * wait_s,
+        "vote_session_ms": 1000 * vote_session_s,
+        "vote_wait_ms": 1000 * vote_wait_s,
+    }
+
+
+def measure(n: int, rounds: int, with_sklearn: bool, with_sessions: bool, cache: Path | None) -> Figures:
+    """Every figure of one size, and a line that people can read."""
+    dataset, graph_s = make_dataset(n, cache)
+    typical_s = typical(dataset)
+    took, labels, model = play(dataset, rounds, "label-spreading", STRATEGY)
+    recommended, voted = (play(dataset, rounds, name, "recommended")[0] for name in ("label-spreading", "vote"))
+    scratch_s = seconds(lambda: registry.create("model", "label-spreading").fit_predict(dataset, labels, 10))[0]
+    sessions = session_figures(dataset, rounds) if with_sessions else {}
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     exactness = beside_exact(dataset, labels, model, 1e-6 if n <= N_REAL else 1e-4)
     cold_s = cold(dataset, labels)
@@ -248,10 +305,9 @@ def measure(n: int, rounds: int, with_sklearn: bool) -> Figures:
     round_s = float(np.median(took))
     figures: Figures = dict.fromkeys(KEYS) | {
         "round_ms": 1000 * round_s,
-        "session_ms": 1000 * session_s,
-        "wait_ms": 1000 * wait_s,
-        "vote_session_ms": 1000 * vote_session_s,
-        "vote_wait_ms": 1000 * vote_wait_s,
+        "recommended_ms": median_ms(recommended),
+        "vote_ms": median_ms(voted),
+        "typical_s": typical_s,
         "sklearn_s": shipped[0],
         "sklearn_ratio": shipped[0] and shipped[0] / round_s,
         "sklearn_on_our_graph_s": on_our_graph(dataset, labels) if with_sklearn and is_small else None,
@@ -260,10 +316,11 @@ def measure(n: int, rounds: int, with_sklearn: bool) -> Figures:
         "scratch_s": scratch_s,
         "graph_s": graph_s,
         "recall": getattr(dataset.graph, "recall"),  # noqa: B009 # of our graph, not of every one
-        "accuracy": right,
+        "accuracy": accuracy(dataset, model.predict),
         "sklearn_accuracy": shipped[1],
         "peak_mb": peak_mb,
         **exactness,
+        **sessions,
     }
     each = " ".join(f"{1000 * one:.0f}" for one in took)
     print(f"{n:,} images, {(labels != UNLABELED).sum()} labels at the end; ms of each round: {each}")
@@ -286,6 +343,8 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 20_000, 60_000, 1_000_000])
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--no-sklearn", action="store_true", help="leave out scikit-learn's own")
+    parser.add_argument("--no-sessions", action="store_true", help="leave out rounds by a Session")
+    parser.add_argument("--cache", type=Path, help="a folder for features and graphs, kept from run to run")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -293,12 +352,14 @@ def main() -> None:
         first_round(options.first)
         return
     if options.one:
-        print(json.dumps(measure(options.one, options.rounds, not options.no_sklearn)))
+        given = not options.no_sklearn, not options.no_sessions, options.cache
+        print(json.dumps(measure(options.one, options.rounds, *given)))
         return
     with tempfile.TemporaryDirectory() as empty:
         results = {"fresh_install": in_a_process("--first", str(N_REAL), NUMBA_CACHE_DIR=empty)}
     print("First rounds of a fresh install, 60,000 images:", results["fresh_install"], flush=True)
-    passed_on = ["--no-sklearn"] if options.no_sklearn else []
+    passed_on = ["--no-sklearn"] * options.no_sklearn + ["--no-sessions"] * options.no_sessions
+    passed_on += ["--cache", str(options.cache)] if options.cache else []
     for n in options.sizes:
         results[str(n)] = in_a_process("--one", str(n), "--rounds", str(options.rounds), *passed_on)
     print(json.dumps(results))
