@@ -56,7 +56,7 @@ class AnnotatorStrategy(_base.SingleAnnotatorPoolQueryStrategy):  # type: ignore
         `X` and `y` first if `fit_clf`; without one every sample looks alike, which `typical` and `random` do not mind.
         `candidates` are rows of `X`, by default those without a label. Fewer rows come back where fewer differ.
 
-        Utilities are (batch_size, n_samples), for each place of the batch: the scores of what was chosen there or later,
+        Utilities are (batch_size, n_samples), by place in the batch: the scores of what was chosen there or later,
         -inf for candidates that were not chosen, NaN for all others and for what was chosen before.
         Raises ConfigError for an unknown strategy, and scikit-activeml's errors for arguments that do not fit.
         """

@@ -4,9 +4,9 @@ Danka & Horvath, "modAL: A modular active learning framework for Python", arXiv 
 candidates' features and an object that answers `predict_proba` with the model's probabilities; those of a committee one
 that answers with the vote's members.
 
-Not among them are `expected_error_reduction`, which modAL 0.4.2.1 itself cannot import any more with NumPy 2, those that
-need PyTorch (`modAL.dropout`), and those for regression, for multi-label problems and for optimisation. Importing modAL
-imports scikit-learn and pandas; PyTorch only where somebody has installed it.
+Not among them are `expected_error_reduction`, which modAL 0.4.2.1 itself cannot import any more with NumPy 2, those
+that need PyTorch (`modAL.dropout`), and those for regression, for multi-label problems and for optimisation. Importing
+modAL imports scikit-learn and pandas; PyTorch only where somebody has installed it.
 """
 
 from __future__ import annotations
@@ -71,9 +71,8 @@ class _Named(Other):
     short: ClassVar[str]
 
     def _choose(self, pool: Pool, candidates: IntArray, size: int, seed: int) -> tuple[IntArray, FloatArray]:
-        asked = (
-            _Committee(pool, candidates, self.name) if WHERE[self.short] == COMMITTEE else _Learner(pool, candidates)
-        )
+        is_committee = WHERE[self.short] == COMMITTEE
+        asked = _Committee(pool, candidates, self.name) if is_committee else _Learner(pool, candidates)
         features = np.asarray(pool.dataset.features[candidates])
         with _seeded(seed):
             places, values = type(self).function(asked, features, n_instances=size, **self.parameters)

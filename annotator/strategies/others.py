@@ -1,7 +1,7 @@
 """What is the same for query strategies of other packages: parameters, errors, scores, and batches without repeats.
 
-They choose among the pool's candidates by its features, its labels and the model's probabilities as they are: nothing is
-fitted for them. They run in one thread, and what they draw comes from the batch's own generator.
+They choose among the pool's candidates by its features, its labels and the model's probabilities as they are: the model
+is not fitted for them. They run in one thread, and what they draw comes from the batch's own generator.
 """
 
 from __future__ import annotations

@@ -105,8 +105,8 @@ class _Named(Other):
         cells = _cells(self.strategy.__name__, pool, len(candidates))
         if cells > MOST_CELLS:
             raise ConfigError(
-                f"The query strategy {self.name!r} would make an array of {8 * cells / 2**30:,.0f} GiB for this pool of "
-                f"{len(pool.dataset):,} images, and the most that it may make is {8 * MOST_CELLS / 2**30:.0f} GiB. "
+                f"The query strategy {self.name!r} would make an array of {8 * cells / 2**30:,.0f} GiB for this pool "
+                f"of {len(pool.dataset):,} images, and the most that it may make is {8 * MOST_CELLS / 2**30:.0f} GiB. "
                 "Choose another strategy, or label a smaller pool."
             )
 
