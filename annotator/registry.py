@@ -67,6 +67,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "typical": "annotator.strategies.herding:Typical",
         "herding": "annotator.strategies.herding:Herding",
         "recommended": "annotator.strategies.recommended:Recommended",
+        "skactiveml:*": "annotator.strategies.skactiveml_pool:named",
+        "modal:*": "annotator.strategies.modal:named",
     },
     "exporter": {
         "csv": "annotator.exporters.tables:Csv",

@@ -141,7 +141,7 @@ class Classifier(ABC):
                 yield
             except Exception as error:  # estimators raise errors of many types on unsuitable data
                 raise ModelError(
-                    f"The model {self.name!r} cannot work with these features and labels: {_sentence(error)} "
+                    f"The model {self.name!r} cannot work with these features and labels: {one_sentence(error)} "
                     "Choose another model or encoder, or label more images; your labels are safe."
                 ) from error
 
@@ -319,7 +319,7 @@ class _Named(Classifier):
 
     def __init__(self, **parameters: Any) -> None:  # Any: each estimator has its own
         super().__init__()
-        given = self.__signature__.bind(**{key: _read(value) for key, value in parameters.items()})
+        given = self.__signature__.bind(**{key: read_text(value) for key, value in parameters.items()})
         given.apply_defaults()
         self.parameters = given.arguments
         if not hasattr(self._unfitted(), "predict_proba"):
@@ -384,7 +384,7 @@ def _seeded(signature: inspect.Signature) -> inspect.Signature:
     )
 
 
-def _read(value: Any) -> Any:  # Any: a parameter of any estimator
+def read_text(value: Any) -> Any:  # Any: a parameter of any estimator
     """Text as JSON or Python would read it: `3`, `0.5`, `true`, `None`, `(100, 50)`; else as it is."""
     if isinstance(value, str):
         for reader in (json.loads, ast.literal_eval):
@@ -412,7 +412,7 @@ def _by_class(decisions: FloatArray) -> FloatArray:
     return np.column_stack([-decisions, decisions]) if decisions.ndim == 1 else decisions
 
 
-def _sentence(error: Exception) -> str:
+def one_sentence(error: Exception) -> str:
     """The error's message as one line that ends in one full stop."""
     text = shorten(str(error) or type(error).__name__, MAX_QUOTED, placeholder=" …")
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
