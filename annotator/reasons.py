@@ -30,9 +30,9 @@ def in_words(question: Question, names: Mapping[int, str]) -> str:
 
 def on_card(question: Question, names: Mapping[int, str]) -> str:
     """As `in_words`; empty where the guess is hidden and the reason names classes, which would tell it."""
-    if question.reason is not None and question.guess is not None and not question.guess_visible:
-        if json.loads(question.reason)["classes"]:
-            return ""
+    is_hidden = question.guess is not None and not question.guess_visible
+    if is_hidden and question.reason is not None and json.loads(question.reason)["classes"]:
+        return ""
     return in_words(question, names)
 
 

@@ -1,7 +1,6 @@
 """How alike images are, by the direction of their features from the pool's centre; samples of rows. Knows no model.
 
-k(x, y) = exp(-|x - y|^2 / sigma^2) of features minus their mean, scaled to length 1, as herding.py explains: 1 for
-images that cannot be told apart. sigma is 0.7 up to ten labels and falls with their fourth root.
+Features minus their mean, scaled to length 1: one rule for every encoder, as herding.py explains.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from annotator.types import FloatArray, IntArray, Pool
 
-WIDTH, WIDTH_UNTIL = 0.7, 10
 N_CENTRE = 8_000
 """Rows, spread over the pool, whose mean is its centre."""
 
@@ -27,16 +25,12 @@ def directions(pool: Pool, rows: IntArray) -> SinglePrecision:
     return np.asarray(away / np.where(lengths > 0, lengths, 1))
 
 
-def likeness(some: SinglePrecision, others: SinglePrecision, width: float) -> SinglePrecision:
-    """k of (n, n_features) and (m, n_features) directions: (n, m), from 0 to 1."""
-    squared = np.einsum("ij,ij->i", some, some)[:, None] + np.einsum("ij,ij->i", others, others)
-    squared -= 2 * (some @ others.T)
-    return np.asarray(np.exp(-np.maximum(squared, 0) / np.float32(width**2)))
-
-
-def width(n_labels: int) -> float:
-    """sigma once there are so many labels, those of the batch included."""
-    return float(WIDTH * min(1.0, WIDTH_UNTIL / max(1, n_labels)) ** 0.25)
+def squared_distances(some: SinglePrecision, others: SinglePrecision) -> SinglePrecision:
+    """(n, n_features), (m, n_features) of about length 1 -> (n, m), not below 0."""
+    squared = some @ (-2 * others.T)
+    squared += np.einsum("ij,ij->i", some, some)[:, None]
+    squared += np.einsum("ij,ij->i", others, others)
+    return np.asarray(np.maximum(squared, 0, out=squared))
 
 
 def drawn(rows: IntArray, size: int, rng: np.random.Generator, weights: FloatArray | None = None) -> IntArray:
