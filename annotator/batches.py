@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from annotator.learner import Learner
-from annotator.reasons import in_words
+from annotator.reasons import on_card
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
 
@@ -37,7 +37,7 @@ class ShownCard:
     """Class ids, the most probable first; empty where the guess is hidden."""
     flag: str | None
     reason: str
-    """Why it was picked, as its strategy says it of its score; empty where that says nothing."""
+    """Why it was picked; empty where its strategy says nothing, or where that would tell a hidden guess."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _card(snapshot: Snapshot, learner: Learner, question: Question, names: Mappi
         entropy=question.guess_entropy if visible else None,
         top=_top(question, learner, row) if visible else (),
         flag=snapshot.flags.get(chain),
-        reason=in_words(question, names),
+        reason=on_card(question, names),
     )
 
 

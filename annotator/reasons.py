@@ -28,6 +28,14 @@ def in_words(question: Question, names: Mapping[int, str]) -> str:
     return "" if question.score is None else _of_score(question.strategy, question.score)
 
 
+def on_card(question: Question, names: Mapping[int, str]) -> str:
+    """As `in_words`; empty where the guess is hidden and the reason names classes, which would tell it."""
+    is_hidden = question.guess is not None and not question.guess_visible
+    if is_hidden and question.reason is not None and json.loads(question.reason)["classes"]:
+        return ""
+    return in_words(question, names)
+
+
 def _filled(reason: Reason, names: Mapping[int, str]) -> str:
     called = {str(place): names.get(code, f"class {code}") for place, code in enumerate(reason.classes)}
     return re.sub(r"\{(\d+)\}", lambda found: called.get(found[1], found[0]), reason.words)

@@ -63,6 +63,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "entropy": "annotator.strategies.uncertainty:Entropy",
         "margin": "annotator.strategies.uncertainty:Margin",
         "least-confidence": "annotator.strategies.uncertainty:LeastConfidence",
+        "diverse-margin": "annotator.strategies.diverse:DiverseMargin",
+        "graph-change": "annotator.strategies.graph_change:GraphChange",
         "random": "annotator.strategies.random:Random",
         "typical": "annotator.strategies.herding:Typical",
         "herding": "annotator.strategies.herding:Herding",

@@ -26,7 +26,7 @@ from annotator.evaluation import Measured
 from annotator.learner import Learner
 from annotator.metrics import certainty
 from annotator.purposes import SEED, TRAIN
-from annotator.reasons import in_words
+from annotator.reasons import on_card
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
@@ -71,7 +71,7 @@ class Card:
     """How many labels came after the model that picked this image."""
     event_id: str
     reason: str
-    """Why it was picked; empty where its strategy says nothing."""
+    """Why it was picked; empty where its strategy says nothing, or where that would tell a hidden guess."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _card(question: Question, row: int, names: Mapping[int, str], labels_ago: in
         model_version=question.model_version,
         labels_ago=labels_ago,
         event_id=question.event_id,
-        reason=in_words(question, names),
+        reason=on_card(question, names),
     )
 
 

@@ -6,6 +6,7 @@ Longer than other files: it is the whole contract, for all kinds of plug-ins.
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 import struct
 import textwrap
@@ -31,6 +32,7 @@ from annotator.types import (
     Choice,
     Dataset,
     Encoder,
+    FeatureArray,
     FittedEncoder,
     HeldOut,
     ImageArray,
@@ -337,25 +339,56 @@ def dataset_for_pools() -> Dataset:
     return tiny_dataset(60)
 
 
-def pool(n_classes: int = 3, n_candidates: int = 40, seed: int = 0, flat: bool = False) -> Pool:
-    """Some rows labeled, some of the others free to ask; everything read-only, as from a cache."""
+def pool(
+    n_classes: int = 3,
+    n_candidates: int = 40,
+    seed: int = 0,
+    flat: bool = False,
+    unseen: int = 0,
+    certain: float = 0,
+    bare: bool = False,
+    features: FeatureArray | None = None,
+) -> Pool:
+    """Some rows labeled, some of the others free to ask; everything read-only, as from a cache.
+
+    `unseen` classes more have no label and no probability; of `certain` of the images the model is sure; a `bare`
+    prediction has probabilities only.
+    """
     rng = np.random.default_rng(seed)
-    dataset = dataset_for_pools()
+    dataset = dataset_for_pools() if features is None else replace(dataset_for_pools(), features=features)
     labels = np.where(np.arange(60) < 9, np.arange(60) % n_classes, UNLABELED)
     weights = np.ones((60, n_classes)) if flat else rng.gamma(0.5, size=(60, n_classes)) + 1e-9
+    weights[rng.random(60) < certain] = np.eye(n_classes)[0]
+    weights = np.hstack([weights, np.zeros((60, unseen))])
     probabilities = weights / weights.sum(axis=1, keepdims=True)
-    prediction = Prediction(probabilities, evidence=rng.random(60), members=(probabilities, probabilities[:, ::-1]))
+    evidence = rng.random(60) * (rng.random(60) < 0.9)
+    members = probabilities, probabilities[:, ::-1], probabilities[::-1]
+    prediction = Prediction(probabilities) if bare else Prediction(probabilities, evidence, members=members)
     candidates = np.sort(rng.permutation(np.arange(9, 60))[:n_candidates])
-    for array in (labels, probabilities, candidates):
+    for array in (labels, probabilities, evidence, candidates):
         array.setflags(write=False)
     return Pool(dataset, labels, prediction, candidates)
+
+
+def features_for_pools(constant: slice) -> FeatureArray:
+    """Columns that are the same for all images: some, or all of them."""
+    features = dataset_for_pools().features.copy()
+    features[:, constant] = 0.25
+    return features
 
 
 POOLS = {
     "many": pool(),
     "two classes": pool(n_classes=2, seed=1),
     "one class": pool(n_classes=1, seed=2),
+    "classes unseen so far": pool(unseen=4),
+    "200 classes": pool(n_classes=200),
+    "nearly all of one class": pool(certain=0.99),
+    "all certain": pool(certain=1.1),
     "all alike": pool(flat=True),
+    "probabilities alone": pool(bare=True),
+    "a constant feature": pool(features=features_for_pools(slice(0, 1))),
+    "equal features": pool(features=features_for_pools(slice(None))),
     "few left": pool(n_candidates=3),
     "one left": pool(n_candidates=1),
     "none left": pool(n_candidates=0),
@@ -375,16 +408,25 @@ def test_a_batch_is_candidates_best_first(name: str, which: str, batch_size: int
     assert len(set(choice.rows.tolist())) == len(choice.rows)
     assert np.isfinite(choice.scores).all()
     assert (np.diff(choice.scores) <= 0).all()
+    assert len(choice.reasons) in (0, len(choice.rows))
+    for given in choice.reasons:
+        assert max(given.classes, default=-1) < POOLS[which].prediction.probabilities.shape[1]
+        assert re.findall(r"\{(\d+)\}", given.words) == [str(place) for place in range(len(given.classes))]
+    if choice.propensities is not None:
+        assert choice.propensities.shape == choice.rows.shape
+        assert ((choice.propensities > 0) & (choice.propensities <= 1)).all()
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_batch_is_a_function_of_pool_and_seed(name: str) -> None:
-    """An equal generator asks the same images with the same scores."""
+    """An equal generator asks the same images, with the same scores, reasons and propensities."""
     first, again = (
         registry.create("strategy", name).query(POOLS["many"], 8, np.random.default_rng(4)) for _ in range(2)
     )
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_array_equal(first.scores, again.scores)
+    np.testing.assert_array_equal(first.propensities, again.propensities)
+    assert first.reasons == again.reasons
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from annotator.types import Choice, FloatArray, IntArray, Pool
+from annotator.strategies import words
+from annotator.types import Choice, FloatArray, IntArray, Pool, Reason
 
 
 def entropy(probabilities: FloatArray) -> FloatArray:
@@ -38,6 +39,13 @@ def least_confidence(probabilities: FloatArray) -> FloatArray:
     return np.asarray(1 - probabilities.max(axis=1))
 
 
+WORDS: dict[Callable[[FloatArray], FloatArray], Callable[[FloatArray], tuple[Reason, ...]]] = {
+    entropy: words.could_be,
+    margin: words.between,
+    least_confidence: words.least_sure,
+}
+
+
 def top_k(candidates: IntArray, scores: FloatArray, k: int) -> Choice:
     """The k candidates of highest score, best first; equal scores in the order of `candidates`."""
     contenders = np.arange(len(scores))
@@ -48,8 +56,10 @@ def top_k(candidates: IntArray, scores: FloatArray, k: int) -> Choice:
 
 
 def ask_highest(pool: Pool, measure: Callable[[FloatArray], FloatArray], batch_size: int) -> Choice:
-    """The candidates whose probabilities a measure puts first."""
-    return top_k(pool.candidates, pool.prediction.figures.measured(measure)[pool.candidates], batch_size)
+    """The candidates whose probabilities a measure puts first, and why where the measure has words."""
+    best = top_k(pool.candidates, pool.prediction.figures.measured(measure)[pool.candidates], batch_size)
+    said = WORDS[measure](pool.prediction.probabilities[best.rows]) if measure in WORDS else ()
+    return Choice(best.rows, best.scores, reasons=said)
 
 
 class Entropy:
