@@ -130,9 +130,10 @@ class Learner:
     @property
     def truth(self) -> IntArray | None:
         """(n_images,) the source's truth as class codes of this project, -1 where unknown."""
-        return self._truth_in(tuple(snapshots.class_names(self._store.snapshot())))
+        return self.truth_in(tuple(snapshots.class_names(self._store.snapshot())))
 
-    def _truth_in(self, names: tuple[str, ...]) -> IntArray | None:
+    def truth_in(self, names: tuple[str, ...]) -> IntArray | None:
+        """As `truth`, where the project's classes are at hand."""
         if self.dataset.truth is None:
             return None
         known, basis = self._truth, (self.dataset, self._truth_names, names)
@@ -377,7 +378,7 @@ class Learner:
     def _compared(self, fitted: Fitted, names: tuple[str, ...]) -> dict[str, Compared]:
         held_out = self.dataset.held_out
         test = None if held_out is None else translated(held_out.truth, self._truth_names, names)
-        answers = Answers(test, self._truth_in(names), self.audit_rows)
+        answers = Answers(test, self.truth_in(names), self.audit_rows)
         return compared(self._model, self.dataset, fitted, answers)
 
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from annotator import due, evaluation
+from annotator import due, evaluation, evidence
 from annotator.asking import COLD_START
 from annotator.batches import ShownBatch, read_batches
 from annotator.config import plugin_names
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
+from annotator.evidence import Evidence, Trial, Waiting
 from annotator.learner import Learner
 from annotator.metrics import certainty
 from annotator.purposes import SEED, TRAIN
@@ -376,6 +377,25 @@ def news(moment: Moment) -> str:
 def learning(moment: Moment) -> Learning:
     """What the model does in the background."""
     return Learning(moment.learner.is_learning, moment.learner.failure)
+
+
+def trial(moment: Moment) -> Trial | Waiting:
+    """What can be measured of the strategy in use, or what is missing for that; fits nothing."""
+    return evidence.trial_of(moment.snapshot, moment.learner)
+
+
+def strategy_evidence(moment: Moment) -> Evidence | Waiting:
+    """Whether the strategy in use pays, measured here and now, which takes some ten fits of the model.
+
+    Raises ModelError where the model cannot be fitted.
+    """
+    found = trial(moment)
+    return found if isinstance(found, Waiting) else evidence.measured(found)
+
+
+def is_of_strategy_in_use(moment: Moment, found: Evidence) -> bool:
+    """Whether it is about the strategy in use, since that was chosen."""
+    return found.since == evidence.spells(moment.snapshot)[0].first
 
 
 def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:

@@ -9,6 +9,7 @@ import altair as alt
 import pandas as pd
 
 from annotator.evaluation import Measured
+from annotator.evidence import Evidence
 from annotator.metrics import Calibration
 from annotator.ui.colours import class_colour
 
@@ -144,6 +145,46 @@ def reliability(found: Calibration, height: int = 200) -> Any:
     )
     line = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[4, 4], color="gray")
     return (bars + line.encode(x="x:Q", y="y:Q")).properties(height=height)
+
+
+def evidence(found: Sequence[Evidence]) -> Any:
+    """A line for each strategy: points of accuracy that its labels give beyond random ones, with the interval."""
+    rows = [
+        {
+            "strategy": f"{each.strategy}, {each.n_each:,} labels",
+            "difference": 100 * (each.right_chosen - each.right_random),
+            "low": 100 * each.low,
+            "high": 100 * each.high,
+            "chosen": each.right_chosen,
+            "random": each.right_random,
+            "verdict": "less" if each.trails else "more" if each.pays else "either",
+        }
+        for each in found
+    ]
+    order = list(dict.fromkeys(str(row["strategy"]) for row in rows))
+    colour = alt.Color(
+        "verdict:N", legend=None, scale=alt.Scale(domain=["less", "more", "either"], range=[ACCENT, LINE, "gray"])
+    )
+    across = alt.Scale(
+        domain=[100 * min(-0.05, *(each.low for each in found)), 100 * max(0.05, *(each.high for each in found))]
+    )
+    base = alt.Chart(pd.DataFrame(rows), height=44 + 32 * len(order)).encode(
+        y=alt.Y("strategy:N", sort=order, title=None, axis=alt.Axis(labelLimit=160)),
+        color=colour,
+        tooltip=[
+            "strategy:N",
+            alt.Tooltip("chosen:Q", format=".1%", title="right with its labels"),
+            alt.Tooltip("random:Q", format=".1%", title="with random ones"),
+            alt.Tooltip("low:Q", format="+.1f", title="95 % from"),
+            alt.Tooltip("high:Q", format="+.1f", title="to"),
+        ],
+    )
+    title = "points of accuracy beyond random labels"
+    axis = alt.Axis(format="+d", tickMinStep=1)
+    interval = base.mark_rule(size=4).encode(x=alt.X("low:Q", title=title, axis=axis, scale=across), x2="high:Q")
+    point = base.mark_point(size=110, filled=True, opacity=1).encode(x="difference:Q")
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 4], color="gray").encode(x="zero:Q")
+    return alt.layer(zero, interval, point)
 
 
 def losses(epochs: Sequence[Mapping[str, float]], height: int = 160) -> Any:

@@ -22,6 +22,8 @@ from annotator.ui.words import plain
 if TYPE_CHECKING:
     from annotator.project import Project
 
+N_NAMED = 20
+"""Projects named where the address names none."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 st.set_page_config(page_title="annotator", page_icon=str(assets() / "icon.png"), layout="wide")
@@ -101,9 +103,27 @@ def _project() -> Project | None:
         return None
     _notices(() if project is None else project.store.damage)
     if project is None:
-        st.info("No project is open.")
-        st.page_link(st.session_state["views"]["Start"], label="Choose or create one")
+        _no_project()
     return project
+
+
+def _no_project() -> None:
+    """That the address names none that there is, or names none at all; and those that there are."""
+    from annotator.ui import tab
+    from annotator.ui.words import visible
+
+    wanted, names = tab.wanted_project(), tab.project_names()
+    if wanted is None:
+        st.info("No project is open.")
+    else:
+        there_are = "There are:" if names else "There is none yet."
+        st.info(f"There is no project named {plain(wanted[: tab.LONGEST_NAME])}. {there_are}")
+    with st.container(key="projects"):
+        for name in names[:N_NAMED]:
+            st.button(visible(name), key=f"go-to-{name}", type="tertiary", on_click=tab.show_project, args=(name,))
+    if len(names) > N_NAMED:
+        st.caption(f"and {len(names) - N_NAMED:,} more.")
+    st.page_link(st.session_state["views"]["Start"], label="Choose or create one")
 
 
 def _notices(damage: Sequence[str] = ()) -> None:

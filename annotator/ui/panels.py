@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 import streamlit as st
 
 from annotator import due, reports
+from annotator.config import RECOMMENDED
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
+from annotator.evidence import BASELINE, Evidence
 from annotator.jobs import Job
 from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
 from annotator.store.verify import ADVICE, NOT_AS_LEFT
-from annotator.ui import pictures
+from annotator.ui import pictures, tab
 from annotator.ui.shared import workspace
 from annotator.ui.words import count, duration, held, image_name, plain
 
@@ -183,6 +185,50 @@ def set_aside(project: Project, moment: Moment) -> None:
         if aside:
             rows = [{"file": image_name(entry.image_id), "code": entry.code, "reason": entry.reason} for entry in aside]
             st.dataframe(rows, hide_index=True)
+
+
+# ---- whether the strategy pays
+
+
+def evidence_in_use(project: Project, moment: Moment) -> Evidence | None:
+    """What was measured of the strategy in use; None where nothing was yet."""
+    newest = next(iter(workspace().evidences.found(project)), None)
+    if not isinstance(newest, Evidence) or not reports.is_of_strategy_in_use(moment, newest):
+        return None
+    return newest
+
+
+def has_news(project: Project, moment: Moment) -> bool:
+    """Whether the strategy in use trails random, and this tab's page does not say so yet."""
+    found = evidence_in_use(project, moment)
+    return found is not None and found.trails and st.session_state.get("trailing") is None
+
+
+def trailing(project: Project, session: Session, moment: Moment) -> None:
+    """A line with the figure where the strategy in use trails random, and a button that changes it; else nothing."""
+    found = evidence_in_use(project, moment)
+    if found is None or not found.trails:
+        st.session_state["trailing"] = None
+        return
+    st.session_state["trailing"] = found.since
+    best = str(RECOMMENDED["strategy"])
+    other = BASELINE if found.strategy == best else best
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="trailing"):
+        st.markdown(f":material/trending_down: {plain(found.in_words)}", width="stretch")
+        st.button(
+            f"Change to {other}",
+            key="change-strategy",
+            type="primary",
+            on_click=tab.guarded(_change_strategy),
+            args=(project, session, other),
+            help="From the next batch on; what is open stays. Settings has every strategy.",
+        )
+
+
+def _change_strategy(project: Project, session: Session, strategy: str) -> None:
+    project.change(strategy=strategy, strategy_parameters={})
+    session.withdraw(ahead_only=True)
+    tab.notify(f"Strategy {strategy} from the next batch on.")
 
 
 def running_job(job: Job, on_done: Callable[[], None], on_gone: Callable[[], None]) -> None:

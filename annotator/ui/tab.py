@@ -38,7 +38,7 @@ def current_project() -> Project | None:
 
     None where there is none, and for a name that is not in the list.
     """
-    name = st.session_state.get("project") or st.query_params.get("project")
+    name = wanted_project()
     if name is None:
         name = workspace().default_project()
     if name is None or not workspace().has(name):
@@ -47,10 +47,19 @@ def current_project() -> Project | None:
     return workspace().open(name)
 
 
+def wanted_project() -> str | None:
+    """The folder name of the project that this tab is to show, whether or not there is one."""
+    return st.session_state.get("project") or st.query_params.get("project")
+
+
+def project_names() -> list[str]:
+    """The folder names of all projects, in the order of the start view's list."""
+    return [summary.folder.name for summary in workspace().summaries() if not summary.error]
+
+
 def has_open_project() -> bool:
     """Whether the project of this tab is open in this process, so that `current_project` has it at once."""
-    name = st.session_state.get("project") or st.query_params.get("project")
-    return name in workspace().opened()
+    return wanted_project() in workspace().opened()
 
 
 def show_project(name: str) -> None:

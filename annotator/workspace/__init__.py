@@ -1,5 +1,6 @@
-"""What one process holds open: projects, jobs, encoder swaps, improvements, look-ahead, uploads. Knows no browser."""
+"""What one process holds open: projects, jobs, swaps, improvements, evidence, look-ahead, uploads. Knows no browser."""
 
+from annotator.workspace.evidences import Evidences
 from annotator.workspace.improvements import Improvements
 from annotator.workspace.jobs import Jobs, KeptFolder
 from annotator.workspace.look_ahead import LookAhead
@@ -10,6 +11,7 @@ from annotator.workspace.workspace import Workspace, after_first_page, quick, wo
 __all__ = [
     "EncoderSwap",
     "EncoderSwaps",
+    "Evidences",
     "Improvements",
     "Jobs",
     "KeptFolder",

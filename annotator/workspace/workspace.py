@@ -4,6 +4,7 @@
       ├─ open(name), create(config)   one Project object a folder, for every thread
       ├─ swaps                        another encoder: computed by a job, then swapped in by a thread of this process
       ├─ improvements                 better features, tried when they are due and swapped in likewise
+      ├─ evidences                    whether a project's strategy pays, measured beside the labeling
       ├─ look_ahead(project)          the next batch, chosen while the open one is labeled
       ├─ jobs                         imports and exports at work, and their folders
       └─ uploads                      files from the browser, kept while they are needed
@@ -31,6 +32,7 @@ from annotator.projects import Summary, folder_names, free_folder, project_folde
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.types import reads_files
+from annotator.workspace.evidences import Evidences
 from annotator.workspace.improvements import Improvements
 from annotator.workspace.jobs import Jobs
 from annotator.workspace.listing import Listing
@@ -54,6 +56,7 @@ class Workspace:
         self.uploads = Uploads(folder)
         self.swaps = EncoderSwaps(self.jobs, self._between_batches, lambda project: self.improvements.look(project))
         self.improvements = Improvements(self.swaps)
+        self.evidences = Evidences()
         self._listing = Listing(folder)
         self._projects: dict[str, Project] = {}
         self._look_aheads: dict[Path, LookAhead] = {}
@@ -134,12 +137,17 @@ class Workspace:
         known = self._look_aheads.get(project.folder)  # a copy has the same id
         if known is not None:
             return known
-        made = LookAhead(partial(_renewed, project), partial(self.improvements.look, project))
+        made = LookAhead(partial(_renewed, project), partial(self._after_a_batch, project))
         return self._look_aheads.setdefault(project.folder, made)
 
     def is_due(self, project: Project, moment: Moment) -> bool:
         """Whether this annotator's next batch can be chosen now; also of images that others let go of."""
         return reports.is_due(moment) or due.can_take_over(project.store, moment.snapshot, moment.me)
+
+    def _after_a_batch(self, project: Project) -> None:
+        """What may be due with more labels."""
+        self.improvements.look(project)
+        self.evidences.look(project)
 
     def _newest(self) -> str | None:
         """The newest project that can be opened."""
@@ -185,7 +193,7 @@ class Workspace:
         """Go on with what a process that died was computing, and with what is due by now."""
         self.swaps.resume(project)
         self.improvements.resume(project)
-        self.improvements.look(project)
+        self._after_a_batch(project)
 
     def _remove_leftovers(self) -> None:
         self.jobs.remove_leftovers()

@@ -23,7 +23,7 @@ from annotator.reports import Moment
 from annotator.session import Session
 from annotator.store import LabelClass
 from annotator.types import Dataset
-from annotator.ui import image_route, tab
+from annotator.ui import image_route, panels, tab
 from annotator.ui.colours import class_colour
 from annotator.ui.grid import component
 from annotator.ui.pictures import PHOTO_SIDE, SMALL_IMAGE
@@ -44,18 +44,27 @@ def render(project: Project, first: list[Moment]) -> None:
     `first` holds the moment that the page around it was drawn from, for the first run; later runs take their own.
     """
     key = f"grid-{project.folder.name}-{tab.annotator()}"
+    is_alone = not first
     try:
-        drawn = _drawn(project, key, first.pop() if first else None)
+        moment, drawn = _drawn(project, key, first.pop() if first else None)
     except AnnotatorError as error:
         if f"{key}-drawn" not in st.session_state:
             st.error(plain(str(error)), icon=":material/error:")
             st.button("Try again", key="grid-again")
             return
-        drawn = st.session_state[f"{key}-drawn"] | {"background": str(error), "results": _results(key)}
+        moment, drawn = None, st.session_state[f"{key}-drawn"] | {"background": str(error), "results": _results(key)}
     st.session_state[f"{key}-drawn"] = drawn
     _prepare_inbox()
     # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
     component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
+    if is_alone and moment is not None and _is_between_batches(moment) and panels.has_news(project, moment):
+        st.rerun()
+
+
+def _is_between_batches(moment: Moment) -> bool:
+    """Whether nothing of the batch on the screen is answered: then what comes above it moves nothing under a finger."""
+    open_now = (batch.cards for batch in reports.batches(moment) if any(map(_is_open, batch.cards)))
+    return all(map(_is_open, next(open_now, ())))
 
 
 @cache
@@ -64,7 +73,7 @@ def _prepare_inbox() -> None:
     after_first_page(inbox.prepare)
 
 
-def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:  # Any: JSON
+def _drawn(project: Project, key: str, moment: Moment | None) -> tuple[Moment, dict[str, Any]]:  # Any: JSON
     session = tab.session(project)
     planner = workspace().look_ahead(project)
     moment = moment or session.moment()
@@ -74,7 +83,7 @@ def _drawn(project: Project, key: str, moment: Moment | None) -> dict[str, Any]:
         moment = session.moment()
     if workspace().is_due(project, moment) and not planner.is_running:
         planner.start(session, partial(_warm, project, session))
-    return payload(project, moment, planner, _results(key))
+    return moment, payload(project, moment, planner, _results(key))
 
 
 def _receive(project: Project, key: str) -> None:

@@ -45,6 +45,7 @@ def _head(project: Project, session: Session, moment: Moment) -> None:
     with st.container():  # fixed position: if the component's index in the page changes, Streamlit remounts it
         panels.set_aside(project, moment)
         features.render(project)
+        panels.trailing(project, session, moment)
 
 
 def _class_popover(project: Project, session: Session, names: list[str]) -> None:

@@ -8,11 +8,14 @@ import streamlit as st
 
 from annotator import reports
 from annotator.evaluation import MEASURED_ON
+from annotator.evidence import Evidence, Waiting
 from annotator.metrics import Calibration, Scores, most_mistaken
 from annotator.project import Project
 from annotator.reports import Agreement, Moment
+from annotator.session import Session
 from annotator.store import LabelClass
 from annotator.ui import panels, tab
+from annotator.ui.shared import workspace
 from annotator.ui.views import features
 from annotator.ui.words import count, percent, plain, visible
 
@@ -51,6 +54,7 @@ def render(project: Project) -> None:
         _calibration(newest.calibration, newest.headline)
     if newest.headline is not None:
         _report(reports.classes(moment), newest.scores(newest.headline), newest.headline)
+    _evidence(project, session, moment)
     _agreement(reports.agreement(moment))
     features.trials(project)
     st.markdown("#### What was asked")
@@ -133,6 +137,48 @@ def reliability_sentence(found: Calibration) -> str:
     said = f"Where the app says {percent(largest.confidence)} it is right in {percent(largest.accuracy)}"
     mean = f"In the mean over all images the two differ by {100 * (found.error or 0):.1f} points."
     return f"{said} ({count(largest.n, 'image')}). {mean}"
+
+
+def _evidence(project: Project, session: Session, moment: Moment) -> None:
+    """Whether the strategy's labels teach more than labels drawn at random, and how sure that is."""
+    known = workspace().evidences.found(project)
+    measured = [found for found in known if isinstance(found, Evidence)]
+    in_use = panels.evidence_in_use(project, moment)
+    st.markdown("#### Does the strategy pay?")
+    if in_use is None:
+        _why_no_evidence(project, moment, known)
+    elif in_use.trails:
+        panels.trailing(project, session, moment)
+    else:
+        st.markdown(plain(in_use.in_words))
+    if not measured:
+        return
+    from annotator.ui import charts  # as above
+
+    st.altair_chart(charts.evidence(measured), key="evidence")
+    st.caption(
+        "How many more images in 100 the model gets right with the labels that a strategy chose than with as many "
+        "drawn at random, with the 95 % interval: above zero it pays. The strategies used here, the newest first; "
+        "measured again as labels grow, test images left out."
+    )
+
+
+def _why_no_evidence(project: Project, moment: Moment, known: Sequence[Evidence | Waiting]) -> None:
+    trial = reports.trial(moment)
+    if isinstance(trial, Waiting):
+        st.markdown(plain(trial.reason))
+    elif known and isinstance(known[0], Waiting):
+        st.markdown(plain(known[0].reason))
+    else:
+        workspace().evidences.look(project)
+        _until_measured(project)
+
+
+@st.fragment(run_every=1.0)
+def _until_measured(project: Project) -> None:
+    st.caption("It is being measured in the background.")
+    if not workspace().evidences.is_looking(project):
+        st.rerun()
 
 
 def _agreement(found: Agreement) -> None:

@@ -1,0 +1,403 @@
+"""Whether the images that a strategy chose teach more than images drawn at random: measured on the project's own pool.
+
+The project's model is fitted anew on the first n labels that the strategy chose, and on n labels drawn at random,
+beside the same labels that were there before; what counts is how many of the same images each gets right.
+
+Where the truth of the pool is known, n images are drawn from it `N_DRAWS` times, and both sides are measured on the
+images that neither holds. The interval is that of one more such draw around their mean: the labels that a strategy
+chose are one draw as well. Where it is not known, the audit answers are the random labels: they are a uniform sample.
+With 5 n / 4 of them, five folds of them in turn are held back; each is judged by a fit on the others, and by the fit on
+what the strategy chose. The interval is paired, its variance widened for the fits' common labels (Nadeau & Bengio,
+"Inference for the generalization error", Machine Learning 52, 2003). Test images are not looked at.
+
+n is one of `sizes`, never what there is by chance, so that the figure does not depend on when it is worked out.
+Knows no threads; see workspace/evidences.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import sqrt
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from annotator import registry
+from annotator.consensus import consensus
+from annotator.learner import Learner
+from annotator.per_image import BoolArray
+from annotator.purposes import TRAIN
+from annotator.store import Snapshot
+from annotator.store import snapshot as snapshots
+from annotator.types import UNLABELED, Dataset, IntArray, Model, is_asynchronous
+
+LEAST = 40
+"""Labels of each side below which nothing is measured."""
+N_DRAWS = 8
+QUANTILE = 2.365
+"""Of Student's t with `N_DRAWS` - 1 degrees of freedom, 97.5 %."""
+N_FOLDS = 5
+WIDENED = 1 + N_FOLDS / (N_FOLDS - 1)
+"""Nadeau & Bengio's factor for the variance of folds whose fits share labels: (1/k + 1/(k-1)) / (1/k)."""
+LARGEST_SHARE = 0.2
+"""Of the pool on each side: what is left has to stand for all."""
+LARGEST_POOL = 250_000
+"""Images; the model and its prediction are in memory a second time meanwhile."""
+UNKNOWN_AT_MOST = 0.05
+"""Of the pool: with more images whose truth is unknown, those that are known may be special ones."""
+TRUTH, AUDIT = "truth", "audit"
+BASELINE = "random"
+MOST_SPELLS = 5
+PARTS = (0.25, 0.5, 0.75)
+"""Of the chosen labels, at which it is asked whether they teach as much as all of those drawn at random."""
+Json = Mapping[str, Any]  # Any: a stored configuration
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Rows of the pool with their class codes."""
+
+    rows: IntArray
+    codes: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of(self, places: IntArray | BoolArray | slice) -> Labels:
+        """Some of them."""
+        return Labels(self.rows[places], self.codes[places])
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Configuration versions in a row with one strategy."""
+
+    first: int
+    last: int
+    config: Json
+
+    @property
+    def strategy(self) -> str:
+        """Its name."""
+        return str(self.config["strategy"])
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is to be measured. Equal keys are equal trials of one project."""
+
+    key: tuple[Any, ...]  # Any: names and parameters
+    dataset: Dataset
+    spell: Spell
+    model: tuple[str, dict[str, Any]]  # Any: JSON
+    """Name and parameters."""
+    n_classes: int
+    given: Labels
+    """On both sides: known from the start, or chosen before the strategy was."""
+    chosen: Labels
+    """By the strategy, in the order of their answers."""
+    others: Labels
+    """Audit answers in the order of the slice, or every image of the pool whose truth is known."""
+    measured_on: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Nothing can be measured, or not yet."""
+
+    reason: str
+    """A sentence: why, and what it takes."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What came of a trial."""
+
+    strategy: str
+    since: int
+    """The configuration version from which on the strategy was in use."""
+    measured_on: str
+    n_each: int
+    """Labels on each side."""
+    n_given: int
+    """Labels that both sides have beside them."""
+    n_images: int
+    """Images that both were measured on; of several draws the mean."""
+    right_chosen: float
+    """Share of them, 0 to 1, that the model gets right with the labels that the strategy chose."""
+    right_random: float
+    low: float
+    """95 % interval of `right_chosen` - `right_random`."""
+    high: float
+    n_enough: int | None = None
+    """So many of the chosen labels, the first ones, teach as much as `n_each` drawn at random; None: not looked for."""
+
+    @property
+    def trails(self) -> bool:
+        """Whether the strategy's labels teach less than as many drawn at random."""
+        return self.high < 0
+
+    @property
+    def pays(self) -> bool:
+        """Whether they teach more."""
+        return self.low > 0
+
+    @property
+    def in_words(self) -> str:
+        """The verdict with its figures."""
+        beside = f" beside the {self.n_given:,} that were there before" if self.n_given else ""
+        verdict = (
+            "teach less" if self.trails else "teach more" if self.pays else "teach neither more nor less for certain"
+        )
+        return (
+            f"At {self.n_each:,} labels each{beside}, those that {self.strategy} chose {verdict}: {self._right} "
+            f"({self._images}, 95 % interval of the difference {self._interval} points).{self._saved}"
+        )
+
+    @property
+    def _right(self) -> str:
+        shares = self.right_chosen, self.right_random
+        if self.measured_on == AUDIT:
+            chosen, drawn = (f"{share * self.n_images:.0f}" for share in shares)
+            return f"{chosen} of {self.n_images:,} right against {drawn} by labels drawn at random"
+        chosen, drawn = (f"{100 * share:.1f} %" for share in shares)
+        return f"{chosen} right against {drawn} by labels drawn at random"
+
+    @property
+    def _images(self) -> str:
+        return "audit images" if self.measured_on == AUDIT else f"{self.n_images:,} images that neither has labels of"
+
+    @property
+    def _interval(self) -> str:
+        """In the direction of the verdict."""
+        low, high = (-self.high, -self.low) if self.trails else (self.low, self.high)
+        return f"{_points(low)} to {_points(high)}"
+
+    @property
+    def _saved(self) -> str:
+        if self.n_enough is None:
+            return ""
+        at_most = "at most " if self.n_enough <= PARTS[0] * self.n_each else "about "
+        return (
+            f" {at_most.capitalize()}{self.n_enough:,} of its labels are as good as {self.n_each:,} drawn at random: "
+            f"it saves {self.n_each - self.n_enough:,}."
+        )
+
+
+def sizes(most: int) -> Iterator[int]:
+    """The numbers of labels at which it is measured, up to `most`: 40, 60, 80, 120, 160, 240, ..."""
+    size = LEAST
+    while size <= most:
+        yield size
+        if size * 3 // 2 <= most:
+            yield size * 3 // 2
+        size *= 2
+
+
+def spells(snapshot: Snapshot) -> list[Spell]:
+    """How long each strategy was in use, the newest first: one that was taken up again has several."""
+    found: list[Spell] = []
+    for version in sorted(snapshot.configs, reverse=True):
+        config = snapshot.configs[version]
+        if found and _chooses(found[-1].config) == _chooses(config):
+            found[-1] = replace(found[-1], first=version)
+        else:
+            found.append(Spell(version, version, config))
+    return found
+
+
+def trials_of(snapshot: Snapshot, learner: Learner) -> list[Trial]:
+    """A trial of each of the strategies that were in use last, the newest first, where one can be made."""
+    found = (trial_of(snapshot, learner, spell) for spell in spells(snapshot)[:MOST_SPELLS])
+    return [trial for trial in found if isinstance(trial, Trial)]
+
+
+def trial_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = None) -> Trial | Waiting:
+    """The largest trial that can be made of a strategy, by default of the one in use; else why there is none."""
+    spell, config, dataset = spell or spells(snapshot)[0], snapshot.configs[max(snapshot.configs)], learner.dataset
+    if said := _never(config, spell, dataset):
+        return Waiting(said)
+    truth = learner.truth_in(tuple(snapshots.class_names(snapshot)))
+    pool = _known(dataset, truth)
+    if pool is None and not len(learner.audit_rows):
+        return Waiting(
+            "Nothing to measure it by: the labels of the pool are not known, and this project draws no share of each "
+            "batch at random for that."
+        )
+    given, chosen, audit = _labels(snapshot, learner, spell)
+    if pool is not None and truth is not None:
+        given, chosen = _by_truth(given, truth), _by_truth(chosen, truth)
+    others = audit if pool is None else pool
+    most = len(audit) * (N_FOLDS - 1) // N_FOLDS if pool is None else int(LARGEST_SHARE * len(pool))
+    if said := _not_yet(spell, len(chosen), others, most, pool is None):
+        return Waiting(said)
+    *_, size = sizes(min(most, len(chosen)))
+    others = others.of(slice(size * N_FOLDS // (N_FOLDS - 1))) if pool is None else others
+    model = str(config["model"]), dict(config.get("model_parameters") or {})
+    measured_on = AUDIT if pool is None else TRUTH
+    key = (spell.first, model[0], str(sorted(model[1].items())), dataset.version, measured_on, size)
+    return Trial(key, dataset, spell, model, len(snapshot.classes), given, chosen.of(slice(size)), others, measured_on)
+
+
+def measured(trial: Trial) -> Evidence:
+    """Fit a model of its own on both sides: N_DRAWS + 1 fits, or N_FOLDS + 1, and three more where the strategy pays.
+
+    The same trial gives the same figures. Raises ModelError where the model cannot be fitted.
+    """
+    fits = _Fits(trial)
+    found = _on_audit(fits) if trial.measured_on == AUDIT else _on_truth(fits)
+    return _with_enough(fits, found) if found.pays else found
+
+
+def _never(config: Json, spell: Spell, dataset: Dataset) -> str:
+    """Why a project with this configuration is not measured; empty where it can be."""
+    model = registry.create("model", config["model"], config.get("model_parameters"))
+    if spell.strategy == BASELINE:
+        return f"{BASELINE} is what the other strategies are measured against."
+    if is_asynchronous(model):
+        return f"Not with the model {config['model']}: to train it {N_DRAWS + 1} times would take too long."
+    if len(dataset) > LARGEST_POOL:
+        return f"Not with more than {LARGEST_POOL:,} images: the model would be in memory a second time."
+    return ""
+
+
+def _not_yet(spell: Spell, n_chosen: int, others: Labels, most: int, is_audit: bool) -> str:
+    """What is missing for the smallest trial; empty where nothing is."""
+    if most < LEAST and not is_audit:
+        return f"A pool of {len(others):,} images is too small to measure it: it is soon labeled."
+    if most < LEAST:
+        return f"It needs {LEAST * N_FOLDS // (N_FOLDS - 1)} answers to audit images, and has {len(others):,}."
+    if n_chosen < LEAST:
+        return f"It needs {LEAST} labels of images that {spell.strategy} chose, and has {n_chosen:,}."
+    return ""
+
+
+def _chooses(config: Json) -> tuple[Any, Any]:  # Any: JSON
+    return config["strategy"], config.get("strategy_parameters") or {}
+
+
+def _labels(snapshot: Snapshot, learner: Learner, spell: Spell) -> tuple[Labels, Labels, Labels]:
+    """Standing labels: those before the strategy and those that it chose, by their answers; audit, as it is asked."""
+    standing = snapshots.standing(snapshot)
+    codes = consensus(standing)
+    when = {
+        question.image_id: question.config_version
+        for question in snapshot.questions.values()
+        if question.purpose == TRAIN.name
+    }
+    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
+    is_audit = set(learner.audit_rows.tolist())
+    for image_id in dict.fromkeys(str(event.image_id) for event in standing):
+        version = when.get(image_id, 0)
+        if image_id in codes and version <= spell.last:
+            place = 2 if learner.row(image_id) in is_audit else 1 if version >= spell.first else 0
+            parts[place].append(image_id)
+    given, chosen, audit = (_coded([learner.row(one) for one in ids], [codes[one] for one in ids]) for ids in parts)
+    order = np.flatnonzero(np.isin(learner.audit_rows, audit.rows))
+    code_of = dict(zip(audit.rows.tolist(), audit.codes.tolist(), strict=True))
+    rows = learner.audit_rows[order].tolist()
+    return given, chosen, _coded(rows, [code_of[row] for row in rows])
+
+
+def _coded(rows: list[int], codes: list[int]) -> Labels:
+    return Labels(np.array(rows, dtype=np.int64), np.array(codes, dtype=np.int64))
+
+
+def _by_truth(labels: Labels, truth: IntArray) -> Labels:
+    """The same images with their true classes, as those that are drawn at random have them."""
+    codes = truth[labels.rows]
+    return Labels(labels.rows, codes).of(codes != UNLABELED)
+
+
+def _known(dataset: Dataset, truth: IntArray | None) -> Labels | None:
+    """Every distinct image with its truth; None where that is unknown for too many."""
+    if truth is None:
+        return None
+    rows = np.flatnonzero(dataset.is_first)
+    known = rows[truth[rows] != UNLABELED]
+    return Labels(known, truth[known]) if len(known) >= (1 - UNKNOWN_AT_MOST) * len(rows) else None
+
+
+class _Fits:
+    """A model of its own for one trial: the project's is not touched."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self._model: Model = registry.create("model", *trial.model)
+
+    def guesses(self, labels: Labels) -> IntArray:
+        """(n_images,) class codes by a fit on these labels and those that were given."""
+        known = np.full(len(self.trial.dataset), UNLABELED, dtype=np.int64)
+        for part in (self.trial.given, labels):
+            known[part.rows] = part.codes
+        return self._model.fit_predict(self.trial.dataset, known, self.trial.n_classes).guesses
+
+    def is_right(self, labels: Labels, images: Labels) -> BoolArray:
+        """(n,) whether such a fit guesses the class of each of these images."""
+        return np.asarray(self.guesses(labels)[images.rows] == images.codes)
+
+
+def _on_audit(fits: _Fits) -> Evidence:
+    trial = fits.trial
+    audit, n_each = trial.others, len(trial.chosen)
+    chosen = fits.is_right(trial.chosen, audit)
+    drawn = np.zeros(len(audit), dtype=bool)
+    fold_of = np.arange(len(audit)) % N_FOLDS  # the slice is in random order already
+    for fold in range(N_FOLDS):
+        held = fold_of == fold
+        drawn[held] = fits.is_right(audit.of(~held).of(slice(n_each)), audit.of(held))
+    differences = chosen.astype(np.float64) - drawn
+    error = sqrt(WIDENED * float(differences.var(ddof=1)) / len(audit))
+    half = NormalDist().inv_cdf(0.975) * error
+    return _evidence(trial, len(audit), float(chosen.mean()), float(drawn.mean()), half)
+
+
+def _on_truth(fits: _Fits) -> Evidence:
+    trial = fits.trial
+    n_each, rng = len(trial.chosen), np.random.default_rng([len(trial.chosen), 4])
+    free = trial.others.of(~np.isin(trial.others.rows, trial.given.rows))
+    by_chosen = fits.guesses(trial.chosen)
+    rates = []
+    for _ in range(N_DRAWS):
+        places = rng.permutation(len(free))
+        drawn, rest = free.of(places[:n_each]), free.of(places[n_each:])
+        rest = rest.of(~np.isin(rest.rows, trial.chosen.rows))
+        right = (by_chosen[rest.rows] == rest.codes).mean(), fits.is_right(drawn, rest).mean()
+        rates.append((len(rest), *map(float, right)))
+    n_images, chosen, drawn_rate = np.mean(rates, axis=0)
+    spread = float(np.std([with_chosen - with_drawn for _, with_chosen, with_drawn in rates], ddof=1))
+    half = QUANTILE * spread * sqrt(1 + 1 / N_DRAWS)
+    return _evidence(trial, round(float(n_images)), float(chosen), float(drawn_rate), half)
+
+
+def _evidence(trial: Trial, n_images: int, chosen: float, drawn: float, half: float) -> Evidence:
+    difference = chosen - drawn
+    return Evidence(
+        strategy=trial.spell.strategy,
+        since=trial.spell.first,
+        measured_on=trial.measured_on,
+        n_each=len(trial.chosen),
+        n_given=len(trial.given),
+        n_images=n_images,
+        right_chosen=chosen,
+        right_random=drawn,
+        low=difference - half,
+        high=difference + half,
+    )
+
+
+def _with_enough(fits: _Fits, found: Evidence) -> Evidence:
+    """The evidence with how few of the chosen labels would have done."""
+    trial = fits.trial
+    held = np.isin(trial.others.rows, np.concatenate([trial.given.rows, trial.chosen.rows]))
+    images = trial.others.of(~held)
+    for n in (round(part * found.n_each) for part in PARTS):
+        if fits.is_right(trial.chosen.of(slice(n)), images).mean() >= found.right_random:
+            return replace(found, n_enough=n)
+    return found
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:.0f}".replace("-0", "0").replace("-", "−")
