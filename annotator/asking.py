@@ -14,8 +14,9 @@ import numpy as np
 from annotator import __version__, registry
 from annotator.eligible import Asked, audit_due, eligible
 from annotator.metrics import certainty
-from annotator.purposes import AUDIT, TRAIN, Purpose
+from annotator.purposes import AUDIT, REVIEW, TRAIN, Purpose
 from annotator.reasons import to_json
+from annotator.second_looks import NAME, second_looks
 from annotator.store import Question
 from annotator.types import UNLABELED, Choice, Dataset, IntArray, Pool, Prediction, QueryStrategy
 
@@ -35,6 +36,8 @@ class Settings:
     audit_share: float
     hidden_share: float = 0.0
     """Share of the questions whose guess is not shown, drawn at random."""
+    ask_again_share: float = 0.0
+    """Of a batch, at most, for labels that what surrounds them contradicts."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +60,22 @@ class Situation:
     trained_through: int
     newest: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """As `Pool.newest`."""
+    own: IntArray | None = None
+    """Rows whose labels this annotator gave and can be asked about again, ascending; None where nothing is."""
 
 
 def choose(situation: Situation) -> list[Question]:
-    """The next batch: the strategy's images, and the audit slice's share at random places among them."""
+    """The next batch: the strategy's images, and at random places among them the audit slice's and second looks."""
     rng, settings = _rng(situation), situation.settings
     audit = _audit_rows(situation)
-    strategy = _strategy(situation)
-    choice = _query(situation, strategy, settings.batch_size - len(audit), rng)
+    strategy, again = _strategy(situation), _again(situation, settings.batch_size - len(audit))
+    choice = _query(situation, strategy, settings.batch_size - len(audit) - len(again.rows), rng)
     places = _questions(situation, choice, strategy)
-    for row in audit.tolist():
-        places.insert(int(rng.integers(len(places) + 1)), _question(situation, row, AUDIT, "uniform"))
+    beside = [_question(situation, row, AUDIT, "uniform") for row in audit.tolist()]
+    if places or beside:  # with nothing else to ask it is the end: labels are not asked about for ever
+        beside += _questions(situation, again, NAME, REVIEW)
+    for question in beside:
+        places.insert(int(rng.integers(len(places) + 1)), question)
     ranked = [replace(question, rank=rank) for rank, question in enumerate(places, start=1)]
     return _with_hidden_guesses(ranked, settings.hidden_share, rng)
 
@@ -89,6 +97,16 @@ def _audit_rows(situation: Situation) -> IntArray:
     rows, asked, settings = situation.audit_rows, situation.asked, situation.settings
     n_due = audit_due(rows, asked, settings.audit_share, settings.batch_size)
     return eligible(situation.dataset, rows, asked, AUDIT)[:n_due]
+
+
+def _again(situation: Situation, size: int) -> Choice:
+    """Which labels to ask about again, in a batch with room for `size` images: never as many as that."""
+    labels, prediction, share = situation.labels, situation.prediction, situation.settings.ask_again_share
+    most = min(round(share * situation.settings.batch_size), size - 1)
+    if most < 1 or labels is None or prediction is None or situation.own is None:
+        return Choice(np.empty(0, dtype=np.int64), np.empty(0))
+    once = eligible(situation.dataset, situation.audit_rows, situation.asked, REVIEW)
+    return second_looks(prediction.probabilities, labels, np.intersect1d(situation.own, once), most)
 
 
 def _strategy(situation: Situation) -> str:
@@ -118,9 +136,9 @@ def _pool(situation: Situation, candidates: IntArray) -> Pool:
     return Pool(dataset, labels, prediction, candidates, asked, situation.newest)
 
 
-def _questions(situation: Situation, choice: Choice, strategy: str) -> list[Question]:
+def _questions(situation: Situation, choice: Choice, strategy: str, purpose: Purpose = TRAIN) -> list[Question]:
     """One for each row that was chosen, in their order."""
-    asked = [_question(situation, row, TRAIN, choice.strategy or strategy) for row in choice.rows.tolist()]
+    asked = [_question(situation, row, purpose, choice.strategy or strategy) for row in choice.rows.tolist()]
     asked = [replace(one, score=score) for one, score in zip(asked, choice.scores.tolist(), strict=True)]
     if choice.reasons:
         said = map(to_json, choice.reasons)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from annotator.learner import Learner
+from annotator.purposes import TRAIN
 from annotator.reasons import on_card
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
@@ -27,7 +28,7 @@ class ShownCard:
     n_events: int
     """How many events its chain has: the next answer's id counts from here."""
     head: Event | None
-    """The newest event of its chain; an undo included."""
+    """The newest event of its chain, an undo included; None where it asks again and waits for an answer."""
     purpose: str
     guess: int | None
     """Class id; None before there is a model, and where the guess is hidden."""
@@ -63,7 +64,7 @@ def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> lis
 
 def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
     names = {known.class_id: known.name for known in snapshot.classes}
-    picked = next((question for question in asked if question.purpose != "audit"), asked[0])
+    picked = next((question for question in asked if question.purpose == TRAIN.name), asked[0])
     return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,
@@ -82,7 +83,7 @@ def _card(snapshot: Snapshot, learner: Learner, question: Question, names: Mappi
         row=row,
         question_id=question.question_id,
         n_events=question.n_events,
-        head=snapshot.heads.get(chain),
+        head=_head(question, snapshot.heads.get(chain)),
         purpose=question.purpose,
         guess=question.guess if visible else None,
         probability=question.guess_probability if visible else None,
@@ -91,6 +92,12 @@ def _card(snapshot: Snapshot, learner: Learner, question: Question, names: Mappi
         flag=snapshot.flags.get(chain),
         reason=on_card(question, names),
     )
+
+
+def _head(question: Question, newest: Event | None) -> Event | None:
+    """What the card shows: an open question waits, also where an earlier answer to another one stands."""
+    stands = newest is not None and newest.outcome is not None
+    return None if question.closed_by is None and stands else newest
 
 
 def _top(question: Question, learner: Learner, row: int) -> tuple[int, ...]:

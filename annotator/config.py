@@ -77,6 +77,8 @@ class Config:
     audit_until: int = 200
     hidden_share: float = 0.0
     """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
+    ask_again_share: float = 0.0
+    """Share of each batch, at most, that asks again about labels which the model contradicts; see second_looks.py."""
     class_keys: dict[str, str] = field(default_factory=dict)
     """Class name -> the key that answers with it, a digit or a letter; the others get theirs by rule."""
     rounds: int = 20
@@ -98,6 +100,8 @@ class Config:
         _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
         _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
         _require(0 <= self.hidden_share <= 1, f"hidden_share must be between 0 and 1, not {self.hidden_share}.")
+        again = self.ask_again_share
+        _require(0 <= again <= 0.5, f"ask_again_share must be between 0 and 0.5, not {again}.")
         checked_class_keys(self.class_keys)
         parse_initial(self.initial)
 

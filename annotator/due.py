@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from annotator.eligible import Asked, asked_rows, eligible
+from annotator.fitted import Newest
 from annotator.learner import Learner
 from annotator.purposes import AUDIT, SEED, TRAIN
 from annotator.store import Snapshot, Store, questions
@@ -13,6 +14,8 @@ from annotator.store.snapshot import once
 from annotator.types import IntArray
 
 N_NEWEST = 200
+N_RECENT = 2
+"""Rounds whose images are not asked about again yet: they may still be on the screen."""
 
 
 def asked(snapshot: Snapshot, learner: Learner) -> Asked:
@@ -31,6 +34,24 @@ def newest_labeled(snapshot: Snapshot, learner: Learner, through: int) -> IntArr
     rows = dict.fromkeys(learner.row(str(event.image_id)) for event in events)
     found = np.fromiter(rows, dtype=np.int64, count=len(rows))
     return found[~np.isin(found, learner.audit_rows)]
+
+
+def own_labels(snapshot: Snapshot, learner: Learner, annotator_id: str, newest: Newest) -> IntArray:
+    """Rows with labels of this annotator, ascending, that the newest fit knows and that stand unchanged since.
+
+    Left out are those of the newest rounds, and those that other people's labels outvote.
+    """
+    labels, given = newest.labels, snapshots.standing(snapshot, newest.trained_through)
+    if labels is None:
+        return np.empty(0, dtype=np.int64)
+    recent = set(snapshots.rounds_of(snapshot, annotator_id)[-N_RECENT:])
+    rows = []
+    for event in given:
+        asked = snapshot.questions.get(str(event.question_id))
+        stands = event.outcome == "label" and snapshot.heads[snapshots.chain_of(event)].seq == event.seq
+        if event.annotator_id == annotator_id and stands and asked is not None and asked.round not in recent:
+            rows.append((learner.row(str(event.image_id)), event.class_id))
+    return np.array(sorted(row for row, code in rows if labels[row] == code), dtype=np.int64)
 
 
 @once

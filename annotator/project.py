@@ -144,6 +144,7 @@ class Project:
             config.batch_size,
             share,
             config.hidden_share,
+            config.ask_again_share,
         )
 
     def change(self, report: Report = silent, **changes: Any) -> None:  # Any: fields of Config

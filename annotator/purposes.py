@@ -27,7 +27,10 @@ SEED = Purpose("seed", n_wanted=1, shows_guess=False, trains=True, counts=False)
 """Known from the start; never on a screen."""
 SECOND_OPINION = Purpose("second-opinion", n_wanted=2, shows_guess=False, trains=True, counts=False)
 """Answered by one person, and asked of another who does not see the first answer."""
-REVIEW = Purpose("review", n_wanted=2, shows_guess=True, trains=True, counts=False)
-"""Answered, and looked at again because the answer may be wrong."""
+REVIEW = Purpose("review", n_wanted=2, shows_guess=False, trains=True, counts=False)
+"""Answered, and asked once more of the same person because the answer may be wrong: the newest answer stands.
+
+The card says what was answered and what the model finds, but offers no guess that one key would confirm.
+"""
 
 PURPOSES = {purpose.name: purpose for purpose in (TRAIN, AUDIT, SEED, SECOND_OPINION, REVIEW)}

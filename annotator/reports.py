@@ -319,12 +319,12 @@ def _round_numbers(snapshot: Snapshot) -> list[int]:
 
 
 def _round(moment: Moment, number: int) -> list[Answered]:
-    """Images of one round of everyone, by rank, with the newest answer to each, whoever gave it."""
+    """Images of one round of everyone, by rank, with the newest answer to each that is not open, whoever gave it."""
     snapshot, names = moment.snapshot, _names(moment.snapshot)
     ids = [one for rounds in snapshot.asked.rounds.values() for one in rounds.get(number, ())]
     asked = sorted((snapshot.questions[one] for one in ids), key=lambda question: question.rank)
     return [
-        _answered(moment.learner, names, question, _newest(snapshot, question.image_id))
+        _answered(moment.learner, names, question, _newest(snapshot, question.image_id) if question.closed_by else None)
         for question in asked
         if question.purpose != SEED.name
     ]

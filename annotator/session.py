@@ -191,7 +191,7 @@ class Session:
 
     def _situation(self, snapshot: Snapshot) -> Situation:
         """All that the next batch depends on."""
-        learner, newest = self._learner, self._learner.newest
+        learner, newest, me = self._learner, self._learner.newest, self.annotator.annotator_id
         return Situation(
             settings=self._settings,
             annotator_number=self.annotator.number,
@@ -204,6 +204,7 @@ class Session:
             model_version=newest.version,
             trained_through=newest.trained_through,
             newest=due.newest_labeled(snapshot, self._learner, newest.trained_through),
+            own=due.own_labels(snapshot, learner, me, newest) if self._settings.ask_again_share else None,
         )
 
     def _renew(self) -> None:

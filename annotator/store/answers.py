@@ -3,6 +3,9 @@
 An id that is known is the same event, so what is sent twice is stored once. A change or an undo is compare-and-set: it
 names the newest event that the person saw, and is refused (STORE_CONFLICT) where another tab was faster. What is
 somebody else's is refused (STORE_AUTHZ), and so is what was never asked (STORE_NOT_ASKED).
+
+An image that was asked again has one chain of answers for all its questions: the newest answer stands, and an undo of
+it brings back the one before and asks its question again.
 """
 
 from __future__ import annotations
@@ -79,7 +82,7 @@ def _give_answer(connection: Connection, project_id: str, annotator_id: str, giv
     if asked.annotator_id != annotator_id or given.image_id not in ("", asked.image_id):
         raise _not_asked_of_you(given.image_id or asked.image_id)
     chain = log.chain(connection, project_id, asked.image_id, annotator_id)
-    stored = _stored_already(chain, given)
+    stored = _stored_already(chain, asked, given)
     if stored is not None:
         return stored
     n_events = sum(event.question_id == asked.question_id for event in chain)
@@ -89,18 +92,23 @@ def _give_answer(connection: Connection, project_id: str, annotator_id: str, giv
     return _append_answer(connection, project_id, asked, chain, given)
 
 
-def _stored_already(chain: list[Event], given: Answer) -> Event | None:
-    """The event that says this already; None where the image waits for an answer."""
+def _stored_already(chain: list[Event], asked: Question, given: Answer) -> Event | None:
+    """The event that says this already; None where the question waits for an answer."""
     said = (given.outcome, given.class_id)
     for event in chain:
         if event.event_id in event_ids.variants(given.event_id) and (event.outcome, event.class_id) == said:
             return event
-    if not chain or chain[-1].outcome is None:
+    if _waits(chain, asked):
         return None
     if (chain[-1].outcome, chain[-1].class_id) == said:
         return chain[-1]
     told = name_of(str(chain[-1].image_id))
     raise StoreError(f"{told} was answered in another tab; change it there or reload.", "STORE_CONFLICT")
+
+
+def _waits(chain: list[Event], asked: Question) -> bool:
+    """Whether the question waits for an answer: one that is open does, also where an earlier answer stands."""
+    return asked.closed_by is None or not chain or chain[-1].outcome is None
 
 
 def check_outcome(connection: Connection, project_id: str, given: Answer) -> None:
@@ -211,7 +219,9 @@ def _take_back(connection: Connection, project_id: str, head: Event) -> Event:
         outcome=None if before is None else before.outcome,
         class_id=None if before is None else before.class_id,
     )
-    if event.outcome is None and target.question_id is not None:
+    stands = _last_standing(connection, project_id, str(head.annotator_id), head.image_id)
+    is_answered = stands is not None and stands.question_id == target.question_id
+    if target.question_id is not None and not is_answered:
         questions.reopen(connection, project_id, target.question_id)
     return event
 
@@ -285,7 +295,7 @@ def answer(
     if known is not None:
         return known
     chain = log.chain(connection, project_id, asked.image_id, annotator_id)
-    if chain and chain[-1].outcome is not None:
+    if not _waits(chain, _asked_once(connection, project_id, asked.question_id)):
         raise StoreError("That image was answered already in another tab; reload to see it.", "STORE_CONFLICT")
     return _append_answer(connection, project_id, asked, chain, given)
 

@@ -2,6 +2,7 @@
 
 A question is open until it is answered or withdrawn. A batch that nobody has begun is withdrawn on request, or for
 somebody else when its lease is over; an answer to a withdrawn question is accepted all the same (see answers.py).
+A second look at an image has a slot of its own, so that an undo can open the first question again beside it.
 Each change of what was asked moves the project's `asked_version`, so that a batch that was chosen outside a transaction
 is claimed only where nothing has changed since.
 """
@@ -35,6 +36,8 @@ Text = str | BindParameter[str]
 """A value, or a parameter of a statement that is made once."""
 LEASE = timedelta(minutes=30)
 """How long an offer that nobody has begun is kept from others after it was made or shown last."""
+SLOTS = {"review": 1}
+"""Purpose -> lease slot, 0 where it is not named: an image can have one open question in each."""
 _ASKED = (
     "image_id round purpose strategy strategy_version score propensity guess guess_probability guess_entropy"
     " guess_visible model_version config_version chosen_at_seq"
@@ -48,11 +51,15 @@ KEPT = (_table.c.closed_by.is_(None)) | (_table.c.closed_by != literal_column("'
 _ONE = select(_table).where(
     _table.c.project_id == bindparam("project_id"), _table.c.question_id == bindparam("question_id")
 )
-_OPEN_ON = select(_table.c.question_id).where(
-    _table.c.project_id == bindparam("project_id"),
-    _table.c.annotator_id == bindparam("annotator_id"),
-    _table.c.image_id == bindparam("image_id"),
-    _table.c.closed_at.is_(None),
+_OPEN_ON = (
+    select(_table.c.question_id)
+    .where(
+        _table.c.project_id == bindparam("project_id"),
+        _table.c.annotator_id == bindparam("annotator_id"),
+        _table.c.image_id == bindparam("image_id"),
+        _table.c.closed_at.is_(None),
+    )
+    .order_by(_table.c.lease_slot)
 )
 _ADD = insert(_table)
 _CLOSE = update(_table).where(
@@ -96,7 +103,7 @@ def question(connection: Connection, project_id: str, question_id: str) -> Quest
 
 
 def open_on(connection: Connection, project_id: str, annotator_id: str, image_id: str) -> str | None:
-    """The id of the question that asks this annotator about this image now."""
+    """The id of the question that asks this annotator about this image now; of two the first."""
     ids = {"project_id": project_id, "annotator_id": annotator_id, "image_id": image_id}
     return connection.execute(_OPEN_ON, ids).scalar()
 
@@ -144,11 +151,12 @@ def _insert(
     connection: Connection, project_id: str, batch: Sequence[Question], annotator_id: str, **closed: str
 ) -> list[str]:
     """Store questions, at least one; their new ids."""
-    fixed = {"project_id": project_id, "annotator_id": annotator_id, "lease_slot": 0, "offered_at": log.now()}
+    fixed = {"project_id": project_id, "annotator_id": annotator_id, "offered_at": log.now()}
     lease = {} if closed else {"lease_expires_at": _lease_end()}
     rows = [vars(asked) | fixed | lease | {"question_id": uuid.uuid4().hex, **closed} for asked in batch]
     for row in rows:
         del row["n_events"]
+        row["lease_slot"] = SLOTS.get(row["purpose"], 0)
     connection.execute(_ADD, rows)
     return [str(row["question_id"]) for row in rows]
 
@@ -260,11 +268,15 @@ def _last_rank(connection: Connection, project_id: str, asked: Question) -> int:
 
 
 def reopen(connection: Connection, project_id: str, question_id: str) -> None:
-    """Ask again, unless somebody holds the image by now."""
+    """Ask again, unless somebody holds the image by now, or there is another such question about it."""
     this = and_(_table.c.project_id == project_id, _table.c.question_id == question_id)
     image_id = select(_table.c.image_id).where(this).scalar_subquery()
+    slot = select(_table.c.lease_slot).where(this).scalar_subquery()
     held = select(_table.c.question_id).where(
-        _table.c.project_id == project_id, _table.c.image_id == image_id, _table.c.closed_at.is_(None)
+        _table.c.project_id == project_id,
+        _table.c.image_id == image_id,
+        _table.c.lease_slot == slot,
+        _table.c.closed_at.is_(None),
     )
     if connection.execute(held).first() is None:
         values = {"closed_at": None, "closed_by": None, "lease_expires_at": _lease_end()}
