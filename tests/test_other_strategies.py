@@ -163,7 +163,7 @@ def test_global_random_numbers_are_left_as_they_were() -> None:
         ("skactiveml:", "no query strategy ''. Choose from: RandomSampling, "),
         ("skactiveml:uncertainty_scores", "no query strategy 'uncertainty_scores'"),
         ("skactiveml:MonteCarloEER", "cannot be used here: it fits the classifier anew for each candidate"),
-        ("modal:margin", "no query strategy 'margin'. Did you mean: margin_sampling"),
+        ("modal:margin", "no query strategy 'margin'. Choose from: uncertainty_sampling, margin_sampling, "),
         ("modal:expected_error_reduction", "cannot be used here: modAL 0.4.2.1 cannot import it with NumPy 2"),
         ("scikit:x", "skactiveml:NAME, modal:NAME"),
     ],
@@ -224,8 +224,9 @@ def test_a_project_asks_by_theirs(name: str, projects: Path) -> None:
     )
     rows = list(simulate(config, projects / "made"))
     again = list(simulate(config, projects / "again"))
-    assert [row["asked_rows"] for row in rows] == [row["asked_rows"] for row in again]
-    assert len(rows[1]["asked_rows"]) == 4
+    asked, expected = ([row.get("asked_rows") for row in each] for each in (rows, again))
+    assert asked == expected
+    assert len(asked[0]) == len(asked[1]) == 4
 
 
 def test_theirs_are_chosen_on_the_command_line(projects: Path) -> None:
@@ -263,7 +264,6 @@ def test_ours_run_in_scikit_activemls_loop(name: str) -> None:
         assert len(set(rows.tolist())) == 3
         assert np.isnan(y[rows]).all()
         assert utilities.shape == (3, len(truth))
-        assert utilities[0].argmax() != 0 or 0 in rows
         for place, row in enumerate(rows):
             assert np.nanargmax(utilities[place]) in rows[place:]
             assert np.isnan(utilities[place, rows[:place]]).all()
@@ -276,7 +276,7 @@ def test_ours_run_in_scikit_activemls_loop(name: str) -> None:
 def test_ours_ask_theirs_candidates_and_answers() -> None:
     """Rows given as candidates alone are asked; labels may be words; a fitted classifier is left as it is."""
     features, truth = classes_apart()
-    words = np.array(["ant", "bee", "cat"], dtype=object)[truth]
+    words = np.array(["ant", "bee", "cat"])[truth]
     y = np.where(np.arange(120) < 9, words, "?")
     classifier = SklearnClassifier(LogisticRegression(), missing_label="?", classes=["ant", "bee", "cat"])
     classifier.fit(features, y)

@@ -14,15 +14,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from annotator import registry
+from annotator.errors import ConfigError
 from annotator.strategies.exported import codes, dataset_of, pool_of
-from annotator.strategies.others import LARGEST_SEED, installed
+from annotator.strategies.others import EXTRA, LARGEST_SEED
 from annotator.types import UNLABELED, Choice, Dataset, FeatureArray, FloatArray, IntArray, Pool
 
-_base = installed("skactiveml.base", "scikit-activeml", "AnnotatorStrategy")
-_utils = installed("skactiveml.utils", "scikit-activeml", "AnnotatorStrategy")
+try:
+    from skactiveml.base import SingleAnnotatorPoolQueryStrategy
+    from skactiveml.utils import MISSING_LABEL, is_labeled
+except ModuleNotFoundError as error:
+    raise ConfigError(
+        f"AnnotatorStrategy needs scikit-activeml, which is not installed. Install it from the checkout: {EXTRA}"
+    ) from error
 
 
-class AnnotatorStrategy(_base.SingleAnnotatorPoolQueryStrategy):  # type: ignore[misc]  # scikit-activeml ships no types
+class AnnotatorStrategy(SingleAnnotatorPoolQueryStrategy):  # type: ignore[misc]  # scikit-activeml ships no types
     """Any of our query strategies, by its name in the registry, with `parameters` of its own.
 
     `missing_label` and `random_state` are scikit-activeml's.
@@ -32,7 +38,7 @@ class AnnotatorStrategy(_base.SingleAnnotatorPoolQueryStrategy):  # type: ignore
         self,
         strategy: str = "recommended",
         parameters: dict[str, Any] | None = None,
-        missing_label: Any = _utils.MISSING_LABEL,
+        missing_label: Any = MISSING_LABEL,
         random_state: Any = None,
     ) -> None:
         super().__init__(missing_label=missing_label, random_state=random_state)
@@ -60,11 +66,12 @@ class AnnotatorStrategy(_base.SingleAnnotatorPoolQueryStrategy):  # type: ignore
         -inf for candidates that were not chosen, NaN for all others and for what was chosen before.
         Raises ConfigError for an unknown strategy, and scikit-activeml's errors for arguments that do not fit.
         """
-        X, y, candidates, batch_size, return_utilities = self._validate_data(  # noqa: N806  # theirs
+        features, answers, candidates, batch_size, return_utilities = self._validate_data(
             X, y, candidates, batch_size, return_utilities, reset=True
         )
-        _, rows = self._transform_candidates(candidates, X, y, enforce_mapping=True)
-        pool = self._pool(X, y, np.asarray(rows), self._fitted(clf, fit_clf, X, y, sample_weight))
+        _, rows = self._transform_candidates(candidates, features, answers, enforce_mapping=True)
+        fitted = self._fitted(clf, fit_clf, features, answers, sample_weight)
+        pool = self._pool(features, answers, np.asarray(rows), fitted)
         rng = np.random.default_rng(int(self.random_state_.randint(LARGEST_SEED)))
         choice = registry.create("strategy", self.strategy, self.parameters).query(pool, batch_size, rng)
         return (choice.rows, _utilities(choice, pool)) if return_utilities else choice.rows
@@ -79,10 +86,10 @@ class AnnotatorStrategy(_base.SingleAnnotatorPoolQueryStrategy):  # type: ignore
 
     def _pool(self, features: FeatureArray, answers: Any, candidates: IntArray, clf: Any) -> Pool:
         dataset = self._dataset_of(features)
-        is_labeled = _utils.is_labeled(answers, self.missing_label_)
+        known = is_labeled(answers, self.missing_label_)
         labels = np.full(len(dataset), UNLABELED)
-        classes = np.unique(answers[is_labeled]) if clf is None else clf.classes_
-        labels[is_labeled] = codes(answers[is_labeled], classes)
+        classes = np.unique(answers[known]) if clf is None else clf.classes_
+        labels[known] = codes(answers[known], classes)
         return pool_of(dataset, labels, candidates, None if clf is None else clf.predict_proba(features))
 
     def _dataset_of(self, features: FeatureArray) -> Dataset:

@@ -103,7 +103,7 @@ class _Committee:
         self.classes_ = np.arange(self._said.shape[2])
 
     def __len__(self) -> int:
-        return self._said.shape[1]
+        return int(self._said.shape[1])
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self)))

@@ -113,7 +113,7 @@ class _Named(Other):
 
 def _cells(name: str, pool: Pool, n_candidates: int) -> int:
     """Numbers in the largest array that the strategy makes, where that grows faster than the features."""
-    n_images, n_features = pool.dataset.features.shape
+    n_images, n_features = map(int, pool.dataset.features.shape)
     if name in ("ProbCover", "Quire"):
         return n_images * n_images
     if name == "MaxHerding":
@@ -148,9 +148,10 @@ def named(name: str) -> type[Other]:
 
 def _listed(package: Foreign) -> list[str]:
     """The names of all its pool-based strategies."""
-    base = installed("skactiveml.base", PACKAGE, FAMILY).SingleAnnotatorPoolQueryStrategy
+    from skactiveml.base import SingleAnnotatorPoolQueryStrategy as Base
+
     found = {name: getattr(package, name) for name in package.__all__}
-    return [name for name, one in found.items() if inspect.isclass(one) and issubclass(one, base)]
+    return [name for name, one in found.items() if inspect.isclass(one) and issubclass(one, Base)]
 
 
 def _names(function: Callable[..., Any]) -> set[str]:
@@ -194,9 +195,9 @@ def _answering(
 @cache
 def _classifiers() -> tuple[Foreign, Foreign]:
     """Two classes of theirs: of known probabilities, and of known class frequencies as well."""
-    base = installed("skactiveml.base", PACKAGE, FAMILY).SkactivemlClassifier
+    from skactiveml.base import SkactivemlClassifier
 
-    class Known(base):  # type: ignore[misc]  # scikit-activeml ships no types
+    class Known(SkactivemlClassifier):  # type: ignore[misc]  # scikit-activeml ships no types
         def __init__(self, probabilities_of: Callable[[FeatureArray], FloatArray], n_classes: int) -> None:
             super().__init__(classes=list(range(n_classes)), missing_label=UNLABELED)
             self.probabilities_of = probabilities_of
@@ -229,7 +230,7 @@ def _classifiers() -> tuple[Foreign, Foreign]:
 
 def _discriminator() -> Foreign:
     """What DiscriminativeAL tells labeled images from others by, the one thing that is fitted: logistic regression."""
+    from skactiveml.classifier import SklearnClassifier
     from sklearn.linear_model import LogisticRegression
 
-    wrapped = installed("skactiveml.classifier", PACKAGE, FAMILY).SklearnClassifier
-    return wrapped(LogisticRegression(max_iter=1000))
+    return SklearnClassifier(LogisticRegression(max_iter=1000))
