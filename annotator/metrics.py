@@ -215,16 +215,17 @@ class Certainty:
 
     def __call__(self, probabilities: FloatArray) -> FloatArray:
         """(n, n_classes) -> (n, 2): the probability of the guess, and the entropy in nats, at this temperature."""
+        columns = np.ascontiguousarray(probabilities.T)  # class by class: twice as fast as row by row
+        highest = columns.max(axis=0)
         if self.temperature == 1:
-            return np.column_stack([probabilities.max(axis=1), row_entropy(probabilities)])
-        highest = probabilities.max(axis=1, keepdims=True)
+            return np.column_stack([highest, row_entropy(probabilities)])
         with np.errstate(divide="ignore"):
-            logs = np.log(probabilities / highest)
+            logs = np.log(columns / highest)
         logs *= 1 / self.temperature
         powers = np.exp(logs)
-        totals = powers.sum(axis=1)
+        totals = _added_up(powers)
         powers *= np.where(powers > 0, logs, 0.0)
-        return np.column_stack([1 / totals, np.maximum(0.0, np.log(totals) - powers.sum(axis=1) / totals)])
+        return np.column_stack([1 / totals, np.maximum(0.0, np.log(totals) - _added_up(powers) / totals)])
 
 
 def certainty(prediction: Prediction) -> FloatArray:
@@ -235,10 +236,19 @@ def certainty(prediction: Prediction) -> FloatArray:
 
 def row_entropy(probabilities: FloatArray) -> FloatArray:
     """(n, n_classes) -> (n,) the entropy of each row in nats."""
-    logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
-    logs *= probabilities
+    columns = np.ascontiguousarray(probabilities.T)
+    logs = np.log(np.where(columns > 0, columns, 1.0))
+    logs *= columns
     # 0.0 - x: a row without doubt has the entropy 0, not -0.
-    return np.asarray(0.0 - logs.sum(axis=1))
+    return 0.0 - _added_up(logs)
+
+
+def _added_up(columns: FloatArray) -> FloatArray:
+    """(n_classes, n) -> (n,) in the order of the classes: `sum` would add those of a single row in another order."""
+    total = columns[0].copy()
+    for column in columns[1:]:
+        total += column
+    return total
 
 
 def _pairs(counts: IntArray) -> tuple[tuple[int, int, int], ...]:
