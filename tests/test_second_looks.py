@@ -20,7 +20,7 @@ from annotator.reasons import in_words
 from annotator.second_looks import LEAD, contradiction, second_looks
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of, simulate
-from annotator.store import Answer, Event, ImageRecord, Question, Store, answers, log
+from annotator.store import Answer, Event, ImageRecord, Question, Store, answers, log, questions
 from tests import storing
 from tests.test_store import question as train_question
 
@@ -83,7 +83,8 @@ def first(store: Store, me: str) -> Event:
 @pytest.fixture
 def again(store: Store, me: str, first: Event) -> Question:
     """The question that asks a second time."""
-    [asked] = storing.offer(store, [replace(train_question("0.png"), round=3, purpose=REVIEW.name)], me)
+    question = replace(train_question("0.png"), round=3, purpose=REVIEW.name, chosen_at_seq=first.seq)
+    [asked] = storing.offer(store, [question], me)
     return asked
 
 
@@ -158,6 +159,25 @@ def test_two_tabs_that_answer_one_second_look(store: Store, me: str, first: Even
         store.append(answers.give, me, given(again, 0))
     assert refused.value.code == "STORE_CONFLICT"
     assert standing(store) == {"0.png": 1}
+
+
+def test_a_late_answer_to_a_withdrawn_second_look_is_taken(
+    store: Store, me: str, first: Event, again: Question
+) -> None:
+    """What the person typed is stored, unless the label was changed elsewhere meanwhile."""
+    store.write(questions.withdraw, me)
+    assert open_rounds(store, me) == []
+    event = store.append(answers.give, me, given(again, 1))
+    assert (event.supersedes, standing(store), store.verify()) == (first.event_id, {"0.png": 1}, [])
+
+
+def test_a_late_answer_does_not_undo_a_change(store: Store, me: str, first: Event, again: Question) -> None:
+    """The second look was withdrawn, and the first label changed after it: the change stands."""
+    store.write(questions.withdraw, me)
+    store.append(answers.give, me, Answer("change", seen_id=first.event_id, class_id=1))
+    with pytest.raises(StoreError) as refused:
+        store.append(answers.give, me, given(again, 0))
+    assert (refused.value.code, standing(store)) == ("STORE_CONFLICT", {"0.png": 1})
 
 
 def test_an_image_named_by_its_id_is_answered_where_it_waits(store: Store, me: str, again: Question) -> None:

@@ -107,8 +107,13 @@ def _stored_already(chain: list[Event], asked: Question, given: Answer) -> Event
 
 
 def _waits(chain: list[Event], asked: Question) -> bool:
-    """Whether the question waits for an answer: one that is open does, also where an earlier answer stands."""
-    return asked.closed_by is None or not chain or chain[-1].outcome is None
+    """Whether the question waits for an answer: also where one stands that was known when it was chosen.
+
+    That is so of second looks alone: other questions are about images without an answer.
+    """
+    if asked.closed_by is None or not chain or chain[-1].outcome is None:
+        return True
+    return asked.closed_by == "withdrawn" and chain[-1].seq <= asked.chosen_at_seq
 
 
 def check_outcome(connection: Connection, project_id: str, given: Answer) -> None:

@@ -18,6 +18,7 @@ from annotator.ui.views import features, form, grid, play, plugin_fields
 from annotator.ui.words import plain, visible
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
+ASKED_AGAIN = {"never": 0.0, "at most one image in ten": 0.1, "at most one image in five": 0.2}
 ANSWERS_BY = {"keys": "by keys", "form": "by a form"}
 
 
@@ -89,6 +90,7 @@ def _settings_popover(project: Project, session: Session) -> None:
                 help="More images a batch: fewer pauses, but the model learns less often.",
             )
             _guesses(config.hidden_share, basis)
+            _asked_again(config.ask_again_share, basis)
             st.caption("They hold from the next batch on.")
             _your_answers(session, basis)
             st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
@@ -134,6 +136,19 @@ def _guesses(share: float, basis: tuple[object, ...]) -> None:
     )
 
 
+def _asked_again(share: float, basis: tuple[object, ...]) -> None:
+    names = {share: f"at most {100 * share:.0f} %"} | {value: name for name, value in ASKED_AGAIN.items()}
+    key = starts_from("set-ask-again-share", share, basis)
+    st.selectbox(
+        "Ask again about doubtful labels",
+        sorted(names),
+        sorted(names).index(held(key)),
+        format_func=lambda value: names[value],
+        key=key,
+        help="Answers of yours that the model doubts come back once, a few in a batch. It finds slips of the finger.",
+    )
+
+
 def _play_button(project: Project) -> None:
     if project.prepared.dataset.truth is None:
         return
@@ -174,6 +189,7 @@ def _apply_settings(project: Project, session: Session) -> None:
         model=st.session_state["set-model"],
         batch_size=int(st.session_state["set-batch-size"]),
         hidden_share=float(st.session_state["set-hidden-share"]),
+        ask_again_share=float(st.session_state["set-ask-again-share"]),
     )
     if project.config_version != before:
         session.withdraw(ahead_only=True)
