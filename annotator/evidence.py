@@ -148,11 +148,12 @@ class Evidence:
     def in_words(self) -> str:
         """The verdict with its figures."""
         beside = f" beside the {self.n_given:,} that were there before" if self.n_given else ""
-        verdict = (
-            "teach less" if self.trails else "teach more" if self.pays else "teach neither more nor less for certain"
-        )
+        if self.trails or self.pays:
+            said = f"those that {self.strategy} chose teach {'less' if self.trails else 'more'}"
+        else:
+            said = f"it cannot be told yet whether those that {self.strategy} chose teach more or less"
         return (
-            f"At {self.n_each:,} labels each{beside}, those that {self.strategy} chose {verdict}: {self._right} "
+            f"At {self.n_each:,} labels each{beside}, {said}: {self._right} "
             f"({self._images}, 95 % interval of the difference {self._interval} points).{self._saved}"
         )
 
