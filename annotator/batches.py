@@ -12,6 +12,7 @@ from annotator.learner import Learner
 from annotator.reasons import in_words
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
+from annotator.strategies import confirm
 
 N_TOP = 5
 """How many of the most probable classes go with a card."""
@@ -63,7 +64,8 @@ def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> lis
 
 def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
     names = {known.class_id: known.name for known in snapshot.classes}
-    picked = next((question for question in asked if question.purpose != "audit"), asked[0])
+    beside = ("uniform", confirm.NAME)  # not what the batch was chosen for
+    picked = next((question for question in asked if question.strategy not in beside), asked[0])
     return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,

@@ -22,6 +22,8 @@ QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
 RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
 """Offered first for one's own images; `auto` is mostly `imagenet`, which won in trials on clothes and pictures."""
+BATCH_ORDERS = AS_CHOSEN, ALIKE = ("as-chosen", "alike")
+"""In which the images of a batch stand: best first, or side by side where they look alike or share a guess."""
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100
@@ -77,6 +79,10 @@ class Config:
     audit_until: int = 200
     hidden_share: float = 0.0
     """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
+    batch_order: str = AS_CHOSEN
+    """One of BATCH_ORDERS."""
+    confirm_share: float = 0.0
+    """Share of each batch that is filled with the nearest neighbours of what was just labeled, to be confirmed."""
     class_keys: dict[str, str] = field(default_factory=dict)
     """Class name -> the key that answers with it, a digit or a letter; the others get theirs by rule."""
     rounds: int = 20
@@ -98,6 +104,9 @@ class Config:
         _require(self.rounds >= 0, f"rounds must not be negative: {self.rounds}.")
         _require(share is None or 0 <= share < 1, f"audit_share must be at least 0 and under 1, not {share}.")
         _require(0 <= self.hidden_share <= 1, f"hidden_share must be between 0 and 1, not {self.hidden_share}.")
+        order, orders = self.batch_order, ", ".join(BATCH_ORDERS)
+        _require(order in BATCH_ORDERS, f"batch_order must be one of {orders}, not {order!r}.")
+        _require(0 <= self.confirm_share <= 1, f"confirm_share must be between 0 and 1, not {self.confirm_share}.")
         checked_class_keys(self.class_keys)
         parse_initial(self.initial)
 

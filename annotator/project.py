@@ -144,6 +144,8 @@ class Project:
             config.batch_size,
             share,
             config.hidden_share,
+            config.batch_order,
+            config.confirm_share,
         )
 
     def change(self, report: Report = silent, **changes: Any) -> None:  # Any: fields of Config
