@@ -18,6 +18,8 @@ a million, and % of the copies that are found.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,7 +74,7 @@ def _shifted(images: ImageArray, rows: IntArray) -> Views:
     reduced = np.pad(reduced, [(0, 0), *padding, (0, 0)], mode="edge")  # images of 1 or 2 px
     height, width = (side - 2 for side in reduced.shape[1:3])
     cut = [_averaged(reduced[:, y : y + height, x : x + width], SIDE) for y, x in SHIFTS]
-    values = np.stack([each.reshape(len(rows), -1) for each in cut], axis=1)
+    values = np.stack([each.reshape(len(rows), prod(each.shape[1:])) for each in cut], axis=1)
     values -= values.mean(axis=2, keepdims=True)
     least = LEAST_CONTRAST * np.sqrt(values.shape[2])
     lengths = np.sqrt(np.einsum("ijk,ijk->ij", values, values))[:, :, None]
