@@ -30,7 +30,7 @@ LIMIT = 0.1
 LEAST_CONTRAST = 2.0
 """Grey levels, standard deviation: flatter views, of empty images, are not stretched, so that all of them are alike."""
 CHUNK = 64
-"""Images that are looked at at once: most batches need no more."""
+"""Images that are looked at at once."""
 SHIFTS = tuple((down, right) for down in range(3) for right in range(3))
 MIDDLE = SHIFTS.index((1, 1))
 
@@ -41,19 +41,17 @@ def first_distinct(images: ImageArray, rows: IntArray, beside: IntArray, n_wante
     """The first `n_wanted` of `rows` that are near-duplicates of none before them and of none of `beside`.
 
     images (n_images, height, width, n_channels) uint8. Returns places in `rows`: of those found, and of those passed
-    over, both ascending; only rows up to the last one needed are looked at.
+    over, both ascending; rows behind the last one needed are not looked at.
     """
     known = _views(images, beside)
     found: list[int] = []
     passed: list[int] = []
-    for start in range(0, len(rows), CHUNK):
-        shifted = _shifted(images, rows[start : start + CHUNK])
+    while len(found) < n_wanted and (start := len(found) + len(passed)) < len(rows):
+        shifted = _shifted(images, rows[start : start + min(CHUNK, n_wanted - len(found))])
         own = shifted[:, MIDDLE]
         near_known, near_own = _near(shifted, known), _near(shifted, own)
         taken: list[int] = []
         for place in range(len(own)):  # whether one is taken depends on those before it
-            if len(found) == n_wanted:
-                return np.array(found, dtype=np.int64), np.array(passed, dtype=np.int64)
             is_near = near_known[place].any() or near_own[place, taken].any()
             (passed if is_near else found).append(start + place)
             if not is_near:
