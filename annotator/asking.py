@@ -6,22 +6,34 @@ what was asked before. Knows no database: whoever chooses also claims (see sessi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from annotator import __version__, registry
+from annotator.config import ALIKE, AS_CHOSEN
 from annotator.eligible import Asked, audit_due, eligible
+from annotator.groups import first_distinct, short_path
 from annotator.metrics import certainty
 from annotator.purposes import AUDIT, REVIEW, TRAIN, Purpose
 from annotator.reasons import to_json
 from annotator.second_looks import NAME, second_looks
 from annotator.store import Question
+from annotator.strategies import confirm
+from annotator.strategies.confirm import nearest_to_newest
 from annotator.types import UNLABELED, Choice, Dataset, IntArray, Pool, Prediction, QueryStrategy
 
 COLD_START = "typical"
 """Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
+TIMES = (1, 1, 2, 4, 8, 16, 32)
+"""Of the images missing in a batch without its near-duplicates: as many are asked for, try by try."""
+MOST_ASKED_FOR = 2_000
+"""In one try."""
+NO_GUESS = -1
+Placed = tuple[int, Question]
+"""A question with the row of its image."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,10 @@ class Settings:
     """Share of the questions whose guess is not shown, drawn at random."""
     ask_again_share: float = 0.0
     """Of a batch, at most, for labels that what surrounds them contradicts."""
+    batch_order: str = AS_CHOSEN
+    """As in config.BATCH_ORDERS."""
+    confirm_share: float = 0.0
+    """Share of a batch that is filled with the nearest neighbours of what was just labeled."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +81,28 @@ class Situation:
 
 
 def choose(situation: Situation) -> list[Question]:
-    """The next batch: the strategy's images, and at random places among them the audit slice's and second looks."""
+    """The next batch: what the strategy picks, what is to be confirmed or asked again, and the audit slice's share.
+
+    As chosen: the strategy's images, best first, then those to confirm; second looks and those of the audit at random
+    places among them.
+    """
     rng, settings = _rng(situation), situation.settings
     audit = _audit_rows(situation)
-    strategy, again = _strategy(situation), _again(situation, settings.batch_size - len(audit))
-    choice = _query(situation, strategy, settings.batch_size - len(audit) - len(again.rows), rng)
-    places = _questions(situation, choice, strategy)
-    beside = [_question(situation, row, AUDIT, "uniform") for row in audit.tolist()]
-    if places or beside:  # with nothing else to ask it is the end: labels are not asked about for ever
-        beside += _questions(situation, again, NAME, REVIEW)
-    for question in beside:
-        places.insert(int(rng.integers(len(places) + 1)), question)
-    ranked = [replace(question, rank=rank) for rank, question in enumerate(places, start=1)]
-    return _with_hidden_guesses(ranked, settings.hidden_share, rng)
+    again = _again(situation, settings.batch_size - len(audit))
+    n_free = settings.batch_size - len(audit) - len(again.rows)
+    confirmed = _confirmed(situation, round(settings.confirm_share * n_free), audit)
+    beside = [*audit.tolist(), *(row for row, _ in confirmed)]
+    places = _drawn(situation, n_free - len(confirmed), beside, rng) + confirmed
+    others = [(row, _question(situation, row, AUDIT, "uniform")) for row in audit.tolist()]
+    if places or others:  # with nothing else to ask it is the end: labels are not asked about for ever
+        others += zip(again.rows.tolist(), _questions(situation, again, NAME, REVIEW), strict=True)
+    for one in others:
+        places.insert(int(rng.integers(len(places) + 1)), one)
+    hidden = _with_hidden_guesses([question for _, question in places], settings.hidden_share, rng)
+    placed = [(row, question) for (row, _), question in zip(places, hidden, strict=True)]
+    if settings.batch_order == ALIKE:
+        placed = _alike_together(situation.dataset, placed, rng)
+    return [replace(question, rank=rank) for rank, (_, question) in enumerate(placed, start=1)]
 
 
 def _rng(situation: Situation) -> np.random.Generator:
@@ -93,10 +118,12 @@ def _rng(situation: Situation) -> np.random.Generator:
 
 
 def _audit_rows(situation: Situation) -> IntArray:
-    """Those of this batch."""
+    """Those of this batch: the next of the slice in its order; a near-duplicate of one of them waits for the next."""
     rows, asked, settings = situation.audit_rows, situation.asked, situation.settings
     n_due = audit_due(rows, asked, settings.audit_share, settings.batch_size)
-    return eligible(situation.dataset, rows, asked, AUDIT)[:n_due]
+    waiting = eligible(situation.dataset, rows, asked, AUDIT)
+    found, passed = first_distinct(situation.dataset.images, waiting[:MOST_ASKED_FOR], waiting[:0], n_due)
+    return waiting[_filled(found, passed, n_due)]
 
 
 def _again(situation: Situation, size: int) -> Choice:
@@ -109,27 +136,76 @@ def _again(situation: Situation, size: int) -> Choice:
     return second_looks(prediction.probabilities, labels, np.intersect1d(situation.own, once), most)
 
 
-def _strategy(situation: Situation) -> str:
-    """The name of the strategy that chooses."""
+def _filled(found: IntArray, passed: IntArray, n_wanted: int) -> IntArray:
+    """What was found, and where that is not enough what was passed over."""
+    return np.concatenate([found, passed[: n_wanted - len(found)]])
+
+
+def _knows_classes(situation: Situation) -> bool:
+    """Whether the model knows two classes: before that all images look alike to it."""
     labels = situation.labels
-    n_known = 0 if labels is None else len(np.unique(labels[labels != UNLABELED]))
-    return situation.settings.strategy if n_known >= 2 else COLD_START
+    return labels is not None and len(np.unique(labels[labels != UNLABELED])) >= 2
 
 
-def _query(situation: Situation, strategy: str, size: int, rng: np.random.Generator) -> Choice:
-    candidates = eligible(situation.dataset, situation.audit_rows, situation.asked, TRAIN)
-    if size < 1 or not len(candidates):
-        return Choice(np.empty(0, dtype=np.int64), np.empty(0))
+def _confirmed(situation: Situation, n_wanted: int, audit: IntArray) -> list[Placed]:
+    """Images whose guess is likely to be right, as many as there are and are wanted."""
+    if n_wanted < 1 or not _knows_classes(situation):
+        return []
+    candidates = _candidates(situation)
+    choice = nearest_to_newest(_pool(situation, candidates), 2 * n_wanted)
+    found, _ = first_distinct(situation.dataset.images, choice.rows, audit, n_wanted)
+    questions = _questions(situation, choice, confirm.NAME)
+    return [(int(choice.rows[place]), questions[place]) for place in found.tolist()]
+
+
+def _candidates(situation: Situation) -> IntArray:
+    return eligible(situation.dataset, situation.audit_rows, situation.asked, TRAIN)
+
+
+def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.random.Generator) -> list[Placed]:
+    """What the strategy picks, without near-duplicates of each other and of `beside`.
+
+    Where it picks some, it is asked again for as many as are missing, then for TIMES as many; what was picked or passed
+    over counts as asked then. Near-duplicates fill the batch only where nothing else is left, or was found in the end.
+    """
+    strategy = situation.settings.strategy if _knows_classes(situation) else COLD_START
+    images = situation.dataset.images
+    left, known = np.setdiff1d(_candidates(situation), beside), np.array(beside, dtype=np.int64)
+    found: list[Placed] = []
+    passed: list[Placed] = []
+    for times in TIMES:
+        n_missing = n_wanted - len(found)
+        if n_missing < 1 or not len(left):
+            break
+        choice = _query(situation, strategy, _pool(situation, left, known), min(times * n_missing, MOST_ASKED_FOR), rng)
+        placed = _placed(situation, choice, strategy, is_first=len(known) == len(beside))
+        so_far = np.array([*beside, *(row for row, _ in found)], dtype=np.int64)
+        distinct, near = first_distinct(images, choice.rows, so_far, n_missing)
+        found += [placed[place] for place in distinct.tolist()]
+        passed += [placed[place] for place in near.tolist()]
+        left, known = np.setdiff1d(left, choice.rows), np.union1d(known, choice.rows)
+    return found + passed[: n_wanted - len(found)]
+
+
+def _placed(situation: Situation, choice: Choice, strategy: str, is_first: bool) -> list[Placed]:
+    """A later draw's probability is not the one with which an image comes into the batch: it is not kept."""
+    known = choice if is_first else replace(choice, propensities=None)
+    return list(zip(choice.rows.tolist(), _questions(situation, known, strategy), strict=True))
+
+
+def _query(situation: Situation, strategy: str, pool: Pool, size: int, rng: np.random.Generator) -> Choice:
     settings = situation.settings
     parameters = settings.strategy_parameters if strategy == settings.strategy else {}
     plugin: QueryStrategy = registry.create("strategy", strategy, parameters)
-    return plugin.query(_pool(situation, candidates), size, rng)
+    return plugin.query(pool, size, rng)
 
 
-def _pool(situation: Situation, candidates: IntArray) -> Pool:
-    """What is known; without a model every image looks alike."""
+def _pool(situation: Situation, candidates: IntArray, beside: IntArray | None = None) -> Pool:
+    """What is known, with `beside` counted as asked; without a model every image looks alike."""
     dataset, labels, prediction = situation.dataset, situation.labels, situation.prediction
     asked = np.setdiff1d(situation.asked.rows, situation.audit_rows)
+    if beside is not None and len(beside):
+        asked = np.union1d(asked, np.setdiff1d(beside, situation.audit_rows))
     if labels is None or prediction is None:
         labels = np.full(len(dataset), UNLABELED, dtype=np.int64)
         prediction = Prediction(np.ones((len(dataset), 1)))
@@ -187,3 +263,22 @@ def _with_hidden_guesses(questions: list[Question], share: float, rng: np.random
         replace(question, guess_visible=question.guess_visible and not hides)
         for question, hides in zip(questions, hidden, strict=True)
     ]
+
+
+def _alike_together(dataset: Dataset, placed: list[Placed], rng: np.random.Generator) -> list[Placed]:
+    """By visible guess, and within a guess by a short path through the features.
+
+    Audit images, and those whose guess is hidden, come first, in random order: their place says nothing of their guess,
+    and nobody comes to them with the key of a row of images in the hand.
+    """
+    is_blind = [
+        asked.purpose == AUDIT.name or (asked.guess is not None and not asked.guess_visible) for _, asked in placed
+    ]
+    blind = [one for one, hides in zip(placed, is_blind, strict=True) if hides]
+    ordered = [blind[place] for place in rng.permutation(len(blind))]
+    shown = [one for one, hides in zip(placed, is_blind, strict=True) if not hides]
+    for guess in sorted({-1 if asked.guess is None else asked.guess for _, asked in shown}):
+        same = [(row, asked) for row, asked in shown if guess == (-1 if asked.guess is None else asked.guess)]
+        path = short_path(dataset.features[[row for row, _ in same]])
+        ordered += [same[place] for place in path.tolist()]
+    return ordered

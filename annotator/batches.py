@@ -13,6 +13,7 @@ from annotator.purposes import TRAIN
 from annotator.reasons import on_card
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
+from annotator.strategies import confirm
 
 N_TOP = 5
 """How many of the most probable classes go with a card."""
@@ -64,7 +65,8 @@ def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> lis
 
 def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
     names = {known.class_id: known.name for known in snapshot.classes}
-    picked = next((question for question in asked if question.purpose == TRAIN.name), asked[0])
+    chosen = (one for one in asked if one.purpose == TRAIN.name and one.strategy != confirm.NAME)
+    picked = next(chosen, asked[0])
     return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,

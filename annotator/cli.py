@@ -84,11 +84,26 @@ def simulate(
     audit_share: Annotated[float | None, Option(help="Share of a batch drawn at random to measure with.")] = None,
     error_rate: Annotated[float, Option(min=0.0, max=1.0, help="Share of the oracle's answers that are wrong.")] = 0.0,
     lookahead: Annotated[int, Option(min=0, max=1, help="1: choose each batch ahead, as the browser does.")] = 0,
+    batch_order: Annotated[
+        str | None, Option(help="as-chosen, or alike: images that look alike or share a guess side by side.")
+    ] = None,
+    confirm_share: Annotated[
+        float | None, Option(help="Share of a batch that are neighbours of what was just labeled, to be confirmed.")
+    ] = None,
+    look_ms: Annotated[int | None, Option(min=0, help="The oracle's time for an image without a guess.")] = None,
+    repeat_ms: Annotated[int | None, Option(min=0, help="... for the class of the image before once more.")] = None,
+    confirm_ms: Annotated[int | None, Option(min=0, help="... for a guess that is right.")] = None,
+    change_ms: Annotated[int | None, Option(min=0, help="... for a guess that is wrong.")] = None,
     projects: Annotated[Path | None, Option(help="Keep the project in this folder; default: thrown away.")] = None,
     json_file: Annotated[Path | None, Option("--json", help="Write config and rounds to this file.")] = None,
 ) -> None:
-    """Run the app's own loop, answered by an oracle; one line a round."""
+    """Run the app's own loop, answered by an oracle; one line a round.
+
+    `person s` are the seconds that a person would have spent on all answers so far, by the times of a scripted one, and
+    `points/min` the percentage points of accuracy that a minute of the newest of them brought.
+    """
     from annotator.config import Config, presets
+    from annotator.simulate import Pace
 
     chosen = _preset(preset, presets()) if preset else None
     typed: dict[str, Any] = {  # Any: values of Config's fields
@@ -107,12 +122,15 @@ def simulate(
         "batch_size": batch_size,
         "seed": seed,
         "audit_share": audit_share,
+        "batch_order": batch_order,
+        "confirm_share": confirm_share,
         "rounds": rounds,
     }
     config = replace(chosen.config if chosen else Config(name="simulation"), **given(typed))
+    pace = Pace(**given({"look": look_ms, "repeat": repeat_ms, "confirm": confirm_ms, "change": change_ms}))
     _writable(json_file)
     with _folder(projects) as folder:
-        used, rows = _print_rounds(config, folder, error_rate, bool(lookahead))
+        used, rows = _print_rounds(config, folder, error_rate, bool(lookahead), pace)
     if json_file is not None:
         *asked, final = rows
         settings = asdict(used) | {"error_rate": error_rate, "lookahead": lookahead}
@@ -260,6 +278,7 @@ def _print_rounds(
     folder: Path,
     error_rate: float,
     lookahead: bool,
+    pace: Any,  # Any: Pace, imported late
 ) -> tuple[Any, list[dict[str, Any]]]:  # Any: as above; JSON
     """The config as it was used, with the quick features where the pool was too small for others; the rounds."""
     from annotator.project import Project
@@ -271,9 +290,9 @@ def _print_rounds(
         _print_import(project)
         print(
             f"{'round':>5} {'labels':>7} {'rest %':>7} {'test %':>7} {'audit %':>15} "
-            f"{'calib %':>7} {'fit ms':>8} {'ask ms':>7}  asked"
+            f"{'calib %':>7} {'fit ms':>8} {'ask ms':>7} {'person s':>9} {'points/min':>10}  asked"
         )
-        for row in play(project, error_rate, lookahead=lookahead):
+        for row in play(project, error_rate, lookahead=lookahead, pace=pace):
             rows.append(row)
             print(_row_line(row), flush=True)
         project.close()
@@ -309,6 +328,8 @@ def _row_line(row: dict[str, Any]) -> str:  # Any: JSON
         f"{_number(row['calibration_error'], 100):>7}",
         f"{_number(row['fit_seconds'], 1000):>8}",
         f"{_number(row.get('query_seconds'), 1000):>7}",
+        f"{_number(row['seconds'], 1):>9}",
+        f"{_number(row['points_per_minute'], 1):>10}",
     ]
     return " ".join(cells) + f"  {asked}"
 

@@ -22,6 +22,8 @@ QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
 RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
 """Offered first for one's own images; `auto` is mostly `imagenet`, which won in trials on clothes and pictures."""
+BATCH_ORDERS = AS_CHOSEN, ALIKE = ("as-chosen", "alike")
+"""In which the images of a batch stand: best first, or side by side where they look alike or share a guess."""
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100
@@ -79,6 +81,10 @@ class Config:
     """Share of the images whose guess is hidden, drawn at random: 0 shows every guess, 1 none."""
     ask_again_share: float = 0.0
     """Share of each batch, at most, that asks again about labels which the model contradicts; see second_looks.py."""
+    batch_order: str = AS_CHOSEN
+    """One of BATCH_ORDERS."""
+    confirm_share: float = 0.0
+    """Share of each batch that is filled with the nearest neighbours of what was just labeled, to be confirmed."""
     class_keys: dict[str, str] = field(default_factory=dict)
     """Class name -> the key that answers with it, a digit or a letter; the others get theirs by rule."""
     rounds: int = 20
@@ -102,6 +108,9 @@ class Config:
         _require(0 <= self.hidden_share <= 1, f"hidden_share must be between 0 and 1, not {self.hidden_share}.")
         again = self.ask_again_share
         _require(0 <= again <= 0.5, f"ask_again_share must be between 0 and 0.5, not {again}.")
+        order, orders = self.batch_order, ", ".join(BATCH_ORDERS)
+        _require(order in BATCH_ORDERS, f"batch_order must be one of {orders}, not {order!r}.")
+        _require(0 <= self.confirm_share <= 1, f"confirm_share must be between 0 and 1, not {self.confirm_share}.")
         checked_class_keys(self.class_keys)
         parse_initial(self.initial)
 

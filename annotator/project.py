@@ -145,6 +145,8 @@ class Project:
             share,
             config.hidden_share,
             config.ask_again_share,
+            config.batch_order,
+            config.confirm_share,
         )
 
     def change(self, report: Report = silent, **changes: Any) -> None:  # Any: fields of Config

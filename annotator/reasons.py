@@ -20,10 +20,12 @@ def to_json(reason: Reason) -> str:
 def in_words(question: Question, names: Mapping[int, str]) -> str:
     """The phrase on the card, classes by their names of today; empty where the strategy gave no reason.
 
-    `names` are by class id.
+    Empty as well where it would name classes beside a guess that is hidden. `names` are by class id.
     """
     if question.reason is not None:
         kept = json.loads(question.reason)
+        if kept["classes"] and question.guess is not None and not question.guess_visible:
+            return ""
         return _filled(Reason(kept["words"], tuple(kept["classes"])), names)
     return "" if question.score is None else _of_score(question.strategy, question.score)
 

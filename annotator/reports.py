@@ -9,10 +9,11 @@ shown, or is done once for a snapshot.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ from annotator.types import UNLABELED
 
 NETWORK, UNSEEN = "network", {"choice", "base"}
 """Parameters of an encoder: the network that was trained on labels, and what is said by its name."""
+PAUSE_SECONDS = 60.0
+"""An answer that took longer was a pause: no more than this is counted of it."""
 N_PACE = 50
 """Answers, the newest, that `pace` looks at."""
 
@@ -109,6 +112,20 @@ class Agreement:
         if not self.n_shown or not self.n_hidden:
             return None
         return self.n_shown_agreed / self.n_shown - self.n_hidden_agreed / self.n_hidden
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a model version knows for the time that people spent on its labels."""
+
+    version: int
+    n_labeled: int
+    seconds: float
+    """From the first answer to the newest that it was trained on, as they were recorded, everybody's together."""
+    accuracy: float | None
+    """The headline measure's, 0 to 1."""
+    points_per_minute: float | None
+    """Percentage points of accuracy since the version before, by the minutes that were spent between the two."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +222,37 @@ def _seconds_per_label(snapshot: Snapshot, me: str) -> float | None:
     rounds = (_spans(snapshot, me, ids) for ids in snapshot.asked.rounds.get(me, {}).values())
     each = [_seconds_each(spans) for spans in rounds if spans]
     return float(np.median(each)) if each else None
+
+
+def seconds_spent(moment: Moment) -> float:
+    """What all answers took together, changes of answers included, as the browser or an oracle's clock recorded it."""
+    return sum(_seconds(milliseconds) for _, milliseconds in snapshots.answer_times(moment.snapshot))
+
+
+def gains(moment: Moment) -> list[Gain]:
+    """The learning curve by the time that people spent, and what each minute of it brought."""
+    times, history = snapshots.answer_times(moment.snapshot), moment.learner.history
+    spent = list(accumulate((_seconds(milliseconds) for _, milliseconds in times), initial=0.0))
+    seconds = [spent[bisect_right(times, point.trained_through, key=_first)] for point in history]
+    before: list[tuple[float, float | None]] = [(0.0, None), *zip(seconds, (p.accuracy for p in history), strict=True)]
+    return [
+        Gain(point.version, point.n_labeled, now, point.accuracy, _per_minute(point.accuracy, known, now - then))
+        for point, now, (then, known) in zip(history, seconds, before[:-1], strict=True)
+    ]
+
+
+def _seconds(milliseconds: int) -> float:
+    return min(milliseconds / 1000, PAUSE_SECONDS)
+
+
+def _first(pair: tuple[int, int]) -> int:
+    return pair[0]
+
+
+def _per_minute(accuracy: float | None, before: float | None, seconds: float) -> float | None:
+    if accuracy is None or before is None or seconds <= 0:
+        return None
+    return 100 * (accuracy - before) / (seconds / 60)
 
 
 def _spans(snapshot: Snapshot, me: str, ids: Sequence[str]) -> list[tuple[str, str]]:

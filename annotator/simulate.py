@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from annotator import reports
 from annotator.config import Config
 from annotator.due import enough_to_look_ahead
 from annotator.errors import AnnotatorError, Cancelled, ConfigError
@@ -22,6 +24,7 @@ from annotator.jobs import Job
 from annotator.project import Project
 from annotator.reports import Card, current_round
 from annotator.session import Session
+from annotator.store import Deciding
 from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, IntArray, Report, silent
 
@@ -79,14 +82,62 @@ class _KnownTruth(Mapping[str, str]):
         return int((self._codes != UNLABELED).sum())
 
 
-def answer_batch(session: Session, oracle: Oracle, cards: Sequence[Card] | None = None) -> None:
-    """Answer the open cards as a person would: a class, or a skip where the oracle knows none."""
+@dataclass(frozen=True)
+class Pace:
+    """How many milliseconds a scripted person takes for an image.
+
+    The defaults are sums of the operators of Card, Moran and Newell ("The Psychology of Human-Computer Interaction",
+    1983), for the average person; they give ranges of a factor of two each way. Perceiving takes 100 ms, each step of
+    thought 70, a movement 70; a mental preparation takes 1,350 and a key that is looked for 200.
+    """
+
+    look: int = 1550
+    """An image that shows no guess: a mental preparation, then the key of its class."""
+    repeat: int = 310
+    """The class of the image before it once more, with or without a guess: perceive, two steps (it is the same kind, so
+    it is the same key), press. Also with a hand that need not move."""
+    confirm: int = 450
+    """A guess that is right: perceive, four steps (the image's class, and whether that is the name shown), press."""
+    change: int = 2000
+    """A guess that is wrong: as to confirm one, and then as to look."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for less than no time."""
+        if min(self.look, self.repeat, self.confirm, self.change) < 0:
+            raise ConfigError("The milliseconds of an answer must not be negative.")
+
+
+class Clock:
+    """What each answer of a scripted person takes, one after the other."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._last: str | None = None
+
+    def decide(self, guess: str | None, answer: str | None) -> Deciding:
+        """On a card with this guess (None = none is seen) this answer (None = a skip) was given."""
+        is_same, self._last = answer is not None and answer == self._last, answer
+        pace = self._pace
+        took = pace.look if guess is None else pace.confirm if guess == answer else pace.change
+        if is_same and guess in (None, answer):
+            took = min(took, pace.repeat)
+        return Deciding(took, guess is not None)
+
+
+def answer_batch(
+    session: Session, oracle: Oracle, cards: Sequence[Card] | None = None, clock: Clock | None = None
+) -> None:
+    """Answer the open cards as a person would: a class, or a skip where the oracle knows none.
+
+    With a `clock` what each answer takes is recorded with it; nothing is waited for.
+    """
     for card in session.remaining if cards is None else cards:
         answer = oracle.answer(card.image_id)
+        deciding = None if clock is None else clock.decide(card.guess, answer)
         if answer is None:
-            session.skip(card.image_id, event_id=card.event_id)
+            session.skip(card.image_id, event_id=card.event_id, deciding=deciding)
         else:
-            session.label(card.image_id, answer, event_id=card.event_id)
+            session.label(card.image_id, answer, event_id=card.event_id, deciding=deciding)
 
 
 def simulate(
@@ -96,11 +147,12 @@ def simulate(
     annotator: str = "oracle",
     report: Report = silent,
     lookahead: bool = False,
+    pace: Pace | None = None,
 ) -> Iterator[dict[str, Any]]:  # Any: JSON
     """A new project in `folder`, played by an oracle for `config.rounds` rounds; the rows of `play`."""
     project = Project.create(folder, config, report)
     try:
-        yield from play(project, error_rate, annotator, lookahead)
+        yield from play(project, error_rate, annotator, lookahead, pace=pace)
     finally:
         project.close()
 
@@ -118,6 +170,7 @@ def play(
     annotator: str = "oracle",
     lookahead: bool = False,
     schedule: Sequence[Step] = (),
+    pace: Pace | None = None,
 ) -> Iterator[dict[str, Any]]:  # Any: JSON
     """Let an oracle answer `config.rounds` batches, or those of the schedule; one row a round, as JSON-able figures.
 
@@ -126,26 +179,40 @@ def play(
     figures are on the most trustworthy of the three, named by `measured_on`, and so is `calibration_error`, the
     expected error of the probabilities shown in 15 bins, 0 to 1. None where nothing could be measured.
     The last row, of round None, is what holds after the last answer. With `lookahead` each batch is chosen when
-    half of the one before it is left, as for a person in the browser, who would not like to wait.
+    half of the one before it is left, as for a person in the browser, who would not like to wait. With a `pace` the
+    answers record what they took, and rows have `seconds`, all answers so far, and `points_per_minute`, what the newest
+    of them brought in accuracy (None where there is nothing to compare with).
     """
-    oracle = oracle_of(project, error_rate)
+    oracle, clock = oracle_of(project, error_rate), None if pace is None else Clock(pace)
     for session in _sessions(project, annotator, schedule):
         ask = session.look_ahead if lookahead else session.advance
         ask()
         cards = session.remaining
         if not cards:
             break
-        yield round_row(project, session, cards)
+        yield round_row(project, session, cards) | _cost(session, clock)
         enough = enough_to_look_ahead(len(cards))
-        answer_batch(session, oracle, cards[:enough])
+        answer_batch(session, oracle, cards[:enough], clock)
         if lookahead:
             ask()
-        answer_batch(session, oracle, cards[enough:])
+        answer_batch(session, oracle, cards[enough:], clock)
     if lookahead:
         project.learner.learn()
     else:
         project.session(annotator).advance()
-    yield final_row(project)
+    yield final_row(project) | _cost(project.session(annotator), clock)
+
+
+def _cost(session: Session, clock: Clock | None) -> dict[str, Any]:  # Any: JSON
+    """The seconds that all answers took, and the points of accuracy a minute that the newest of them brought."""
+    if clock is None:
+        return {}
+    moment = session.moment()
+    newest = reports.gains(moment)[-1:]
+    return {
+        "seconds": round(reports.seconds_spent(moment), 3),
+        "points_per_minute": newest[0].points_per_minute if newest else None,
+    }
 
 
 def _sessions(project: Project, annotator: str, schedule: Sequence[Step]) -> Iterator[Session]:

@@ -400,3 +400,13 @@ def test_the_exit_code_reaches_the_shell(words: tuple[str, ...], code: int) -> N
     assert ended.returncode == code
     assert len(ended.stderr.splitlines()) == (1 if code else 0)
     assert code or "--error-rate" in ended.stdout
+
+
+def test_a_scripted_persons_seconds_are_printed(run: Run, simulated: Simulated) -> None:
+    """Each round says what a person would have spent, by the times given, and what a minute brought."""
+    words = (*DIGITS, "--look-ms", "1000", "--repeat-ms", "1000", "--confirm-ms", "1000", "--change-ms", "1000")
+    ended = run("simulate", *words, "--batch-order", "alike", "--confirm-share", "0.3")
+    assert "person s points/min" in ended.out
+    report = simulated(*words, "--confirm-share", "0.3")
+    assert [row["seconds"] for row in report["rounds"]] == [row["n_labeled"] for row in report["rounds"]]
+    assert report["config"]["confirm_share"] == 0.3

@@ -20,7 +20,7 @@ Parameters = Mapping[str, Mapping[str, Json]]
 
 BUDGETS = (10, 50, 100, 200, 500, 1000)
 SCHEDULE = (Step(10, 200), Step(50, 1000), Step(100, 3000))
-NOT_IN_KEY = ("name", "rounds", "batch_size", "class_keys", "hidden_share")
+NOT_IN_KEY = ("name", "rounds", "batch_size", "class_keys", "hidden_share", "batch_order")
 """Settings that change no figure of a cell: the schedule stands for `rounds` and `batch_size`."""
 
 

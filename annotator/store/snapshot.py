@@ -144,6 +144,13 @@ def newest_labels(snapshot: Snapshot, through: int, n_wanted: int) -> list[Event
     return found
 
 
+def answer_times(snapshot: Snapshot) -> list[tuple[int, int]]:
+    """(seq, milliseconds it took) of every answer and change for which that was recorded, of anybody, by seq."""
+    history = snapshot._history.chained
+    n_known = bisect_right(history, snapshot.newest_seq, key=_seq)
+    return [(event.seq, event.client_ms) for event, _ in history[:n_known] if event.client_ms is not None]
+
+
 def class_names(snapshot: Snapshot) -> list[str]:
     """Every class by id, retired ones too."""
     return [known.name for known in snapshot.classes]

@@ -42,7 +42,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import sklearn.semi_supervised
@@ -113,6 +113,17 @@ def encode(encoder: FittedEncoder, real: ImageArray, n: int) -> FeatureArray:
     return np.concatenate([encoder.encode(pictures(real, start, min(start + CHUNK, n))) for start in starts])
 
 
+class Endless:
+    """The images of rows of that pool, as far as a batch looks at them, without keeping a million of them."""
+
+    def __init__(self, real: ImageArray) -> None:
+        self._real = real
+
+    def __getitem__(self, rows: IntArray) -> ImageArray:
+        made = [pictures(self._real, row, row + 1) for row in rows.tolist()]
+        return np.concatenate(made) if made else self._real[:0]
+
+
 def make_dataset(n: int, cache: Path | None = None) -> tuple[Dataset, float]:
     """The pool of n images as numbers, and how long its graph took; kept in `cache` from run to run."""
     source = registry.create("source", "fashion-mnist", {"full": True})
@@ -131,8 +142,9 @@ def make_dataset(n: int, cache: Path | None = None) -> tuple[Dataset, float]:
             np.save(folder / "graph_s.npy", graph_s)
     held_out = HeldOut(test.ids, test.array, encoder.encode(test.array), test.truth)
     truth = source.truth[np.arange(n) % N_REAL]
+    images = cast(ImageArray, Endless(real))
     dataset = Dataset(
-        ids=NumberedIds("clothes", n), images=real, features=features, graph=graph, group=np.arange(n),
+        ids=NumberedIds("clothes", n), images=images, features=features, graph=graph, group=np.arange(n),
         version="0" * 12, truth=truth, open_image=lambda row, side: None, held_out=held_out,
     )  # fmt: skip
     return dataset, graph_s

@@ -1,7 +1,7 @@
 """The labeling surface, timed in headless Chromium before the real app: all 60,000 Fashion-MNIST images, a real store,
 the model `vote` and the strategy `recommended` on the quick features.
 
-    python -m tests.benchmarks.surface [--labels 240] [--only grid photos slow_server training form]
+    python -m tests.benchmarks.surface [--labels 240] [--only grid photos slow_server training form orders]
 
 A key falls every 120 ms, whatever the app does. `key_ms`: from a key (the browser's own time stamp) until the frame
 after its card has changed; `batch_ms`: from a batch's last key until the next batch's first frame. Then every key's
@@ -9,7 +9,9 @@ image and class are compared with the store: `wrong` stands on another image or 
 card under the cursor (a batch was not there in time) a key does nothing and counts as `idle`.
 
 `photos` are 25 of 1,024 px a batch, `slow_server` answers 0.3 s late, `training` has `contrastive` learn meanwhile,
-`form` is the app's fallback of plain widgets: a click instead of a key. Goals: 18 and 34 ms a key, 35 and 100 a batch.
+`form` is the app's fallback of plain widgets: a click instead of a key. `orders` are the labels a minute, with each
+order of a batch, of somebody who knows the truth and presses the same key again after REPEAT_SECONDS, another one after
+OTHER_SECONDS. Goals: 18 and 34 ms a key, 35 and 100 a batch.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from annotator.class_keys import class_keys
-from annotator.config import Config
+from annotator.config import BATCH_ORDERS, Config
 from annotator.project import Project
 from tests import storing
 from tests.conftest import find_chromium
@@ -39,6 +42,7 @@ from tests.e2e.proxy import proxy_to
 
 PACE_SECONDS = 0.12
 SLOW_SECONDS = 0.3
+REPEAT_SECONDS, OTHER_SECONDS = 0.12, 0.45
 N_PHOTOS, PHOTO_SIZE = 400, (1024, 768)
 CLOTHES = Config(
     name="clothes",
@@ -77,6 +81,11 @@ window.addEventListener('keydown', event => {
 }, true);
 """
 
+UNDER_THE_CURSOR = """pressed => {
+  const card = surface()?.querySelector('.card[data-cursor=true][data-state=open]');
+  return card && card.dataset.image !== pressed ? card.dataset.image : null;
+}"""
+
 
 def figures(timed: dict[str, Any]) -> dict[str, float | None]:  # Any: JSON
     """Medians and 95th percentiles in ms."""
@@ -107,6 +116,40 @@ def by_keys(page: Page, folder: Path, n_labels: int) -> dict[str, Any]:  # Any: 
         "lost": sum(image not in labels for image in pressed),
         "idle": timed["idle"],
     }
+
+
+def by_truth(page: Page, folder: Path, n_labels: int) -> dict[str, Any]:  # Any: JSON
+    """Press the right key of every card, the same key as before sooner than another one."""
+    truth, keys = true_keys(folder)
+    page.locator(".surface[data-ready=true] .card").first.wait_for()
+    pressed, last, n_repeats, started = "", "", 0, time.perf_counter()
+    for _ in range(n_labels):
+        image = page.wait_for_function(UNDER_THE_CURSOR, arg=pressed).json_value()
+        key = keys[truth[image]]
+        time.sleep(REPEAT_SECONDS if key == last else OTHER_SECONDS)
+        page.keyboard.press(key)
+        n_repeats += key == last
+        pressed, last = image, key
+    page.locator(".surface[data-unsaved='0'][data-waiting=false]").wait_for()
+    minutes = (time.perf_counter() - started) / 60
+    labels, _ = stored(folder)
+    return {
+        "labels_per_minute": round(n_labels / minutes),
+        "repeated": n_repeats,
+        "wrong": sum(truth[image] != name for image, name in labels.items()),
+        "lost": n_labels - len(labels),
+    }
+
+
+def true_keys(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """(image id -> true class, class -> key)."""
+    project = Project(folder)
+    codes, names = project.learner.truth, project.class_names
+    assert codes is not None
+    truth = {image_id: names[code] for image_id, code in zip(project.learner.dataset.ids, codes.tolist(), strict=True)}
+    keys = class_keys(names, project.config.class_keys)
+    project.close()
+    return truth, {name: key for name, key in keys.items() if key}
 
 
 def by_form(page: Page, n_labels: int) -> dict[str, Any]:  # Any: JSON
@@ -222,8 +265,18 @@ class Bench:
         page.context.close()
         return found | {"lost": before + found.pop("clicked") - len(stored(folder)[0])}
 
+    def orders(self) -> dict[str, Any]:  # Any: JSON
+        found = {}
+        for order in BATCH_ORDERS:
+            folder = self.server.projects / order
+            Project.create(folder, replace(CLOTHES, batch_order=order)).close()
+            page = self.page(f"{self.server.url}/?project={order}")
+            found[order] = by_truth(page, folder, self.n_labels)
+            page.context.close()
+        return found
 
-SCENARIOS = ("grid", "photos", "slow_server", "training", "form")
+
+SCENARIOS = ("grid", "photos", "slow_server", "training", "form", "orders")
 
 
 def measured(bench: Bench, scenario: str) -> dict[str, Any] | None:  # Any: JSON

@@ -50,9 +50,9 @@ export class Answers {
     if (!answers.length) return;
     this.onGive();
     const { page } = this.shown;
-    const ms = performance.now() - this.since;
     const wasOpen = page.openCount > 0;
     const news = answers.filter(([place, answer]) => !sameAnswer(page.views[place].answer, answer));
+    const ms = (performance.now() - this.since) / news.length; // one decision on several cards: each takes its share
     for (const [place, answer] of news) this.batches.record(page, place, answerEvent(page.views[place], answer, ms));
     this.startClock();
     this.shown.select([]);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from annotator import reports
 from annotator.class_keys import MOST_CLASSES, class_keys
+from annotator.config import ALIKE, AS_CHOSEN
 from annotator.project import Project
 from annotator.reports import Moment
 from annotator.session import Session
@@ -19,6 +21,18 @@ from annotator.ui.words import plain, visible
 
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
 ASKED_AGAIN = {"never": 0.0, "at most one image in ten": 0.1, "at most one image in five": 0.2}
+GUESSES_HELP = "A guess on the screen sways people. Hide a share of them, and Progress says how much."
+ORDERS = {AS_CHOSEN: "as chosen: the most useful first", ALIKE: "alike side by side"}
+ORDER_HELP = (
+    "Alike side by side: images with the same guess stand together, and among them those that look alike, so that the "
+    "same key often answers the next image too. The images asked are the same."
+)
+CONFIRM = {0.0: "none", 0.3: "30 % of a batch", 0.5: "50 % of a batch"}
+CONFIRM_HELP = (
+    "A share of each batch are images that look like what you just labeled, and that the model takes for the same. "
+    "Enter confirms the guess and goes on. They are answered fast, and teach the model less."
+)
+Value = TypeVar("Value", float, str)
 ANSWERS_BY = {"keys": "by keys", "form": "by a form"}
 
 
@@ -91,6 +105,9 @@ def _settings_popover(project: Project, session: Session) -> None:
             )
             _guesses(config.hidden_share, basis)
             _asked_again(config.ask_again_share, basis)
+            _pick("set-batch-order", "Order of a batch", ORDERS, config.batch_order, basis, ORDER_HELP)
+            shares = {config.confirm_share: f"{100 * config.confirm_share:.0f} % of a batch"} | CONFIRM
+            _pick("set-confirm-share", "Images to confirm", shares, config.confirm_share, basis, CONFIRM_HELP)
             st.caption("They hold from the next batch on.")
             _your_answers(session, basis)
             st.form_submit_button("Apply", on_click=tab.guarded(_apply_settings), args=(project, session))
@@ -125,15 +142,16 @@ def _settings_basis(project: Project, session: Session) -> tuple[object, ...]:
 
 def _guesses(share: float, basis: tuple[object, ...]) -> None:
     names = {share: f"hidden for {100 * share:.0f} %"} | {value: name for name, value in GUESSES.items()}
-    key = starts_from("set-hidden-share", share, basis)
-    st.selectbox(
-        "The model's guesses",
-        sorted(names),
-        sorted(names).index(held(key)),
-        format_func=lambda value: names[value],
-        key=key,
-        help="A guess on the screen sways people. Hide a share of them, and Progress says how much.",
-    )
+    _pick("set-hidden-share", "The model's guesses", names, share, basis, GUESSES_HELP)
+
+
+def _pick(
+    key: str, label: str, names: Mapping[Value, str], value: Value, basis: tuple[object, ...], help_text: str
+) -> None:
+    """A list of values by their names; `value` is the one in use."""
+    key = starts_from(key, value, basis)
+    values = sorted(names)
+    st.selectbox(label, values, values.index(held(key)), format_func=lambda one: names[one], key=key, help=help_text)
 
 
 def _asked_again(share: float, basis: tuple[object, ...]) -> None:
@@ -190,6 +208,8 @@ def _apply_settings(project: Project, session: Session) -> None:
         batch_size=int(st.session_state["set-batch-size"]),
         hidden_share=float(st.session_state["set-hidden-share"]),
         ask_again_share=float(st.session_state["set-ask-again-share"]),
+        batch_order=st.session_state["set-batch-order"],
+        confirm_share=float(st.session_state["set-confirm-share"]),
     )
     if project.config_version != before:
         session.withdraw(ahead_only=True)

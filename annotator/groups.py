@@ -1,0 +1,121 @@
+"""Which images of a batch belong together: near-duplicates, and an order in which those alike stand side by side.
+
+Two images are nearly the same picture where their small views differ by less than LIMIT. A view is the image averaged
+to at most WHOLE px a side, its outermost pixel cut off, averaged to SIDE px a side, its colours kept (a red and a
+blue heart are two pictures), minus its mean, scaled to length 1; the difference is the distance of two views, the
+smallest over shifts of one of the two by up to a pixel. Brightness and contrast thereby make none.
+
+Measured on 300 images of each pool against all others of it, and on 13 kinds of copies of 40 of them (`python -m
+tests.benchmarks.near_duplicates`): % of images that have another one within the limit, pairs of one class within it, of
+a million, and % of the copies that are found.
+
+| limit                             | 0.08          | 0.10           | 0.12           | 0.15            |
+| clothes, 20,000 of 28 px          | 0.7 / 3 / 84  | 2.7 / 20 / 87  | 6.0 / 82 / 91  | 18 / 430 / 95   |
+| digits, 700 of 8 px               | 0 / 0 / 55    | 0 / 0 / 58     | 0 / 0 / 62     | 0.3 / 48 / 65   |
+| stamps, 500 photos, 64 px         | 1.0 / 96 / 84 | 1.0 / 96 / 87  | 1.0 / 96 / 90  | 1.0 / 96 / 94   |
+| emoji, 850 pictures, 64 px        | 0.3 / 25 / 77 | 0.7 / 50 / 85  | 1.0 / 75 / 89  | 1.3 / 100 / 93  |
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotator.types import FeatureArray, ImageArray, IntArray
+
+WHOLE, SIDE = 32, 12
+LIMIT = 0.1
+LEAST_CONTRAST = 2.0
+"""Grey levels, standard deviation: flatter views, of empty images, are not stretched, so that all of them are alike."""
+CHUNK = 64
+"""Images that are looked at at once."""
+SHIFTS = tuple((down, right) for down in range(3) for right in range(3))
+MIDDLE = SHIFTS.index((1, 1))
+
+Views = NDArray[np.float32]
+
+
+def first_distinct(images: ImageArray, rows: IntArray, beside: IntArray, n_wanted: int) -> tuple[IntArray, IntArray]:
+    """The first `n_wanted` of `rows` that are near-duplicates of none before them and of none of `beside`.
+
+    images (n_images, height, width, n_channels) uint8. Returns places in `rows`: of those found, and of those passed
+    over, both ascending; rows behind the last one needed are not looked at.
+    """
+    known = _views(images, beside)
+    found: list[int] = []
+    passed: list[int] = []
+    while len(found) < n_wanted and (start := len(found) + len(passed)) < len(rows):
+        shifted = _shifted(images, rows[start : start + min(CHUNK, n_wanted - len(found))])
+        own = shifted[:, MIDDLE]
+        near_known, near_own = _near(shifted, known), _near(shifted, own)
+        taken: list[int] = []
+        for place in range(len(own)):  # whether one is taken depends on those before it
+            is_near = near_known[place].any() or near_own[place, taken].any()
+            (passed if is_near else found).append(start + place)
+            if not is_near:
+                taken.append(place)
+        known = np.concatenate([known, own[taken]])
+    return np.array(found, dtype=np.int64), np.array(passed, dtype=np.int64)
+
+
+def _views(images: ImageArray, rows: IntArray) -> Views:
+    """(n_rows, n_values)."""
+    return _shifted(images, rows)[:, MIDDLE]
+
+
+def _shifted(images: ImageArray, rows: IntArray) -> Views:
+    """(n_rows, 9, n_values): the view of each image, shifted by every step of SHIFTS."""
+    reduced = _averaged(np.asarray(images[rows], dtype=np.float32), WHOLE)
+    padding = [(0, max(0, 3 - side)) for side in reduced.shape[1:3]]
+    reduced = np.pad(reduced, [(0, 0), *padding, (0, 0)], mode="edge")  # images of 1 or 2 px
+    height, width = (side - 2 for side in reduced.shape[1:3])
+    cut = [_averaged(reduced[:, y : y + height, x : x + width], SIDE) for y, x in SHIFTS]
+    values = np.stack([each.reshape(len(rows), prod(each.shape[1:])) for each in cut], axis=1)
+    values -= values.mean(axis=2, keepdims=True)
+    least = LEAST_CONTRAST * np.sqrt(values.shape[2])
+    lengths = np.sqrt(np.einsum("ijk,ijk->ij", values, values))[:, :, None]
+    return np.asarray(values / np.maximum(lengths, least))
+
+
+def _averaged(images: Views, side: int) -> Views:
+    """(n, height, width, n_channels), each side averaged to at most `side` values by the area they cover."""
+    down, right = (_shares(length, min(side, length)) for length in images.shape[1:3])
+    return np.asarray(np.einsum("yh,nhwc,xw->nyxc", down, images, right, optimize=True))
+
+
+def _shares(length: int, side: int) -> Views:
+    """(side, length): how much each of `length` pixels counts for each of `side` values; rows sum to 1."""
+    edges, pixels = np.linspace(0, length, side + 1, dtype=np.float32), np.arange(length, dtype=np.float32)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.asarray(np.maximum(covered, 0) * (side / length), dtype=np.float32)
+
+
+def _near(shifted: Views, others: Views) -> NDArray[np.bool_]:
+    """(n, 9, n_values), (m, n_values) -> (n, m) whether any shift of the one is within LIMIT of the other."""
+    squared = np.einsum("isk,isk->is", shifted, shifted)[:, :, None] - 2 * shifted @ others.T
+    squared += np.einsum("jk,jk->j", others, others)
+    return np.asarray((squared < LIMIT**2).any(axis=1))
+
+
+def short_path(features: FeatureArray) -> IntArray:
+    """(n, n_features) -> (n,) an order of the rows in which neighbours lie near each other.
+
+    Always on to the nearest row that is left, from the start that makes the path shortest.
+    """
+    n = len(features)
+    if n < 3:
+        return np.arange(n)
+    points = np.asarray(features, dtype=np.float64)
+    lengths = np.linalg.norm(points[:, None] - points, axis=2)
+    starts = np.arange(n)
+    left, paths, total = np.ones((n, n), dtype=bool), [starts], np.zeros(n)
+    left[starts, starts] = False
+    for _ in range(n - 1):  # one step on all paths at once
+        away = np.where(left, lengths[paths[-1]], np.inf)
+        paths.append(away.argmin(axis=1))
+        total += away[starts, paths[-1]]
+        left[starts, paths[-1]] = False
+    shortest: IntArray = np.stack(paths, axis=1)[int(total.argmin())]
+    return shortest
