@@ -34,6 +34,8 @@ from annotator.threads import at_most
 from annotator.types import UNLABELED, Choice, FeatureArray, FloatArray, IntArray, Pool
 
 WIDTH = 0.7
+NEAR, N_PAIRED, LEAST_WIDTH = 0.02, 500, 0.35
+"""What makes the kernel as wide as the pool's images are far from each other."""
 FIRST_BATCH = 10
 TYPICAL_CANDIDATES, TYPICAL_POINTS = 3_000, 8_000
 N_CANDIDATES, N_POINTS = 1_000, 5_000
@@ -70,7 +72,7 @@ class Typical:
         """The prediction is not used; an image's score is how many others it stands for."""
         candidates = _drawn(_distinct(pool), max(TYPICAL_CANDIDATES, batch_size), rng)
         points = _drawn(np.flatnonzero(pool.labels == UNLABELED), TYPICAL_POINTS, rng)
-        return _herded(pool, candidates, points, np.ones(len(points)), WIDTH, batch_size)
+        return _herded(pool, candidates, points, np.ones(len(points)), near(pool, points), batch_size)
 
 
 class Herding:
@@ -105,6 +107,26 @@ def herd(pool: Pool, doubt: FloatArray, batch_size: int, rng: np.random.Generato
     points = _drawn(np.flatnonzero(pool.labels == UNLABELED), N_POINTS, rng)
     width = WIDTH * min(1.0, FIRST_BATCH / max(1, len(_chosen(pool)) + batch_size)) ** 0.25
     return _herded(pool, candidates, points, doubt[points], width, batch_size)
+
+
+def near(pool: Pool, points: IntArray) -> float:
+    """Of all distances between these rows' directions, the one that `NEAR` of them are below; in units of the spread.
+
+    `N_PAIRED` of the rows are looked at. Where they are alike, not less than `LEAST_WIDTH`.
+    """
+    some = points[:: max(1, -(-len(points) // N_PAIRED))]
+    if len(some) < 2:
+        return LEAST_WIDTH
+    features = pool.dataset.features[some].astype(np.float32)
+    with at_most(1):
+        at = _directions(features, features.mean(axis=0)).astype(np.float64)
+        lengths, products = np.einsum("ij,ij->i", at, at), at @ at.T
+        squared = lengths[:, None] + lengths - 2 * products
+        of_pairs = squared[np.triu_indices(len(some), 1)]
+        place = int(NEAR * len(of_pairs))
+        spread = float(at.var(axis=0).sum())
+    nearest = float(np.partition(of_pairs, place)[place])
+    return max(LEAST_WIDTH, float(np.sqrt(max(0.0, nearest) / max(spread, LEAST_SPREAD))))
 
 
 def pick(similarity: SinglePrecision, weights: SinglePrecision, covered: SinglePrecision, size: int) -> IntArray:
