@@ -56,12 +56,12 @@ SinglePrecision = NDArray[np.float32]
 Rows = TypeVar("Rows", SinglePrecision, IntArray)
 
 
-def reason(score: float) -> str:
-    """The reason on a card, from a score of this module."""
+def reason(score: float, about: str = "") -> str:
+    """The reason on a card, from a score of this module; `about` stands before a number that was scaled up."""
     n_others = round(score)
     if not n_others:
-        return "stands for itself alone"
-    return f"stands for {n_others:,} other{'s' * (n_others != 1)}"
+        return "stands for few others" if about else "stands for itself alone"
+    return f"stands for {about}{n_others:,} other{'s' * (n_others != 1)}"
 
 
 class Typical:
