@@ -7,6 +7,9 @@ the members to one confidence: label spreading alone says 30 % where it is right
 is confident enough without. Found on Fashion-MNIST (50,000 images, labels from 10 to
 3,000). Computed in double precision: in single, a small probability's cube is 0, and a row of those is NaN.
 
+With few labels p is brought half-way to as much probability for each class seen (`evening` in priors.py): 1 point at 10
+to 50 labels on coloured pictures, 0.5 on Fashion-MNIST, 4 of macro F1 with rare classes at 200, none at 1,000.
+
 Where the encoder is a network that was trained on labels (see `Opinion` in types.py), what it says of an image is one
 more member q with a share of its own:
 
@@ -32,7 +35,7 @@ from annotator import registry
 from annotator.errors import ConfigError
 from annotator.models import calibration
 from annotator.models.out_of_fold import spread, without_own_fold
-from annotator.models.priors import normalised
+from annotator.models.priors import evened, evening, normalised
 from annotator.types import (
     UNLABELED,
     Dataset,
@@ -78,6 +81,8 @@ class Vote:
         if shares not in (FIXED, BY_LABELS):
             raise ConfigError(f'vote.shares must be "{FIXED}" or "{BY_LABELS}", not {shares!r}.')
         self.shares = shares
+        self._factors: FloatArray | None = None
+        """(n_classes,) what the last fit multiplies probabilities by; see `evening` in priors.py."""
         self._found: FloatArray | None = None
         """(3,) the shares by labels that the last fit used; None where they are the fixed ones."""
         self.weight = _share("weight", weight)
@@ -93,7 +98,9 @@ class Vote:
         found = [member.fit_predict(dataset, labels, n_classes) for member in self._members]
         members = tuple(prediction.probabilities for prediction in found)
         self._found = self._by_labels(dataset, labels, n_classes)
-        mixed, members = self._with_opinion(self._together(*members), members, dataset.opinion)
+        mixed = self._mixed(self._found, *members)
+        self._factors = evening(mixed, labels)
+        mixed, members = self._with_opinion(evened(mixed, self._factors), members, dataset.opinion)
         return Prediction(mixed, found[0].evidence, members=members)
 
     def predict(self, features: FeatureArray) -> FloatArray:
@@ -112,7 +119,7 @@ class Vote:
         """
         said = self._members_out_of_fold(dataset, labels, n_classes, folds)
         found = self._by_labels(dataset, labels, n_classes)
-        return self._mixed(found, *said)
+        return evened(self._mixed(found, *said), self._factors)
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
@@ -134,7 +141,7 @@ class Vote:
                 member.join(dataset, features)
 
     def _together(self, graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> FloatArray:
-        return self._mixed(self._found, graph, classifier, kernel)
+        return evened(self._mixed(self._found, graph, classifier, kernel), self._factors)
 
     def _mixed(
         self, found: FloatArray | None, graph: FloatArray, classifier: FloatArray, kernel: FloatArray
