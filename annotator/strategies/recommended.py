@@ -16,8 +16,8 @@ with n_c the labels of c, and n their mean over the classes seen; 1 stands for n
 is the label mass that reaches an image through the graph (`Prediction.evidence`), least where no label is like it.
 An image that is like no other gains nothing by that, since it stands for none.
 
-On Fashion-MNIST with three classes of 1 % each (macro F1 in % at 20, 50, 100 labels, 3 seeds): herding 53.7, 73.2,
-75.9; with balance and search 64.2, 73.7, 78.3; all of each batch searching 57, 74, 79, balance alone 53, 74, 77.
+With three classes of 1 % in Fashion-MNIST balance gains 5 points of macro F1 at 200 labels (82.3 for 77.6, 3 seeds);
+search moves the first 50 labels by less than the spread between seeds (3 to 7 points, 6 seeds).
 """
 
 from __future__ import annotations
