@@ -100,6 +100,8 @@ def _herded(pool: Pool, known: _Known, doubt: FloatArray, size: int, rng: np.ran
     rows = searched
     if len(searched) < size:
         rows = np.concatenate([searched, herd(_without(pool, searched), doubt, size - len(searched), rng).rows])
+    if not len(rows):
+        return Choice(rows, np.zeros(0), "herding")
     chosen = np.union1d(pool.asked, np.flatnonzero(pool.labels != UNLABELED))
     ranked = top_k(rows, stands_for(pool.dataset.features, rows, chosen).astype(np.float64), len(rows))
     about = "about " if len(pool.dataset) > N_COUNTED else ""
