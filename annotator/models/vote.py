@@ -115,11 +115,13 @@ class Vote:
     def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
         """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut.
 
-        Without the network's opinion, which was trained on these very labels.
+        Without the network's opinion, which was trained on these very labels. The masses of the classes are those of
+        the last fit: a fold hardly moves what the whole pool adds up to.
         """
         said = self._members_out_of_fold(dataset, labels, n_classes, folds)
         found = self._by_labels(dataset, labels, n_classes)
-        return evened(self._mixed(found, *said), self._factors)
+        mixed = self._mixed(found, *said)
+        return np.where((folds == UNLABELED)[:, None], mixed, evened(mixed, self._factors))
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
