@@ -27,6 +27,7 @@ from annotator import registry
 from annotator.errors import ConfigError, ModelError
 from annotator.models import classifiers, kernel_ridge
 from annotator.models.classifiers import Classifier
+from annotator.models.priors import evened, evening
 from annotator.models.vote import Vote, likeliest_shares
 from annotator.types import (
     UNLABELED,
@@ -437,7 +438,7 @@ def powers(probabilities: FloatArray, power: int) -> FloatArray:
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 0.8, 1.0])
 def test_a_vote_is_its_members_brought_to_one_sharpness(weight: float) -> None:
-    """(2 g^3 + c^2 + k) / 4 at the default weight; members are kept as they are, the evidence is the graph model's."""
+    """(2 g^3 + c^2 + k) / 4 at the default weight, evened while labels are few; members and evidence are kept."""
     dataset = hard_dataset()
     labels = some_labels(dataset)
     names = ("label-spreading", "logistic-regression", "kernel-ridge")
@@ -450,12 +451,28 @@ def test_a_vote_is_its_members_brought_to_one_sharpness(weight: float) -> None:
     def together(graph: FloatArray, classifier: FloatArray, kernel: FloatArray) -> FloatArray:
         return weight * powers(graph, 3) + (1 - weight) / 2 * (powers(classifier, 2) + kernel)
 
-    np.testing.assert_allclose(found.probabilities, together(*found.members))
+    factors = evening(together(*found.members), labels)
+    np.testing.assert_allclose(found.probabilities, evened(together(*found.members), factors))
     assert found.evidence is not None
     assert apart[0].evidence is not None
     assert np.array_equal(found.evidence, apart[0].evidence)
     features = tiny_dataset(9, seed=5).features
-    np.testing.assert_allclose(vote.predict(features), together(*(member.predict(features) for member in members)))
+    apart_here = together(*(member.predict(features) for member in members))
+    np.testing.assert_allclose(vote.predict(features), evened(apart_here, factors))
+
+
+def test_masses_are_brought_half_way_to_equal_with_few_labels() -> None:
+    """Only of classes with labels, by no more than 2, less with every label, and not at all from 50 a class on."""
+    probabilities = np.tile([0.6, 0.3, 0.1], (40, 1))
+    few = np.array([0, 1, *[-1] * 38])
+    factors = evening(probabilities, few)
+    assert factors is not None
+    np.testing.assert_allclose(factors, [*np.sqrt(0.45 / np.array([0.6, 0.3])) ** (1 - 2 / 100), 1])
+    np.testing.assert_allclose(evened(probabilities, factors).sum(axis=1), 1)
+    assert evening(np.tile([0.999, 0.001, 0], (40, 1)), few) == pytest.approx(np.array([0.712, 1.972, 1]), abs=1e-3)
+    assert evening(probabilities, np.arange(100) % 2) is None
+    assert evening(probabilities, np.array([0, -1])) is None
+    assert evened(probabilities, None) is probabilities
 
 
 def test_shares_by_labels_go_to_the_member_that_is_right() -> None:
@@ -485,7 +502,8 @@ def test_a_vote_can_find_its_shares_by_labels() -> None:
     shares = vote._found
     assert shares is not None
     assert not np.allclose(shares, [0.5, 0.25, 0.25], atol=1e-6)
-    np.testing.assert_allclose(found.probabilities, np.tensordot(shares, sharp, 1))
+    mixed = np.tensordot(shares, sharp, 1)
+    np.testing.assert_allclose(found.probabilities, evened(mixed, evening(mixed, many)))
     assert np.array_equal(found.probabilities.argmax(axis=1), found.guesses)
     again = create("vote", shares="labels")
     np.testing.assert_allclose(again.fit_predict(dataset, many, 4).probabilities, found.probabilities, atol=1e-5)

@@ -134,6 +134,22 @@ def test_table_and_files_have_what_the_cells_have(out: Path) -> None:
     assert report["measured_on"] == "test"
 
 
+def test_macro_f1_stands_beside_accuracy_where_it_is_of_the_same_images(out: Path) -> None:
+    """In the table, the CSV and the JSON; a cell that measured it on other images has none."""
+    report = json.loads((out / "comparison.json").read_text())
+    rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+    for path in (out / "cells").iterdir():
+        cell = json.loads(path.read_text())
+        by_labels = {row["n_labeled"]: row["macro_f1"] for row in cell["rounds"]}
+        mean, _ = report["macro_f1"][cell["system"]]["20"]
+        assert mean == pytest.approx(100 * by_labels[20], abs=0.005)
+        own = next(row for row in rows if "/".join(list(row.values())[:3]) == cell["system"] and row["budget"] == "20")
+        assert float(own["macro_f1"]) == pytest.approx(by_labels[20], abs=1e-6)
+        assert f"{100 * by_labels[20]:.1f} ± 0.0" in (out / "table.md").read_text().partition("macro F1")[2]
+    elsewhere = {"rounds": [{"n_labeled": 5, "measured_on": "audit", "macro_f1": 0.5}]}
+    assert figures.macro_f1_of(elsewhere, "test") == []
+
+
 def test_a_run_goes_on_where_it_was(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the cell whose file is gone, or not whole, is run again; it comes out the same, however many run beside."""
     before = {path.name: path.read_text() for path in (out / "cells").iterdir()}

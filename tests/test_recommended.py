@@ -156,3 +156,15 @@ def test_labels_known_at_the_start_count_as_chosen(
     assert {card.strategy for card in session.remaining} == {strategy}
     assert sorted(truth[[card.row for card in session.remaining]].tolist()) == crowds
     project.close()
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_identical_images_are_never_in_one_batch(size: int) -> None:
+    """Not in its two parts either, and a batch of one is one image, whichever part it falls to."""
+    labels = {row: row % 2 for row in range(20)}
+    pool = crowded(labels, np.full((300, 3), 1 / 3), np.linspace(0, 1, 300))
+    pool = dataclasses.replace(pool, dataset=dataclasses.replace(pool.dataset, group=np.arange(300) // 60 * 60))
+    for seed in range(4):
+        rows = Recommended().query(pool, size, np.random.default_rng(seed)).rows
+        assert len(rows) == min(size, 5)
+        assert len(set((rows // 60).tolist())) == len(rows)

@@ -8,6 +8,8 @@ import numpy as np
 
 from annotator.types import UNLABELED, FloatArray, IntArray
 
+EVEN_UNTIL, MOST_EVENING = 50, 2.0
+
 
 def label_shares(labels: IntArray, n_classes: int) -> FloatArray:
     """(n_classes,) shares of the labels given; uniform without labels."""
@@ -26,6 +28,31 @@ def normalised(masses: FloatArray, prior: FloatArray) -> FloatArray:
     totals = masses.sum(axis=1, keepdims=True)
     safe = np.where(totals > 0, totals, 1.0)
     return np.where(totals > 0, masses / safe, prior)
+
+
+def evening(probabilities: FloatArray, labels: IntArray) -> FloatArray | None:
+    """(n_classes,) factors that bring (n, n_classes) half-way to equal masses of the classes seen; None for none.
+
+    Class-mass normalisation (Zhu, Ghahramani & Lafferty, ICML 2003) with equal masses, since labels that were chosen do
+    not say how large classes are; only half-way, no factor beyond `MOST_EVENING`, and less and less up to `EVEN_UNTIL`
+    labels per class.
+    """
+    counts = np.bincount(labels[labels != UNLABELED], minlength=probabilities.shape[1])
+    seen = counts > 0
+    left = 1 - counts.sum() / max(1, EVEN_UNTIL * seen.sum())
+    if left <= 0 or seen.sum() < 2:
+        return None
+    masses = np.maximum(probabilities.mean(axis=0), np.finfo(np.float64).tiny)
+    factors = np.clip(np.sqrt(masses[seen].mean() / masses), 1 / MOST_EVENING, MOST_EVENING)
+    return np.asarray(np.where(seen, factors**left, 1.0))
+
+
+def evened(probabilities: FloatArray, factors: FloatArray | None) -> FloatArray:
+    """(n, n_classes) times the factors, rows divided by their sums."""
+    if factors is None:
+        return probabilities
+    masses = probabilities * factors
+    return np.asarray(masses / masses.sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True, eq=False)

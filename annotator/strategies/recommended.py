@@ -12,25 +12,27 @@ Doubt is 1 - margin, and more where a class of few labels is likely:
 
 with n_c the labels of c, and n their mean over the classes seen; 1 stands for n / n_c of a class without labels.
 
-**While a class has no label** it is looked for: by all of a herded batch, and by `SEARCHED` of another, which is
-herded for that. There doubt is divided by (1 + e(x) / median of e)^2, e the label mass that reaches an image through
-the graph (`Prediction.evidence`): least where nothing labeled is like it. An image that is like no other gains nothing
-by that, since it stands for none.
+**While a class has no label**, `SEARCHED` of each batch looks for it, herded by doubt / (1 + e(x) / median of e)^2: e
+is the label mass that reaches an image through the graph (`Prediction.evidence`), least where no label is like it.
+An image that is like no other gains nothing by that, since it stands for none.
+
+With three classes of 1 % in Fashion-MNIST balance gains 5 points of macro F1 at 200 labels (82.3 for 77.6, 3 seeds);
+search moves the first 50 labels by less than the spread between seeds (3 to 7 points, 6 seeds).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from annotator.errors import ConfigError
-from annotator.strategies.herding import LEAST_WEIGHT, herd, reason
+from annotator.strategies.herding import LEAST_WEIGHT, N_COUNTED, herd, reason, stands_for
 from annotator.strategies.uncertainty import margin, top_k
 from annotator.types import UNLABELED, Choice, FloatArray, IntArray, Pool, Reason
 
 BALANCE = 0.5
-SEARCHED = 0.2
+SEARCHED = 0.3
 FEW = 0.5
 """A class has few labels where it has less than this share of the mean."""
 MAY_BE_NEW = Reason("may be a class without labels yet")
@@ -94,20 +96,45 @@ def _known(pool: Pool) -> _Known:
 
 
 def _herded(pool: Pool, known: _Known, doubt: FloatArray, size: int, rng: np.random.Generator) -> Choice:
-    weights = doubt if known.is_complete else np.maximum(doubt * known.novelty(), LEAST_WEIGHT)
-    choice = herd(pool, weights, size, rng)
-    stands_for = choice.reasons or tuple(Reason(reason(score)) for score in choice.scores)
-    return Choice(choice.rows, choice.scores, "herding", _reasons(known, choice.rows, stands_for))
+    searched = _searched(pool, known, doubt, size, rng)
+    rows = searched
+    if len(searched) < size:
+        rows = np.concatenate([searched, herd(_without(pool, searched), doubt, size - len(searched), rng).rows])
+    if not len(rows):
+        return Choice(rows, np.zeros(0), "herding")
+    chosen = np.union1d(pool.asked, np.flatnonzero(pool.labels != UNLABELED))
+    ranked = top_k(rows, stands_for(pool.dataset.features, rows, chosen).astype(np.float64), len(rows))
+    about = "about " if len(pool.dataset) > N_COUNTED else ""
+    said = tuple(Reason(reason(score, about)) for score in ranked.scores)
+    return Choice(ranked.rows, ranked.scores, "herding", _reasons(known, ranked.rows, said))
 
 
 def _most_doubtful(pool: Pool, known: _Known, doubt: FloatArray, size: int, rng: np.random.Generator) -> Choice:
-    n_searched = 0 if known.is_complete else round(SEARCHED * size)
-    weights = np.maximum(doubt * known.novelty(), LEAST_WEIGHT)
-    searched = herd(pool, weights, n_searched, rng).rows if n_searched else np.empty(0, dtype=np.int64)
-    others = np.setdiff1d(pool.candidates, searched) if n_searched else pool.candidates
+    searched = _searched(pool, known, doubt, size, rng)
+    others = _without(pool, searched).candidates
     rows = np.concatenate([searched, top_k(others, doubt[others], size - len(searched)).rows])
     best = top_k(rows, doubt[rows], len(rows))
     return Choice(best.rows, best.scores, "margin", _reasons(known, best.rows, _between(known, best.rows)))
+
+
+def _searched(pool: Pool, known: _Known, doubt: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
+    """The part of a batch that looks for classes without labels; none where every class has one.
+
+    The share holds on average over batches, however small.
+    """
+    n_searched = 0 if known.is_complete else int(SEARCHED * size + rng.random())
+    if not n_searched:
+        return np.empty(0, dtype=np.int64)
+    return herd(pool, np.maximum(doubt * known.novelty(), LEAST_WEIGHT), n_searched, rng).rows
+
+
+def _without(pool: Pool, rows: IntArray) -> Pool:
+    """The pool after these rows were asked: they, and what is identical to one of them, are no candidates."""
+    if not len(rows):
+        return pool
+    group = pool.dataset.group
+    left = pool.candidates[~np.isin(group[pool.candidates], group[rows])]
+    return replace(pool, candidates=left, asked=np.union1d(pool.asked, rows))
 
 
 def _reasons(known: _Known, rows: IntArray, otherwise: tuple[Reason, ...]) -> tuple[Reason, ...]:
