@@ -172,7 +172,6 @@ def test_row_entropy_in_nats() -> None:
     assert str(found[0]) == "0.0"
 
 
-
 def test_a_rows_certainty_does_not_depend_on_the_rows_beside_it() -> None:
     """Bit for bit: only rows that changed are measured again."""
     probabilities = np.random.default_rng(0).dirichlet(np.full(10, 0.3), 50)
