@@ -264,9 +264,8 @@ def test_a_count_that_was_scaled_up_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     """The reason on the card is "about" the score; where every image was counted, the score speaks for itself."""
     assert Typical().query(crowded(), 3, np.random.default_rng(0)).reasons == ()
     monkeypatch.setattr(herding, "N_COUNTED", 150)
-    choice = Recommended().query(crowded(labeled=[0]), 3, np.random.default_rng(0))
+    choice = Herding().query(crowded(labeled=[0]), 3, np.random.default_rng(0))
     assert [one.words for one in choice.reasons] == [f"stands for about {int(score)} others" for score in choice.scores]
-    assert choice.strategy == "herding"
     assert herding.reason(0.0, "about ") == "stands for few others"
 
 
