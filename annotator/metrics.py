@@ -245,7 +245,7 @@ def row_entropy(probabilities: FloatArray) -> FloatArray:
 
 def _added_up(columns: FloatArray) -> FloatArray:
     """(n_classes, n) -> (n,) in the order of the classes: `sum` would add those of a single row in another order."""
-    total = columns[0].copy()
+    total: FloatArray = columns[0].copy()
     for column in columns[1:]:
         total += column
     return total

@@ -245,6 +245,28 @@ def test_an_image_stands_for_those_it_is_the_nearest_to() -> None:
         np.testing.assert_allclose(stands_for(line, picked, none), counted, rtol=0.05)
 
 
+@pytest.mark.parametrize("weights", [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5e6, 6e6]])
+def test_samples_are_drawn_in_proportion_to_their_weights(weights: list[float]) -> None:
+    """One after the other without replacement, also where two rows have nearly all the weight."""
+    shares = np.array(weights) / sum(weights)
+    expected = shares + [sum(shares[j] * shares[i] / (1 - shares[j]) for j in range(6) if j != i) for i in range(6)]
+    rng, rows, of_pool = np.random.default_rng(0), np.array([1, 3, 5, 7, 9, 11]), np.full(12, 1e9)
+    of_pool[rows] = weights
+    drawn = [herding._drawn(rows, 2, rng, of_pool) for _ in range(4000)]
+    assert all(len(set(each)) == 2 for each in drawn)
+    found = np.bincount(np.concatenate(drawn), minlength=12)[rows] / len(drawn)
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_a_count_that_was_scaled_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason on the card is "about" the score; where every image was counted, the score speaks for itself."""
+    assert Typical().query(crowded(), 3, np.random.default_rng(0)).reasons == ()
+    monkeypatch.setattr(herding, "N_COUNTED", 150)
+    choice = Herding().query(crowded(labeled=[0]), 3, np.random.default_rng(0))
+    assert [one.words for one in choice.reasons] == [f"stands for about {int(score)} others" for score in choice.scores]
+    assert herding.reason(0.0, "about ") == "stands for few others"
+
+
 def test_a_reason_is_a_few_plain_words() -> None:
     """What the card says of a score."""
     assert [Herding.reason(score) for score in (0.0, 1.0, 1340.0)] == [

@@ -25,6 +25,7 @@ from textwrap import shorten
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from annotator.errors import ConfigError, ModelError
 from annotator.models.head import softmax
@@ -43,12 +44,14 @@ N_MATCHES = 5
 MAX_QUOTED = 300
 
 Number = TypeVar("Number", int, float)
+Features = NDArray[np.floating[Any]]
+"""(n, n_features) in single or double precision."""
 
 
 class Fitted(Protocol):
     """What an estimator of scikit-learn is after `fit`."""
 
-    def predict_proba(self, features: FloatArray) -> FloatArray:
+    def predict_proba(self, features: Features) -> FloatArray:
         """(n, n_features) -> (n, n classes seen)."""
 
 
@@ -262,7 +265,7 @@ class _Linear:
     offsets: FloatArray
     """(n_classes,)"""
 
-    def predict_proba(self, features: FeatureArray) -> FloatArray:
+    def predict_proba(self, features: Features) -> FloatArray:
         return softmax(features @ self.coefficients + self.offsets)
 
 
@@ -281,7 +284,7 @@ class _SoftmaxMachine:
     machine: Any  # scikit-learn ships no types
     sharpness: float
 
-    def predict_proba(self, features: FloatArray) -> FloatArray:
+    def predict_proba(self, features: Features) -> FloatArray:
         return softmax(self.sharpness * _by_class(self.machine.decision_function(features)))
 
 

@@ -22,11 +22,13 @@ Rows = NDArray[np.floating[Any]]
 FAINT = 0.03
 """Evidence below this share of the pool's mean counts as faint: such rows have the tolerance of a row at this share."""
 SINGLE_FROM = 1e-3
-"""From this tolerance on the residual is kept in single precision."""
+"""From this tolerance on solution and residual are kept in single precision: a push moves half as much memory."""
 FITS_SINGLE = 1e15
 """Square roots of degrees between 1 / FITS_SINGLE and FITS_SINGLE fit single precision, and so do their quotients."""
-REFRESHED_AFTER = 1000
-"""Changes after which the residual is computed anew: until then rounding adds less than a thousandth of SINGLE_FROM."""
+REFRESHED_AFTER = 200
+"""Changes after which the residual is computed anew: until then rounding adds less than a hundredth of SINGLE_FROM.
+
+40 changes of ten labels among 50,000 images added 1e-6 of the evidence."""
 
 
 @cache
@@ -59,7 +61,7 @@ class Diffusion:
         self._n_classes = n_classes
         self._n_changes = 0
         self._codes = np.full(n, UNLABELED, dtype=np.int64)
-        self._solution: Rows = self._push.lanes(n_classes, n, np.float64)
+        self._solution: Rows = self._push.lanes(n_classes, n, kind)
         self._residual: Rows = self._push.lanes(n_classes, n, kind)
         self._sums = np.zeros(n)
         self._starts = equations.affinity.indptr.astype(np.int64)
@@ -102,7 +104,7 @@ class Diffusion:
         self._n_classes = len(classes)
         self._solution = self._chosen(self._solution, classes)
         self._residual = self._chosen(self._residual, classes)
-        self._sums = self._solution.sum(axis=(0, 2))
+        self._sums = self._solution.sum(axis=(0, 2), dtype=np.float64)
         code_of = np.full(max(classes.max(initial=-1), self._codes.max(initial=-1)) + 2, UNLABELED)
         code_of[classes[classes >= 0]] = np.flatnonzero(classes >= 0)
         self._codes = code_of[self._codes]  # the last entry stands for -1
@@ -166,7 +168,7 @@ class Diffusion:
         equations = self._equations
         scale = (equations.alpha / equations.roots**2)[:, None]
         for solution, residual in zip(self._solution, self._residual, strict=True):
-            residual[:] = scale * (equations.affinity @ solution) - solution
+            residual[:] = scale * (equations.affinity @ solution.astype(np.float64)) - solution
         labeled = np.flatnonzero(self._codes != UNLABELED)
         self._give(self._codes[labeled], equations.places[labeled], 1.0)
 

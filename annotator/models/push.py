@@ -167,7 +167,7 @@ def _push_row(
     starts: NDArray[np.int64],
     neighbors: NDArray[np.int32],
     passed_on: AnyFloats,
-    solution: FloatArray,
+    solution: AnyFloats,
     residual: AnyFloats,
     evidence: FloatArray,
     active: Bytes,
@@ -191,7 +191,7 @@ def _settle(
     starts: NDArray[np.int64],
     neighbors: NDArray[np.int32],
     passed_on: AnyFloats,
-    solution: FloatArray,
+    solution: AnyFloats,
     residual: AnyFloats,
     evidence: FloatArray,
     active: Bytes,
@@ -253,7 +253,7 @@ def _recheck(
 
 
 def _publish(
-    solution: FloatArray,
+    solution: AnyFloats,
     roots: FloatArray,
     order: IntArray,
     touched: Bytes,
@@ -282,7 +282,7 @@ publish = _compiled(_publish)
 def compile_now(kind: type[np.floating[Any]]) -> None:
     """Compile the kernels for this precision, or read them from the cache, by solving a system of one row."""
     one, byte, nowhere = np.zeros(1), np.zeros(1, dtype=np.uint8), np.zeros(2, dtype=np.int64)
-    solution, residual = lanes(1, 1, np.float64), lanes(1, 1, kind)[0]
+    solution, residual = lanes(1, 1, kind), lanes(1, 1, kind)[0]
     edges = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=kind)
     settle(nowhere, *edges, solution[0], residual, one, flags(1), byte, 1e-2, 1.0)
     recheck(residual, one, byte, flags(1), 1e-2, 1.0)
