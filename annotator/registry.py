@@ -65,6 +65,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "least-confidence": "annotator.strategies.uncertainty:LeastConfidence",
         "diverse-margin": "annotator.strategies.diverse:DiverseMargin",
         "graph-change": "annotator.strategies.graph_change:GraphChange",
+        "balance": "annotator.strategies.balance:Balance",
         "random": "annotator.strategies.random:Random",
         "typical": "annotator.strategies.herding:Typical",
         "herding": "annotator.strategies.herding:Herding",
