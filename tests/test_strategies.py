@@ -364,11 +364,12 @@ def test_columns_and_masses_are_those_of_the_inverse(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("strategy", [DiverseMargin, Balance])
-def test_a_diverse_batch_has_one_of_each_crowd(strategy: type[QueryStrategy]) -> None:
-    """Where all are in equal doubt."""
+def test_a_diverse_batch_has_some_of_each_crowd(strategy: type[QueryStrategy]) -> None:
+    """Where all are in equal doubt, the smallest crowds too; the smallest margins alone are those of one crowd."""
     asked = crowded()
-    everything = dataclasses.replace(asked, candidates=asked.candidates[::12])
-    assert sorted(crowd_of(asked, strategy().query(everything, 5, np.random.default_rng(0)).rows)) == [0, 1, 2, 3, 4]
+    everything = dataclasses.replace(asked, candidates=asked.candidates[::6])
+    assert set(crowd_of(asked, strategy().query(everything, 10, generator()).rows)) == {0, 1, 2, 3, 4}
+    assert set(crowd_of(asked, Margin().query(everything, 10, generator()).rows)) == {0}
 
 
 def test_balance_asks_first_for_what_may_be_of_a_class_with_few_labels() -> None:
