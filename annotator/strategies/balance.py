@@ -26,7 +26,7 @@ class Balance:
     """Doubtful images that may be of a class with few labels, none like another in the batch."""
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
-        """A score is how many others an image stands for."""
+        """A score is the weight that an image adds to what is covered."""
         doubt = pool.prediction.figures.measured(margin)
         asked = cover(pool, doubt * rarity(pool), batch_size, rng)
         return Choice(asked.rows, asked.scores, reasons=reasons(pool, asked.rows))

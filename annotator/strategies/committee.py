@@ -24,7 +24,7 @@ class Committee:
     """Images on which the parts of a vote disagree, none like another in the batch."""
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
-        """A score is how many others an image stands for, or its margin where there is no committee."""
+        """A score is the disagreement that an image adds to what is covered; without a committee, the margin."""
         members = pool.prediction.members
         if len(members) < 2:
             asked = ask_highest(pool, margin, batch_size)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotator.strategies.herding import pick, stands_for
-from annotator.strategies.likeness import directions, drawn, squared_distances
+from annotator.strategies.herding import pick
+from annotator.strategies.likeness import SinglePrecision, directions, drawn, squared_distances
 from annotator.threads import at_most
 from annotator.types import UNLABELED, Choice, FloatArray, Pool
 
@@ -25,7 +25,7 @@ LEAST_SPREAD = 1e-30
 def cover(pool: Pool, weights: FloatArray, batch_size: int, rng: np.random.Generator) -> Choice:
     """The batch that covers most of the weights (n_images,), not negative.
 
-    Candidates are drawn in proportion to them. A score is how many others an image stands for, as in herding.py.
+    Candidates are drawn in proportion to them. A score is the weight that an image adds to what is covered.
     """
     if not len(pool.candidates):
         return Choice(pool.candidates, np.zeros(0))
@@ -41,7 +41,15 @@ def cover(pool: Pool, weights: FloatArray, batch_size: int, rng: np.random.Gener
         np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
         nearest = squared_distances(directions(pool, chosen), at).min(axis=0, initial=np.inf)
         covered = np.exp(factor * nearest)
-        picked = candidates[pick(similarity, weights[points].astype(np.float32), covered, batch_size)]
-        counts = stands_for(pool.dataset.features, picked, chosen)
-    order = np.argsort(-counts, kind="stable")
-    return Choice(picked[order], counts[order].astype(np.float64))
+        at_points = weights[points].astype(np.float32)
+        picked = pick(similarity, at_points, covered, batch_size)
+        return Choice(candidates[picked], _gains(similarity[picked], at_points, covered))
+
+
+def _gains(similarity: SinglePrecision, weights: SinglePrecision, covered: SinglePrecision) -> FloatArray:
+    """(n_picked,) the weight that each one adds to what those before it cover; rounding makes none larger."""
+    gains = []
+    for row in similarity:
+        gains.append(float(np.maximum(row - covered, 0) @ weights))
+        covered = np.maximum(covered, row)
+    return np.minimum.accumulate(np.array(gains))
