@@ -331,7 +331,8 @@ def test_a_model_learns(name: str) -> None:
 
 # ---- query strategies
 
-HANDS_OVER_TO = {"recommended": "herding"}
+HANDS_OVER_TO = {"recommended": "herding", "committee": "margin"}
+"""With the default model."""
 
 
 @cache

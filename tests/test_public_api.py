@@ -24,7 +24,8 @@ PLUGINS = {
         "label-spreading label-propagation sklearn-label-spreading sklearn-label-propagation encoder-classifier vote "
         "kernel-ridge logistic-regression svc knn random-forest self-training mlp cnn lstm"
     ),
-    "strategy": "entropy margin least-confidence random typical herding recommended",
+    "strategy": "entropy margin least-confidence diverse-margin graph-change graph-coverage committee balance random "
+    "typical herding recommended",
     "exporter": "csv jsonl npz folders",
 }
 """Kind -> names in the order of help texts and menus. A config on disk holds them: they are there for good."""

@@ -22,7 +22,7 @@ from annotator.evaluation import describe
 from annotator.learner import draw_audit
 from annotator.project import Project
 from annotator.projects import free_folder, list_projects
-from annotator.reasons import in_words, to_json
+from annotator.reasons import in_words, on_card, to_json
 from annotator.session import Session
 from annotator.simulate import Oracle, answer_batch, oracle_of, simulate
 from annotator.store import Question, answers, log, questions
@@ -242,6 +242,17 @@ def test_a_reason_names_classes_as_they_are_called_today() -> None:
     kept = replace(QUESTION, reason=to_json(Reason("between {0} and {1}", (6, 4))))
     assert in_words(kept, {6: "shirt", 4: "coat"}) == "between shirt and coat"
     assert in_words(kept, {6: "{1}"}) == "between {1} and class 4"
+
+
+def test_a_reason_does_not_tell_a_hidden_guess() -> None:
+    """One that names classes is not on the card where the guess is hidden; others are, and an export has them all."""
+    kept = replace(QUESTION, reason=to_json(Reason("between {0} and {1}", (6, 4))), guess=6, guess_visible=True)
+    names = {6: "shirt", 4: "coat"}
+    assert on_card(kept, names) == "between shirt and coat"
+    hidden = replace(kept, guess_visible=False)
+    assert on_card(hidden, names) == ""
+    assert in_words(hidden, names) == "between shirt and coat"
+    assert on_card(replace(hidden, reason=to_json(Reason("would weigh most for 7 others"))), names)
 
 
 def test_a_strategys_reasons_and_propensities_stand_with_its_questions(project: Project) -> None:

@@ -13,17 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotator.errors import ConfigError
-from annotator.strategies import herding
+from annotator.graph import build_graph
+from annotator.strategies import graph_change, herding
+from annotator.strategies.balance import Balance
+from annotator.strategies.committee import Committee, disagreement
+from annotator.strategies.diverse import DiverseMargin
+from annotator.strategies.graph_change import ALPHA, GraphChange, GraphCoverage, Steps, weighs_most_for
 from annotator.strategies.herding import Herding, Typical, pick, stands_for
 from annotator.strategies.random import Random
 from annotator.strategies.uncertainty import Entropy, LeastConfidence, Margin, entropy, least_confidence, margin, top_k
-from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, Pool, Prediction, QueryStrategy
+from annotator.types import UNLABELED, FeatureArray, FloatArray, IntArray, Pool, Prediction, QueryStrategy, Reason
 from tests.builders import tiny_dataset
 
 Measure = Callable[[FloatArray], FloatArray]
 
 MEASURES = (entropy, margin, least_confidence)
 UNCERTAIN = (Entropy, Margin, LeastConfidence)
+OTHERS = (DiverseMargin, GraphChange, GraphCoverage, Balance, Committee)
+
+
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
 
 
 def probabilities(n: int, n_classes: int = 3, seed: int = 0) -> FloatArray:
@@ -79,7 +89,7 @@ def test_top_k_is_a_full_stable_sort_cut_off(scores: list[float], k: int) -> Non
     assert list(choice.scores) == [scores[place] for place in expected]
 
 
-@pytest.mark.parametrize("strategy", [*UNCERTAIN, Random, Typical, Herding])
+@pytest.mark.parametrize("strategy", [*UNCERTAIN, Random, Typical, Herding, *OTHERS])
 def test_only_candidates_are_asked_each_once(strategy: type[QueryStrategy]) -> None:
     """At most the batch size; fewer only where there are fewer; none from an empty list."""
     rng = np.random.default_rng(1)
@@ -274,3 +284,158 @@ def test_a_reason_is_a_few_plain_words() -> None:
         "stands for 1 other",
         "stands for 1,340 others",
     ]
+
+
+# ---- diverse, by the graph, by classes, by committee
+
+
+def plain_masses(asked: Pool) -> FloatArray:
+    """(n, n) what a label of each column's image adds to each row's, by inverting the matrix of label spreading."""
+    weights = asked.dataset.graph.affinity.toarray()
+    roots = np.sqrt(weights.sum(axis=1))
+    return np.asarray(np.linalg.inv(np.eye(len(roots)) - ALPHA * weights / roots / roots[:, None]))
+
+
+def labeled_pool(n: int = 60, n_labeled: int = 6, seed: int = 5) -> Pool:
+    """Three classes of which the first has most labels; three members that often disagree."""
+    labels = np.full(n, UNLABELED)
+    labels[:n_labeled] = np.maximum(np.arange(n_labeled) - n_labeled + 3, 0)
+    members = tuple(probabilities(n, seed=seed + which) for which in range(3))
+    prediction = Prediction(sum(members[1:], members[0]) / 3, members=members)
+    return Pool(tiny_dataset(n), labels, prediction, np.arange(n_labeled, n), np.arange(n_labeled))
+
+
+def plain_reason(name: str, asked: Pool, row: int) -> Reason:
+    """What a card says, worked out image by image from the pool alone."""
+    shares = asked.prediction.probabilities[row].tolist()
+    order = sorted(range(len(shares)), key=lambda code: -shares[code])
+    counts = [int((asked.labels == code).sum()) for code in range(len(shares))]
+    votes = [int(member[row].argmax()) for member in asked.prediction.members]
+    worth = [share / (count + 1) ** 0.5 for share, count in zip(shares, counts, strict=True)]
+    rare = worth.index(max(worth))
+    if name == "least-confidence":
+        return Reason("perhaps {0}, least sure", (order[0],))
+    if name == "entropy":
+        possible = tuple(code for code in order if shares[code] >= shares[order[0]] / 2)
+        return Reason(["perhaps {0}", "between {0} and {1}", "could be {0}, {1} or {2}"][len(possible) - 1], possible)
+    if name == "balance" and counts[rare] < sum(counts) / len(counts):
+        return Reason(f"perhaps {{0}}, which has only {counts[rare]} label{'s' * (counts[rare] != 1)}", (rare,))
+    if name == "committee":
+        said = sorted(set(votes), key=lambda code: (-votes.count(code), votes.index(code)))
+        words = {
+            1: "all say {0}, not all as surely",
+            2: "2 say {0}, 1 says {1}",
+            3: "the parts say {0}, {1} or {2}",
+        }
+        return Reason(words[len(said)], tuple(said))
+    return Reason("between {0} and {1}", tuple(order[:2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("entropy", Entropy),
+        ("margin", Margin),
+        ("least-confidence", LeastConfidence),
+        ("diverse-margin", DiverseMargin),
+        ("balance", Balance),
+        ("committee", Committee),
+    ],
+)
+def test_a_reason_is_true_of_the_pool_at_that_moment(name: str, strategy: type[QueryStrategy]) -> None:
+    """Worked out anew by other means, it is the same for each image of the batch."""
+    asked = labeled_pool()
+    choice = strategy().query(asked, 54, np.random.default_rng(0))
+    assert list(choice.reasons) == [plain_reason(name, asked, row) for row in choice.rows.tolist()]
+
+
+@pytest.mark.parametrize("strategy", [GraphChange, GraphCoverage])
+def test_an_image_is_said_to_weigh_most_for_no_more_others_than_it_does(
+    strategy: type[QueryStrategy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others: unlabeled images to which its label would add more than all labels so far do. Small parts are dropped."""
+    asked = labeled_pool()
+    masses = plain_masses(asked)
+    known = masses[:, asked.labels != UNLABELED].sum(axis=1)
+    choice = strategy().query(asked, 20, np.random.default_rng(0))
+    free = asked.labels == UNLABELED
+    true = [int((masses[:, row] > known)[free].sum() - (masses[row, row] > known[row])) for row in choice.rows]
+    counted = weighs_most_for(asked, Steps(asked.dataset.graph.affinity), choice.rows)
+    assert (counted <= true).all()
+    assert [reason.words for reason in choice.reasons] == [
+        f"would weigh most for {n} other{'s' * (n != 1)}" if n else "between {0} and {1}" for n in counted.tolist()
+    ]
+    monkeypatch.setattr(graph_change, "LEAST", 1e-9)
+    monkeypatch.setattr(graph_change, "N_TERMS", 500)
+    assert np.abs(weighs_most_for(asked, Steps(asked.dataset.graph.affinity), choice.rows) - true).max() <= 1
+
+
+def test_columns_and_masses_are_those_of_the_inverse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing dropped; without rows that are labeled the inverse is that of the others' block."""
+    monkeypatch.setattr(graph_change, "N_TERMS", 500)
+    asked = labeled_pool()
+    graph, masses = Steps(asked.dataset.graph.affinity), plain_masses(asked)
+    free = asked.labels == UNLABELED
+    rows = np.array([10, 40])
+    np.testing.assert_allclose(graph.columns(rows, np.ones(60, bool), 1e-12).toarray(), masses[rows], atol=1e-8)
+    block = np.linalg.inv(np.linalg.inv(masses)[np.ix_(free, free)])
+    np.testing.assert_allclose(graph.columns(rows, free, 1e-12).toarray()[:, free], block[rows - 6], atol=1e-8)
+    np.testing.assert_allclose(graph.mass(rows), masses[rows].sum(axis=0), atol=0.02)
+
+
+@pytest.mark.parametrize("strategy", [DiverseMargin, Balance])
+def test_a_diverse_batch_has_some_of_each_crowd(strategy: type[QueryStrategy]) -> None:
+    """Where all are in equal doubt, the smallest crowds too; the smallest margins alone are those of one crowd."""
+    asked = crowded()
+    everything = dataclasses.replace(asked, candidates=asked.candidates[::6])
+    assert set(crowd_of(asked, strategy().query(everything, 10, generator()).rows)) == {0, 1, 2, 3, 4}
+    assert set(crowd_of(asked, Margin().query(everything, 10, generator()).rows)) == {0}
+
+
+def test_balance_asks_first_for_what_may_be_of_a_class_with_few_labels() -> None:
+    """Of crowds in equal doubt, those between classes with few labels come before larger ones of classes with many."""
+    crowd = crowds().argmax(axis=1)
+    known = np.where((crowd == 4)[:, None], [0.0, 0.5, 0.5], [0.6, 0.4, 0.0])
+    asked = crowded(known=known)
+    labels = asked.labels.copy()
+    labels[np.flatnonzero(crowd == 3)[:15]] = 0
+    first = Balance().query(dataclasses.replace(asked, labels=labels, candidates=np.arange(240, 300)), 1, generator())
+    assert crowd_of(asked, first.rows) == [4]
+
+
+def test_a_committee_of_one_hands_over_to_the_margin() -> None:
+    """Under that name on each question; members that agree in all disagree nowhere."""
+    alone = pool(probabilities(25))
+    choice, expected = (strategy().query(alone, 5, generator()) for strategy in (Committee, Margin))
+    assert choice.strategy == "margin"
+    assert np.array_equal(choice.rows, expected.rows)
+    assert choice.reasons == expected.reasons
+    same = probabilities(25)
+    np.testing.assert_allclose(disagreement((same, same)), 0, atol=1e-12)
+    split = disagreement((np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])))
+    assert split[0] == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("strategy", [GraphChange, GraphCoverage])
+def test_by_the_graph_what_is_near_a_label_or_certain_waits(strategy: type[QueryStrategy]) -> None:
+    """The first batch is of the doubtful crowds, though they are the smallest."""
+    crowd = crowds().argmax(axis=1)
+    known = np.where((crowd < 3)[:, None], [0.98, 0.02, 0.0], [0.4, 0.35, 0.25])
+    asked = crowded(known=known, labeled=[0, 1, 2])
+    dataset = dataclasses.replace(asked.dataset, graph=build_graph(crowds(), n_neighbors=5))
+    choice = strategy().query(dataclasses.replace(asked, dataset=dataset), 2, generator())
+    assert set(crowd_of(asked, choice.rows)) <= {3, 4}
+
+
+def test_one_class_known_is_said_as_it_is() -> None:
+    """Reasons name no class that the model does not hold possible, and count ties."""
+    certain = pool(np.ones((4, 1)))
+    assert [strategy().query(certain, 1, generator()).reasons for strategy in UNCERTAIN] == [
+        (Reason("surely {0}", (0,)),)
+    ] * 3
+    unseen = pool(np.tile([1.0, 0.0, 0.0], (4, 1)))
+    assert [strategy().query(unseen, 1, generator()).reasons for strategy in UNCERTAIN] == [
+        (Reason("surely {0}", (0,)),)
+    ] * 3
+    even = pool(np.full((4, 8), 1 / 8))
+    assert Margin().query(even, 1, generator()).reasons == (Reason("could be any of 8 classes"),)

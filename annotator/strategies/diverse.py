@@ -16,7 +16,7 @@ from annotator.strategies.uncertainty import margin, top_k
 from annotator.threads import at_most
 from annotator.types import Choice, FloatArray, IntArray, Pool
 
-POOL = 10
+POOL = 5
 N_TURNS = 20
 """Of k-means at most; later ones change few clusters."""
 LEAST_DOUBT = 1e-9

@@ -1,21 +1,27 @@
 """Ask for doubtful images whose labels would change the solution of label spreading most.
 
-S = D^-1/2 W D^-1/2 is the graph's matrix (label_spreading.py), U its unlabeled images, and
+S = D^-1/2 W D^-1/2 is the graph's matrix (label_spreading.py). A label of image k adds column k of (I - alpha S)^-1 to
+the masses of its class: c_k(x) to image x, whose masses sum to m(x) so far. u = 1 minus the margin of the model's
+probabilities is the doubt.
 
-    C = (I - alpha S_UU)^-1
+`GraphChange` scores an image by its doubt times the variance that its label would take away,
 
-the covariance of what is not known yet: column k is what a label of image k adds to every other image. An image's score
-is its doubt times the variance that its label would take away,
+    u(k) |C_k|^2 / C_kk,    C = (I - alpha S_UU)^-1 of the unlabeled images U,
 
-    u(k) |C_k|^2 / C_kk,
+MC-VOPT of Miller & Bertozzi, "Model Change Active Learning in Graph-Based Semi-Supervised Learning" (arXiv 2110.07739):
+VOPT (Ji & Han, "A Variance Minimization Criterion to Active Learning on Graphs", AISTATS 2012) weighted by the doubt.
+In a batch, what an earlier pick y leaves of a score is the factor 1 - cos^2(C_k, C_y).
 
-u = 1 minus the margin of the model's probabilities: MC-VOPT of Miller & Bertozzi, "Model Change Active Learning in
-Graph-Based Semi-Supervised Learning" (arXiv 2110.07739), which weights VOPT (Ji & Han, "A Variance Minimization
-Criterion to Active Learning on Graphs", AISTATS 2012) by the model's doubt. In a batch, what earlier picks y leave of a
-score is the factor 1 - cos^2(C_k, C_y) for each of them.
+`GraphCoverage` scores it by the doubt that its label would reach beside those there are,
 
-Candidates are drawn in proportion to their doubt. Their columns are power series of alpha S whose terms below `LEAST`
-are dropped: 95 % of a column's length is kept, and it costs the same in a pool of any size.
+    u(k) sum over x other than k of u(x) c_k(x) / (m(x) + c_k(x)),
+
+the share of x's masses that would be new; an earlier pick of the batch counts in m. It is the expected change of the
+model's output (Freytag, Rodner & Denzler, "Selecting Influential Examples: Active Learning with Expected Model Output
+Changes", ECCV 2014) in closed form for label spreading, with the doubt in the place of the expectation over classes.
+
+Candidates are drawn in proportion to their doubt. Their columns are power series of alpha S whose small terms are
+dropped: 95 % of a column's length is kept, at a cost that does not grow with the pool.
 """
 
 from __future__ import annotations
@@ -30,8 +36,8 @@ from annotator.strategies.uncertainty import margin
 from annotator.types import UNLABELED, Choice, FloatArray, IntArray, Pool, Reason, SparseMatrix
 
 ALPHA = 0.9
-N_CANDIDATES = 300
-LEAST = 3e-3
+N_CANDIDATES, N_REACHING = 300, 150
+LEAST, LEAST_REACH = 3e-3, 1e-3
 LEAST_DOUBT = 1e-9
 """Where the model is certain of all, reach alone decides."""
 N_TERMS = 60
@@ -52,6 +58,20 @@ class GraphChange:
         columns = graph.columns(rows, pool.labels == UNLABELED, LEAST)
         own = columns[np.arange(len(rows)), rows]
         picked, scores = _apart(columns, np.asarray(own).ravel(), doubt[rows], batch_size)
+        return Choice(rows[picked], scores, reasons=_reasons(pool, graph, rows[picked]))
+
+
+class GraphCoverage:
+    """Doubtful images whose labels would reach many other doubtful ones along the neighbour graph."""
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """A score is the doubt it would reach, beside what labels and earlier picks of the batch do."""
+        doubt = np.maximum(pool.prediction.figures.measured(margin), LEAST_DOUBT)
+        rows = drawn(pool.candidates, max(N_REACHING, batch_size), rng, doubt[pool.candidates])
+        graph = Steps(pool.dataset.graph.affinity)
+        columns = graph.columns(rows, np.ones(len(doubt), dtype=bool), LEAST_REACH)
+        known = graph.mass(np.flatnonzero(pool.labels != UNLABELED))
+        picked, scores = _reaching(columns, rows, known, doubt, batch_size)
         return Choice(rows[picked], scores, reasons=_reasons(pool, graph, rows[picked]))
 
 
@@ -111,6 +131,27 @@ def _apart(columns: SparseMatrix, own: FloatArray, doubt: FloatArray, size: int)
         scores.append(float(left[best]))
         is_free[best] = False
         left = left * np.maximum(1 - alike[best], 0)
+    return np.array(picked, dtype=np.int64), np.array(scores)
+
+
+def _reaching(
+    columns: SparseMatrix, rows: IntArray, known: FloatArray, doubt: FloatArray, size: int
+) -> tuple[IntArray, FloatArray]:
+    """The greedy batch of candidates (n,): at most `size` places, and the doubt that each would reach."""
+    owner = np.repeat(np.arange(len(rows)), np.diff(columns.indptr))
+    worth = doubt[columns.indices] * doubt[rows][owner] * (columns.indices != rows[owner])
+    is_free, known = np.ones(len(rows), dtype=bool), known.copy()
+    picked: list[int] = []
+    scores: list[float] = []
+    for _ in range(min(size, len(rows))):
+        share = columns.data / (known[columns.indices] + columns.data)
+        gains = np.bincount(owner, share * worth, minlength=len(rows))
+        best = int(np.where(is_free, gains, -1.0).argmax())
+        picked.append(best)
+        scores.append(float(gains[best]))
+        is_free[best] = False
+        its = slice(columns.indptr[best], columns.indptr[best + 1])
+        known[columns.indices[its]] += columns.data[its]
     return np.array(picked, dtype=np.int64), np.array(scores)
 
 

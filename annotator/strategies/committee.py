@@ -1,0 +1,61 @@
+"""Ask where the parts of a vote disagree: query by committee (Seung, Opper & Sompolinsky, COLT 1992).
+
+Disagreement is the mean divergence of the members' probabilities q_m from their mean q,
+
+    1/M sum_m KL(q_m | q) = H(q) - 1/M sum_m H(q_m)
+
+(McCallum & Nigam, "Employing EM and Pool-Based Active Learning for Text Classification", ICML 1998). It is what a batch
+covers (coverage.py): the highest alone are much alike, and trail random choice. Where a prediction has fewer than two
+members, the margin chooses, under its name on each question.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from annotator.strategies.coverage import cover
+from annotator.strategies.uncertainty import ask_highest, entropy, margin
+from annotator.types import Choice, FloatArray, Pool, Reason
+
+
+class Committee:
+    """Images on which the parts of a vote disagree, none like another in the batch."""
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        """A score is the disagreement that an image adds to what is covered; without a committee, the margin."""
+        members = pool.prediction.members
+        if len(members) < 2:
+            asked = ask_highest(pool, margin, batch_size)
+            return Choice(asked.rows, asked.scores, "margin", asked.reasons)
+        asked = cover(pool, disagreement(members), batch_size, rng)
+        votes = np.stack([member[asked.rows].argmax(axis=1) for member in members], axis=1)
+        return Choice(asked.rows, asked.scores, reasons=tuple(map(_said, votes.tolist())))
+
+
+def disagreement(members: tuple[FloatArray, ...]) -> FloatArray:
+    """Probabilities (n, n_classes) of each member -> (n,) mean divergence from their mean, in nats."""
+    mean = sum(members[1:], members[0]) / len(members)
+    return np.asarray(np.maximum(entropy(mean) - sum(map(entropy, members)) / len(members), 0))
+
+
+def _said(votes: list[int]) -> Reason:
+    """Which classes the members say, the one with most votes first."""
+    counted = Counter(votes).most_common()
+    codes = tuple(code for code, _ in counted)
+    if len(counted) == 1:
+        return Reason("all say {0}, not all as surely", codes)
+    if len(counted) == 2:
+        return Reason(f"{_n_say(counted[0][1])} {{0}}, {_n_say(counted[1][1])} {{1}}", codes)
+    return Reason("the parts say " + _listed(len(codes)), codes)
+
+
+def _n_say(n_votes: int) -> str:
+    return "1 says" if n_votes == 1 else f"{n_votes} say"
+
+
+def _listed(n_classes: int) -> str:
+    """{0}, {1} or {2}"""
+    places = [f"{{{place}}}" for place in range(n_classes)]
+    return ", ".join(places[:-1]) + " or " + places[-1]
