@@ -117,18 +117,18 @@ def test_every_strategy_changes_the_batch_and_says_why_truthfully(
 
 def test_a_strategy_that_trails_random_is_said_and_left_with_one_click(shared: Server, new_person: NewPerson) -> None:
     """With the figure, on Progress and where images are labeled; the next batch is chosen as recommended."""
-    folder = played(shared.projects / "trails", TRAILS, 4)
+    folder = played(shared.projects / "trails", TRAILS, 8)
     project = Project(folder)
     found = reports.strategy_evidence(project.session("you").moment())
     project.close()
     assert isinstance(found, Evidence)
     assert found.trails
-    assert (found.n_each, found.high < 0 < found.right_random - found.right_chosen) == (80, True)
+    assert (found.n_each, found.right_chosen < found.right_random) == (160, True)
     person = new_person(shared)
     person.open(f"progress?project={folder.name}")
     person.sees("Does the strategy pay?")
     person.sees(found.in_words)
-    expect(person.page.locator(".st-key-evidence")).to_be_visible()
+    expect(person.page.locator(".st-key-evidence canvas, .st-key-evidence svg").first).to_be_visible()
     person.go_to("Label")
     person.sees(found.in_words)
     person.press("Change to recommended")
@@ -138,7 +138,7 @@ def test_a_strategy_that_trails_random_is_said_and_left_with_one_click(shared: S
     answer_batch(project.session("you"), oracle_of(project))
     project.close()
     person.reload()
-    person.waits_for(lambda: person.round == 6)
+    person.waits_for(lambda: person.round == 10)
     assert "entropy" not in seen(person).why
     project = Project(folder)
     moment = project.session("you").moment()
