@@ -401,4 +401,7 @@ def _with_enough(fits: _Fits, found: Evidence) -> Evidence:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:.0f}".replace("-0", "0").replace("-", "−")
+    """In points of 100; near zero to a tenth, so that an interval that leaves out zero is seen to."""
+    points = 100 * share
+    said = f"{points:.0f}" if abs(points) >= 1 else f"{points:.1f}"
+    return said.replace("-", "−")

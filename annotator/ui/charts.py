@@ -168,7 +168,7 @@ def evidence(found: Sequence[Evidence]) -> Any:
     across = alt.Scale(
         domain=[100 * min(-0.05, *(each.low for each in found)), 100 * max(0.05, *(each.high for each in found))]
     )
-    base = alt.Chart(pd.DataFrame(rows), height=44 + 32 * len(order)).encode(
+    base = alt.Chart(pd.DataFrame(rows), height=100 + 34 * len(order)).encode(
         y=alt.Y("strategy:N", sort=order, title=None, axis=alt.Axis(labelLimit=160)),
         color=colour,
         tooltip=[
@@ -180,7 +180,7 @@ def evidence(found: Sequence[Evidence]) -> Any:
         ],
     )
     title = "points of accuracy beyond random labels"
-    axis = alt.Axis(format="+d", tickMinStep=1)
+    axis = alt.Axis(format="+d", tickMinStep=1, tickCount=8)
     interval = base.mark_rule(size=4).encode(x=alt.X("low:Q", title=title, axis=axis, scale=across), x2="high:Q")
     point = base.mark_point(size=110, filled=True, opacity=1).encode(x="difference:Q")
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 4], color="gray").encode(x="zero:Q")

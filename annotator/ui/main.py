@@ -22,8 +22,7 @@ from annotator.ui.words import plain
 if TYPE_CHECKING:
     from annotator.project import Project
 
-N_NAMED = 20
-"""Projects named where the address names none."""
+N_NAMED = 20  # projects named where the address names none (a string here would be drawn: this is Streamlit's script)
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 st.set_page_config(page_title="annotator", page_icon=str(assets() / "icon.png"), layout="wide")
@@ -118,9 +117,9 @@ def _no_project() -> None:
     else:
         there_are = "There are:" if names else "There is none yet."
         st.info(f"There is no project named {plain(wanted[: tab.LONGEST_NAME])}. {there_are}")
-    with st.container(key="projects"):
+    with st.container(horizontal=True, key="projects"):
         for name in names[:N_NAMED]:
-            st.button(visible(name), key=f"go-to-{name}", type="tertiary", on_click=tab.show_project, args=(name,))
+            st.button(plain(visible(name)), key=f"go-to-{name}", on_click=tab.show_project, args=(name,))
     if len(names) > N_NAMED:
         st.caption(f"and {len(names) - N_NAMED:,} more.")
     st.page_link(st.session_state["views"]["Start"], label="Choose or create one")

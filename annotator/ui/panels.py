@@ -213,12 +213,14 @@ def trailing(project: Project, session: Session, moment: Moment) -> None:
     st.session_state["trailing"] = found.since
     best = str(RECOMMENDED["strategy"])
     other = BASELINE if found.strategy == best else best
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key="trailing"):
-        st.markdown(f":material/trending_down: {plain(found.in_words)}", width="stretch")
-        st.button(
+    with st.container(border=True, key="trailing"):
+        said, change = st.columns([5, 1], vertical_alignment="center")
+        said.markdown(f":material/trending_down: {plain(found.in_words)}")
+        change.button(
             f"Change to {other}",
             key="change-strategy",
             type="primary",
+            width="stretch",
             on_click=tab.guarded(_change_strategy),
             args=(project, session, other),
             help="From the next batch on; what is open stays. Settings has every strategy.",

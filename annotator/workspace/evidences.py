@@ -8,6 +8,7 @@ What was found is kept in memory; after a restart it is found again, the same fi
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,13 @@ class Evidences:
     def _look(self, project: Project) -> None:
         looks = True
         while looks:
-            try:
+            with suppress(AnnotatorError):  # the store is in trouble, and says so where it is asked
                 self._measure(project)
-            except AnnotatorError:  # the store is in trouble, and says so where it is asked; the next batch looks again
-                pass
-            finally:
-                with self._lock:
-                    looks = self._looking[project.folder]
-                    self._looking[project.folder] = False
-                    if not looks:
-                        del self._looking[project.folder]
+            with self._lock:
+                looks = self._looking[project.folder]
+                self._looking[project.folder] = False
+                if not looks:
+                    del self._looking[project.folder]
 
     def _measure(self, project: Project) -> None:
         """Each trial as it is done, beside what is known of the others so far."""

@@ -201,9 +201,10 @@ def _set_keys(project: Project, names: list[str]) -> None:
 def _apply_settings(project: Project, session: Session) -> None:
     tab.set_answers_by(st.session_state["set-answers-by"])
     tab.set_annotator(st.session_state["set-name"])
-    before = project.config_version
+    before, strategy = project.config_version, st.session_state["set-strategy"]
     project.change(
-        strategy=st.session_state["set-strategy"],
+        strategy=strategy,
+        strategy_parameters=project.config.strategy_parameters if strategy == project.config.strategy else {},
         model=st.session_state["set-model"],
         batch_size=int(st.session_state["set-batch-size"]),
         hidden_share=float(st.session_state["set-hidden-share"]),

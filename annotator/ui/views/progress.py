@@ -155,7 +155,8 @@ def _evidence(project: Project, session: Session, moment: Moment) -> None:
         return
     from annotator.ui import charts  # as above
 
-    st.altair_chart(charts.evidence(measured), key="evidence")
+    with st.container(key="evidence"):
+        st.altair_chart(charts.evidence(measured), key="evidence-chart")
     st.caption(
         "How many more images in 100 the model gets right with the labels that a strategy chose than with as many "
         "drawn at random, with the 95 % interval: above zero it pays. The strategies used here, the newest first; "
