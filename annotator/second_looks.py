@@ -6,7 +6,21 @@ A model that was trained on a label mostly repeats it. The score of a second loo
 
 and a label is contradicted where that is above `-LEAD`.
 
-EVIDENCE
+**Evidence.** Development pools of digits, stamps, emoji and clothes, the vote, `recommended` in batches of 10, an oracle
+that errs independently each time, 8 seeds (clothes 5), 300 answers of which at most a fifth ask again; standard errors.
+
+| share of errors | 20 % | 5 % | none |
+|---|---|---|---|
+| doubted labels that are wrong, of those asked again | 42 of 42, 20 of 25, 10 of 12, 18 of 18 | 14 of 17, 7 of 17, 3 of 7, 5 of 6 | of 4, 12, 5 |
+| wrong labels, percent, at the end | 20 -> 7, 14, 17, 15 | 5 -> 0.7, 3, 4, 3 | |
+| accuracy at equal answers | +0.2 ± 0.2, +0.9 ± 0.5, 0.0 ± 0.6, -0.5 ± 0.2 | 0.0, +0.4 ± 0.4, -0.3 ± 0.5, +0.2 ± 0.3 | 0.0, +0.1 ± 0.1, -0.8 ± 0.3 |
+
+So it mends labels for little, and does not make a better model for the same work: a new label teaches as much as a
+mended one. It is off unless it is asked for (`ask_again_share`). A doubtful label by fits without it is found more often
+and wrongly so more often: such a rule asked 56 times, of which at 5 % errors 6 to 13 were wrong, and cost up to 2.4 points.
+To leave doubted labels out of the training, or to give them half the weight, did not pay either: by this rule 0.5 to
+0.8 points at 20 % errors, within the spread, and less than nothing at 5 %; by fits without them it cost 1 to 3.7 points
+where no label was wrong.
 """
 
 from __future__ import annotations
