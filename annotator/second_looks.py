@@ -9,8 +9,8 @@ are would doubt nine labels of ten on stamps at 200 labels, a fifth of them wron
 72 % of them wrong; for the vote, which is nearly calibrated, the two are alike.
 
 **Evidence.** Development pools, the vote, `recommended` in batches of 10, an oracle that errs anew each time, 300
-answers of which at most a fifth ask again; 8 seeds, clothes 5; the vote's probabilities were not calibrated. With asking
-again against without, at equal answers:
+answers of which at most a fifth ask again; 8 seeds, clothes 5; the vote's probabilities were not calibrated. With
+asking again against without, at equal answers:
 
 | errors | pool | asked again | of them wrong | wrong labels at the end, % | accuracy, points |
 |---|---|---|---|---|---|
