@@ -133,7 +133,7 @@ def _again(situation: Situation, size: int) -> Choice:
     if most < 1 or labels is None or prediction is None or situation.own is None:
         return Choice(np.empty(0, dtype=np.int64), np.empty(0))
     once = eligible(situation.dataset, situation.audit_rows, situation.asked, REVIEW)
-    return second_looks(prediction.probabilities, labels, np.intersect1d(situation.own, once), most)
+    return second_looks(prediction, labels, np.intersect1d(situation.own, once), most)
 
 
 def _filled(found: IntArray, passed: IntArray, n_wanted: int) -> IntArray:

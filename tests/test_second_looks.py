@@ -21,6 +21,7 @@ from annotator.second_looks import LEAD, contradiction, second_looks
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of, simulate
 from annotator.store import Answer, Event, ImageRecord, Question, Store, answers, log, questions
+from annotator.types import Prediction
 from tests import storing
 from tests.test_store import question as train_question
 
@@ -41,15 +42,25 @@ def test_the_labels_that_their_own_model_doubts_most_come_first() -> None:
     scores, others = contradiction(probabilities[:4], labels[:4])
     assert scores == pytest.approx([-0.8, 0.3, -0.05, 0.5])
     assert others.tolist() == [1, 2, 1, 1]
-    found = second_looks(probabilities, labels, np.arange(4), 9)
+    prediction = Prediction(probabilities)
+    found = second_looks(prediction, labels, np.arange(4), 9)
     assert found.rows.tolist() == [3, 1, 2]
     assert [reason.classes for reason in found.reasons] == [(0, 1), (0, 2), (0, 1)]
-    assert second_looks(probabilities, labels, np.arange(4), 1).rows.tolist() == [3]
-    assert second_looks(probabilities, labels, np.empty(0, dtype=np.int64), 5).rows.tolist() == []
+    assert second_looks(prediction, labels, np.arange(4), 1).rows.tolist() == [3]
+    assert second_looks(prediction, labels, np.empty(0, dtype=np.int64), 5).rows.tolist() == []
+
+
+def test_doubt_is_that_of_calibrated_probabilities() -> None:
+    """At a temperature of a half probabilities are squared: what looked close is not."""
+    probabilities, labels, rows = np.array([[0.6, 0.4], [0.55, 0.45]]), np.array([0, 0]), np.arange(2)
+    assert second_looks(Prediction(probabilities), labels, rows, 9).rows.tolist() == [1, 0]
+    found = second_looks(Prediction(probabilities, temperature=0.5), labels, rows, 9)
+    assert found.scores == pytest.approx([(0.45**2 - 0.55**2) / (0.45**2 + 0.55**2), (0.4**2 - 0.6**2) / 0.52])
+    assert second_looks(Prediction(probabilities, temperature=0.1), labels, rows, 9).rows.tolist() == []
 
 
 def test_with_one_class_nothing_is_contradicted() -> None:
-    assert second_looks(np.ones((3, 1)), np.zeros(3, dtype=np.int64), np.arange(3), 5).rows.tolist() == []
+    assert second_looks(Prediction(np.ones((3, 1))), np.zeros(3, dtype=np.int64), np.arange(3), 5).rows.tolist() == []
 
 
 def test_a_share_of_more_than_half_is_refused() -> None:
@@ -225,6 +236,8 @@ def test_only_doubted_labels_are_asked_again_once_and_with_their_reason(project:
     learner = project.learner
     row = learner.row(asked.image_id)
     label, probabilities = int(learner.labels[row]), learner.prediction.probabilities[row]
+    probabilities = probabilities ** (1 / learner.prediction.temperature)
+    probabilities /= probabilities.sum()
     best = int(np.delete(np.arange(10), label)[np.delete(probabilities, label).argmax()])
     assert asked.score == pytest.approx(probabilities[best] - probabilities[label])
     assert asked.score > -LEAD
