@@ -31,6 +31,9 @@ TIMES = (1, 1, 2, 4, 8, 16, 32)
 MOST_ASKED_FOR = 2_000
 """In one try."""
 NO_GUESS = -1
+UNIFORM = "uniform"
+BESIDE = (UNIFORM, confirm.NAME)
+"""Strategies of images that stand in a batch beside those it was chosen for."""
 Placed = tuple[int, Question]
 """A question with the row of its image."""
 
@@ -87,7 +90,7 @@ def choose(situation: Situation) -> list[Question]:
     beside = [*audit.tolist(), *(row for row, _ in confirmed)]
     places = _drawn(situation, n_free - len(confirmed), beside, rng) + confirmed
     for row in audit.tolist():
-        places.insert(int(rng.integers(len(places) + 1)), (row, _question(situation, row, AUDIT, "uniform")))
+        places.insert(int(rng.integers(len(places) + 1)), (row, _question(situation, row, AUDIT, UNIFORM)))
     hidden = _with_hidden_guesses([question for _, question in places], settings.hidden_share, rng)
     placed = [(row, question) for (row, _), question in zip(places, hidden, strict=True)]
     if settings.batch_order == ALIKE:
@@ -150,7 +153,8 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
     """
     strategy = situation.settings.strategy if _knows_classes(situation) else COLD_START
     images = situation.dataset.images
-    left, known = np.setdiff1d(_candidates(situation), beside), np.array(beside, dtype=np.int64)
+    known = np.array(beside, dtype=np.int64)
+    left = _without(_candidates(situation), known)
     found: list[Placed] = []
     passed: list[Placed] = []
     for times in TIMES:
@@ -163,8 +167,18 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
         distinct, near = first_distinct(images, choice.rows, so_far, n_missing)
         found += [placed[place] for place in distinct.tolist()]
         passed += [placed[place] for place in near.tolist()]
-        left, known = np.setdiff1d(left, choice.rows), np.union1d(known, choice.rows)
+        known = np.concatenate([known, choice.rows])
+        if len(found) < n_wanted:
+            left = _without(left, choice.rows)
     return found + passed[: n_wanted - len(found)]
+
+
+def _without(candidates: IntArray, rows: IntArray) -> IntArray:
+    """Ascending candidates minus some rows, without sorting a million of them."""
+    places = np.searchsorted(candidates, rows)
+    is_there = places < len(candidates)
+    is_there[is_there] = candidates[places[is_there]] == rows[is_there]
+    return np.delete(candidates, places[is_there]) if is_there.any() else candidates
 
 
 def _placed(situation: Situation, choice: Choice, strategy: str, is_first: bool) -> list[Placed]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from annotator.asking import BESIDE
 from annotator.learner import Learner
 from annotator.reasons import in_words
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
-from annotator.strategies import confirm
 
 N_TOP = 5
 """How many of the most probable classes go with a card."""
@@ -64,8 +64,7 @@ def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> lis
 
 def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
     names = {known.class_id: known.name for known in snapshot.classes}
-    beside = ("uniform", confirm.NAME)  # not what the batch was chosen for
-    picked = next((question for question in asked if question.strategy not in beside), asked[0])
+    picked = next((question for question in asked if question.strategy not in BESIDE), asked[0])
     return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,
