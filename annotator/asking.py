@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from annotator import __version__, registry
+from annotator import __version__, registry, second_looks
 from annotator.config import ALIKE, AS_CHOSEN
 from annotator.eligible import Asked, audit_due, eligible
 from annotator.groups import first_distinct, short_path
 from annotator.metrics import certainty
 from annotator.purposes import AUDIT, REVIEW, TRAIN, Purpose
 from annotator.reasons import to_json
-from annotator.second_looks import NAME, second_looks
 from annotator.store import Question
 from annotator.strategies import confirm
 from annotator.strategies.confirm import nearest_to_newest
@@ -32,6 +31,9 @@ TIMES = (1, 1, 2, 4, 8, 16, 32)
 MOST_ASKED_FOR = 2_000
 """In one try."""
 NO_GUESS = -1
+UNIFORM = "uniform"
+BESIDE = (UNIFORM, confirm.NAME, second_looks.NAME)
+"""Strategies of images that stand in a batch beside those it was chosen for."""
 Placed = tuple[int, Question]
 """A question with the row of its image."""
 
@@ -93,9 +95,9 @@ def choose(situation: Situation) -> list[Question]:
     confirmed = _confirmed(situation, round(settings.confirm_share * n_free), audit)
     beside = [*audit.tolist(), *(row for row, _ in confirmed)]
     places = _drawn(situation, n_free - len(confirmed), beside, rng) + confirmed
-    others = [(row, _question(situation, row, AUDIT, "uniform")) for row in audit.tolist()]
+    others = [(row, _question(situation, row, AUDIT, UNIFORM)) for row in audit.tolist()]
     if places or others:  # with nothing else to ask it is the end: labels are not asked about for ever
-        others += zip(again.rows.tolist(), _questions(situation, again, NAME, REVIEW), strict=True)
+        others += zip(again.rows.tolist(), _questions(situation, again, second_looks.NAME, REVIEW), strict=True)
     for one in others:
         places.insert(int(rng.integers(len(places) + 1)), one)
     hidden = _with_hidden_guesses([question for _, question in places], settings.hidden_share, rng)
@@ -133,7 +135,7 @@ def _again(situation: Situation, size: int) -> Choice:
     if most < 1 or labels is None or prediction is None or situation.own is None:
         return Choice(np.empty(0, dtype=np.int64), np.empty(0))
     once = eligible(situation.dataset, situation.audit_rows, situation.asked, REVIEW)
-    return second_looks(prediction, labels, np.intersect1d(situation.own, once), most)
+    return second_looks.second_looks(prediction, labels, np.intersect1d(situation.own, once), most)
 
 
 def _filled(found: IntArray, passed: IntArray, n_wanted: int) -> IntArray:
@@ -170,7 +172,8 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
     """
     strategy = situation.settings.strategy if _knows_classes(situation) else COLD_START
     images = situation.dataset.images
-    left, known = np.setdiff1d(_candidates(situation), beside), np.array(beside, dtype=np.int64)
+    known = np.array(beside, dtype=np.int64)
+    left = _without(_candidates(situation), known)
     found: list[Placed] = []
     passed: list[Placed] = []
     for times in TIMES:
@@ -183,8 +186,18 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
         distinct, near = first_distinct(images, choice.rows, so_far, n_missing)
         found += [placed[place] for place in distinct.tolist()]
         passed += [placed[place] for place in near.tolist()]
-        left, known = np.setdiff1d(left, choice.rows), np.union1d(known, choice.rows)
+        known = np.concatenate([known, choice.rows])
+        if len(found) < n_wanted:
+            left = _without(left, choice.rows)
     return found + passed[: n_wanted - len(found)]
+
+
+def _without(candidates: IntArray, rows: IntArray) -> IntArray:
+    """Ascending candidates minus some rows, without sorting a million of them."""
+    places = np.searchsorted(candidates, rows)
+    is_there = places < len(candidates)
+    is_there[is_there] = candidates[places[is_there]] == rows[is_there]
+    return np.delete(candidates, places[is_there]) if is_there.any() else candidates
 
 
 def _placed(situation: Situation, choice: Choice, strategy: str, is_first: bool) -> list[Placed]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from annotator.asking import BESIDE
 from annotator.learner import Learner
-from annotator.purposes import TRAIN
 from annotator.reasons import on_card
 from annotator.store import Event, Question, Snapshot
 from annotator.store import snapshot as snapshots
-from annotator.strategies import confirm
 
 N_TOP = 5
 """How many of the most probable classes go with a card."""
@@ -65,8 +64,7 @@ def read_batches(snapshot: Snapshot, learner: Learner, annotator_id: str) -> lis
 
 def _shown(snapshot: Snapshot, learner: Learner, asked: list[Question]) -> ShownBatch:
     names = {known.class_id: known.name for known in snapshot.classes}
-    chosen = (one for one in asked if one.purpose == TRAIN.name and one.strategy != confirm.NAME)
-    picked = next(chosen, asked[0])
+    picked = next((question for question in asked if question.strategy not in BESIDE), asked[0])
     return ShownBatch(
         round=picked.round,
         strategy=picked.strategy,

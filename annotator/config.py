@@ -24,6 +24,8 @@ RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
 """Offered first for one's own images; `auto` is mostly `imagenet`, which won in trials on clothes and pictures."""
 BATCH_ORDERS = AS_CHOSEN, ALIKE = ("as-chosen", "alike")
 """In which the images of a batch stand: best first, or side by side where they look alike or share a guess."""
+RECOMMENDED_ORDER = ALIKE
+"""Of new projects: the same images, and more labels a minute in every trial, with guesses, without and look-ahead."""
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""
 RECOMMENDED_FROM = 100

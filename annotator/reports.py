@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from annotator import due, evaluation, evidence
-from annotator.asking import COLD_START
+from annotator.asking import BESIDE, COLD_START
 from annotator.batches import ShownBatch, read_batches
 from annotator.config import plugin_names
 from annotator.errors import AnnotatorError
@@ -303,6 +303,11 @@ def _card(question: Question, row: int, names: Mapping[int, str], labels_ago: in
         event_id=question.event_id,
         reason=on_card(question, names),
     )
+
+
+def chosen_for(cards: Sequence[Card]) -> Card:
+    """One of the images that a batch was chosen for, where it is not all audit and images to confirm."""
+    return next((card for card in cards if card.strategy not in BESIDE), cards[0])
 
 
 def picked_by(strategy: str, model_version: int | None) -> str:

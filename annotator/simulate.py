@@ -280,7 +280,7 @@ def round_row(project: Project, session: Session, cards: Sequence[Card]) -> dict
         "asked_rows": asked,
         "asked_predicted": predicted,
         "asked_true": [] if truth is None else truth[asked].tolist(),
-        "asked_strategy": cards[0].strategy,
+        "asked_strategy": reports.chosen_for(cards).strategy,
         "query_seconds": session.query_seconds,
         **figures(newest, names),
     }

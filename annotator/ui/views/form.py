@@ -89,7 +89,7 @@ def _change_box(session: Session, moment: Moment, answered: Answered) -> None:
 
 def _form(project: Project, session: Session, moment: Moment) -> None:
     cards = reports.remaining(moment)
-    _picked_by(cards[0])
+    _picked_by(reports.chosen_for(cards))
     with st.form("batch", border=False):
         with st.container(horizontal=True, gap="xsmall", key="grid"):
             for card in cards:
