@@ -113,13 +113,13 @@ class _Named(Other):
 
 def _cells(name: str, pool: Pool, n_candidates: int) -> int:
     """Numbers in the largest array that the strategy makes, where that grows faster than the features."""
-    n_images, n_features = map(int, pool.dataset.features.shape)
+    n_features = pool.dataset.features.shape[1]
     if name in ("ProbCover", "Quire"):
-        return n_images * n_images
+        return len(pool.dataset) ** 2
     if name == "MaxHerding":
-        return n_candidates * n_candidates
+        return n_candidates**2
     if name == "Badge":
-        return n_candidates * n_features * max(2, pool.prediction.probabilities.shape[1])
+        return n_candidates * int(n_features) * max(2, int(pool.prediction.probabilities.shape[1]))
     return 0
 
 

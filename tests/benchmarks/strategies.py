@@ -5,7 +5,8 @@
 Fashion-MNIST's training images, features of one encoder and one fit of one model on a seeded draw of labels: everybody
 chooses by the same numbers. Nothing is fitted for theirs (`fit_clf=False`, or an object that answers `predict_proba`),
 and they are called as their documentation says, without our adapters. A figure is the median of the calls that fit into
-ten seconds, at least one and at most five; ours compute their measure anew in each call, as after a fit.
+ten seconds, at least one and at most five; ours compute their measure anew in each call, as after a fit, while
+ProbCover of theirs keeps its distances from the first call on.
 
 - `seconds` of one query, `ratio`: theirs over ours, above 1 where ours is faster.
 - `equal`: how many images of the two batches are the same. `same_definition` says where all of them should be; else
