@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from annotator import registry
 from annotator.errors import ConfigError
+from annotator.purposes import REVIEW
 from annotator.store.values import Question
 from annotator.types import GivesReasons, Reason
 
@@ -18,24 +19,30 @@ def to_json(reason: Reason) -> str:
 
 
 def in_words(question: Question, names: Mapping[int, str]) -> str:
-    """The phrase on the card, classes by their names of today; empty where the strategy gave no reason.
-
-    Empty as well where it would name classes beside a guess that is hidden. `names` are by class id.
-    """
-    if question.reason is not None:
-        kept = json.loads(question.reason)
-        if kept["classes"] and question.guess is not None and not question.guess_visible:
-            return ""
-        return _filled(Reason(kept["words"], tuple(kept["classes"])), names)
+    """Why it was picked, classes by their names of today (`names` by class id); empty where no reason is known."""
+    reason = _kept(question)
+    if reason is not None:
+        return _filled(reason, names)
     return "" if question.score is None else _of_score(question.strategy, question.score)
 
 
 def on_card(question: Question, names: Mapping[int, str]) -> str:
-    """As `in_words`; empty where the guess is hidden and the reason names classes, which would tell it."""
-    is_hidden = question.guess is not None and not question.guess_visible
-    if is_hidden and question.reason is not None and json.loads(question.reason)["classes"]:
-        return ""
-    return in_words(question, names)
+    """As `in_words`; empty where the guess is hidden and the classes that the reason names would tell it.
+
+    A second look names them on purpose: neither stands there as the model's guess.
+    """
+    is_hidden = question.guess is not None and not question.guess_visible and question.purpose != REVIEW.name
+    reason = _kept(question)
+    return "" if is_hidden and reason is not None and reason.classes else in_words(question, names)
+
+
+def _kept(question: Question) -> Reason | None:
+    """None as well where a damaged store holds something else."""
+    try:
+        kept = json.loads(question.reason or "null")
+        return None if kept is None else Reason(str(kept["words"]), tuple(map(int, kept["classes"])))
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _filled(reason: Reason, names: Mapping[int, str]) -> str:
@@ -45,7 +52,7 @@ def _filled(reason: Reason, names: Mapping[int, str]) -> str:
 
 def _of_score(strategy: str, score: float) -> str:
     try:
-        plugin = registry.load("strategy", strategy)
-    except ConfigError:  # a strategy that is no longer installed
+        plugin = registry.load("strategy", str(strategy))
+    except ConfigError:  # a strategy that is no longer installed, or what a damaged store has in its place
         return ""
     return plugin.reason(score) if isinstance(plugin, GivesReasons) else ""

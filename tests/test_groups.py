@@ -17,7 +17,7 @@ from annotator.eligible import asked_rows
 from annotator.errors import ConfigError
 from annotator.project import Project
 from annotator.purposes import AUDIT
-from annotator.reasons import in_words, to_json
+from annotator.reasons import in_words, on_card, to_json
 from annotator.session import Settings
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Question
@@ -276,8 +276,8 @@ def test_a_reason_does_not_name_a_hidden_guess() -> None:
     dataset = tiny_dataset(60)
     question = choose(situation(dataset, "entropy", hidden_share=1.0))[0]
     kept = replace(question, reason=to_json(Reason("looks like {0}", (1,))))
-    assert in_words(kept, {1: "coat"}) == ""
-    assert in_words(replace(kept, guess_visible=True), {1: "coat"}) == "looks like coat"
+    assert on_card(kept, {1: "coat"}) == ""
+    assert on_card(replace(kept, guess_visible=True), {1: "coat"}) == "looks like coat"
 
 
 @pytest.mark.parametrize("wrong", [{"batch_order": "sorted"}, {"confirm_share": 1.5}, {"confirm_share": -0.1}])

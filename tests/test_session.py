@@ -209,7 +209,7 @@ def test_only_one_class_so_far_asks_typical_images(project: Project, session: Se
 
 def test_a_card_says_for_how_many_images_it_stands(project: Project, session: Session) -> None:
     """Its reason is true, counted here image by image, and the same when the project is opened again."""
-    project.change(strategy="recommended")
+    project.change(strategy="herding")
     session = project.session("ada")
     features, known = project.learner.dataset.features.astype(np.float64), np.empty(0, dtype=np.int64)
     for strategy in ("typical", "herding", "herding"):
