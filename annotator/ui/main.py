@@ -109,7 +109,6 @@ def _project() -> Project | None:
 def _no_project() -> None:
     """That the address names none that there is, or names none at all; and those that there are."""
     from annotator.ui import tab
-    from annotator.ui.words import visible
 
     wanted, names = tab.wanted_project(), tab.project_names()
     if wanted is None:
@@ -119,7 +118,7 @@ def _no_project() -> None:
         st.info(f"There is no project named {plain(wanted[: tab.LONGEST_NAME])}. {there_are}")
     with st.container(horizontal=True, key="projects"):
         for name in names[:N_NAMED]:
-            st.button(plain(visible(name)), key=f"go-to-{name}", on_click=tab.show_project, args=(name,))
+            st.button(plain(name), key=f"go-to-{name}", on_click=tab.show_project, args=(name,))
     if len(names) > N_NAMED:
         st.caption(f"and {len(names) - N_NAMED:,} more.")
     st.page_link(st.session_state["views"]["Start"], label="Choose or create one")
