@@ -59,6 +59,7 @@ const surfaceIn = () => [...document.querySelectorAll('*')].map(one => one.shado
   .find(Boolean);
 let known = null;
 const surface = () => (known?.isConnected ? known : (known = surfaceIn()));
+window.surfaceNow = surface;
 const painted = done => requestAnimationFrame(() => {
   const channel = new MessageChannel();
   channel.port1.onmessage = () => done(performance.now());
@@ -82,7 +83,7 @@ window.addEventListener('keydown', event => {
 """
 
 UNDER_THE_CURSOR = """pressed => {
-  const card = surface()?.querySelector('.card[data-cursor=true][data-state=open]');
+  const card = window.surfaceNow()?.querySelector('.card[data-cursor=true][data-state=open]');
   return card && card.dataset.image !== pressed ? card.dataset.image : null;
 }"""
 

@@ -25,7 +25,8 @@ GUESSES_HELP = "A guess on the screen sways people. Hide a share of them, and Pr
 ORDERS = {AS_CHOSEN: "as chosen: the most useful first", ALIKE: "alike side by side"}
 ORDER_HELP = (
     "Alike side by side: images with the same guess stand together, and among them those that look alike, so that the "
-    "same key often answers the next image too. The images asked are the same."
+    "same key often answers the next image too. The model may learn a little less from the first half of a batch, with "
+    "which the next one is chosen."
 )
 CONFIRM = {0.0: "none", 0.3: "30 % of a batch", 0.5: "50 % of a batch"}
 CONFIRM_HELP = (

@@ -15,7 +15,7 @@ import streamlit as st
 
 from annotator import registry
 from annotator.class_names import checked_class_names, distinct_names
-from annotator.config import QUICK_ENCODER, RECOMMENDED, RECOMMENDED_ORDER, Config
+from annotator.config import QUICK_ENCODER, RECOMMENDED, Config
 from annotator.errors import AnnotatorError, ConfigError
 from annotator.paths import expanded
 from annotator.sources.folder import class_folders
@@ -175,7 +175,6 @@ def _config(chosen: Chosen) -> Config:
         encoder_parameters=plugin_fields.values("folder", "encoder", str(fields["folder-encoder"])),
         model=str(fields["folder-model"]),
         strategy=str(fields["folder-strategy"]),
-        batch_order=RECOMMENDED_ORDER,
     )
 
 
