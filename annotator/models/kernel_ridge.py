@@ -226,7 +226,7 @@ class KernelRidge:
         if not len(fit.rows):
             return np.tile(fit.shares, (len(columns.features), 1))
         columns.ready(fit.rows, fit.landmarks)
-        of_seen = softmax(self.sharpness * _finite(columns.times(fit.rows, fit.coefficients)))
+        of_seen = softmax(_finite(columns.times(fit.rows, self.sharpness * fit.coefficients)))
         if len(fit.seen) == len(fit.shares):
             return of_seen
         probabilities = np.zeros((len(columns.features), len(fit.shares)))
