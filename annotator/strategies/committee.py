@@ -5,8 +5,10 @@ Disagreement is the mean divergence of the members' probabilities q_m from their
     1/M sum_m KL(q_m | q) = H(q) - 1/M sum_m H(q_m)
 
 (McCallum & Nigam, "Employing EM and Pool-Based Active Learning for Text Classification", ICML 1998). It is what a batch
-covers (coverage.py): the highest alone are much alike, and trail random choice. Where a prediction has fewer than two
-members, the margin chooses, under its name on each question.
+covers (coverage.py): the highest alone are much alike, and trail random choice. Members are first brought to one
+confidence, by the powers at which models/vote.py mixes them: else it is mostly unlike confidence that is found, and
+batches trail random choice too. Where a prediction has fewer than two members, the margin chooses, under its name on
+each question.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from annotator.strategies.coverage import cover
 from annotator.strategies.uncertainty import ask_highest, entropy, margin
 from annotator.types import Choice, FloatArray, Pool, Reason
 
+POWERS = (3, 2)
+"""Of the first members of a vote, the graph model and the classifier; others are as sure as they say."""
+
 
 class Committee:
     """Images on which the parts of a vote disagree, none like another in the batch."""
@@ -29,9 +34,16 @@ class Committee:
         if len(members) < 2:
             asked = ask_highest(pool, margin, batch_size)
             return Choice(asked.rows, asked.scores, "margin", asked.reasons)
-        asked = cover(pool, disagreement(members), batch_size, rng)
+        asked = cover(pool, disagreement(sharpened(members)), batch_size, rng)
         votes = np.stack([member[asked.rows].argmax(axis=1) for member in members], axis=1)
         return Choice(asked.rows, asked.scores, reasons=tuple(map(_said, votes.tolist())))
+
+
+def sharpened(members: tuple[FloatArray, ...]) -> tuple[FloatArray, ...]:
+    """Each (n, n_classes), to its power, rows divided by their sums."""
+    powers = POWERS + (1,) * len(members)
+    raised = (member**power for member, power in zip(members, powers, strict=False))
+    return tuple(each / each.sum(axis=1, keepdims=True) for each in raised)
 
 
 def disagreement(members: tuple[FloatArray, ...]) -> FloatArray:
