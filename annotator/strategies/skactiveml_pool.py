@@ -5,8 +5,9 @@ features, labels and candidates. One that asks a classifier is given the model's
 one that asks a committee those of the vote's members; one that asks for class frequencies (ProbabilisticAL) the
 probabilities times the evidence, where the model has any.
 
-Which cannot be used, and why, stands in `CANNOT`. Some compare every two images: `_cells` says what that takes, and a
-pool for which it would be more than `MOST_CELLS` numbers is refused before the memory is gone.
+Which cannot be used, and why, stands in `CANNOT`. Some compare every two images, or every way to label them: `_cells`
+says what that takes, and a pool for which it would be more than `MOST_CELLS` numbers is refused before the memory is
+gone. How long one takes is not known beforehand: CostEmbeddingAL takes minutes from a hundred classes on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import cache
+from math import comb
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,24 +69,28 @@ class _Named(Other):
     strategy: ClassVar[Foreign]
 
     def _choose(self, pool: Pool, candidates: IntArray, size: int, seed: int) -> tuple[IntArray, FloatArray]:
-        self._check_size(pool, candidates)
+        self._check(pool, candidates)
         n_classes = max(2, pool.prediction.probabilities.shape[1])
         own = _names(self.strategy)
         given = {"missing_label": UNLABELED, "random_state": seed, **self.parameters}
         if "classes" in own:
             given["classes"] = list(range(n_classes))
         if "n_classes" in own and given.get("n_classes") is None:
-            given["n_classes"] = n_classes
+            given["n_classes"] = min(n_classes, len(pool.dataset))  # it makes as many clusters
         if "cluster_algo_dict" in own:  # not every one hands its random state on to the clustering
             given["cluster_algo_dict"] = {"random_state": seed, **(given.get("cluster_algo_dict") or {})}
-        rows, utilities = self.strategy(**given).query(
-            X=np.asarray(pool.dataset.features),
-            y=np.asarray(pool.labels),
-            candidates=candidates,
-            batch_size=size,
-            return_utilities=True,
-            **self._asked_besides(pool, candidates),
-        )
+        try:
+            rows, utilities = self.strategy(**given).query(
+                X=np.asarray(pool.dataset.features),
+                y=np.asarray(pool.labels),
+                candidates=candidates,
+                batch_size=size,
+                return_utilities=True,
+                **self._asked_besides(pool, candidates),
+            )
+        except UnboundLocalError:  # TypiClust of 1.0.1 where every cluster has a label: it means to draw any
+            drawn = np.random.default_rng(seed).permutation(candidates)[:size]
+            return drawn, np.zeros(len(drawn))
         rows = np.asarray(rows, dtype=np.int64)
         return rows, np.asarray(utilities)[np.arange(len(rows)), rows]
 
@@ -100,9 +106,15 @@ class _Named(Other):
             return {"ensemble": committee, "fit_ensemble": False}
         return {"discriminator": _discriminator()} if "discriminator" in wanted else {}
 
-    def _check_size(self, pool: Pool, candidates: IntArray) -> None:
-        """Raises ConfigError for a pool whose arrays would not fit into memory."""
-        cells = _cells(self.strategy.__name__, pool, len(candidates))
+    def _check(self, pool: Pool, candidates: IntArray) -> None:
+        """Raises ConfigError for a prediction that lacks something and for arrays that would not fit into memory."""
+        needs_frequencies = self.strategy.__name__ == "ProbabilisticAL" and self.parameters.get("metric") is None
+        if needs_frequencies and pool.prediction.evidence is None:
+            raise ConfigError(
+                f"The query strategy {self.name!r} asks how much speaks for each class, and this project's model does "
+                "not say. Give it the parameter metric=rbf, or choose the model label-spreading."
+            )
+        cells = _cells(self.strategy.__name__, self.parameters, pool, len(candidates))
         if cells > MOST_CELLS:
             raise ConfigError(
                 f"The query strategy {self.name!r} would make an array of {8 * cells / 2**30:,.0f} GiB for this pool "
@@ -111,15 +123,18 @@ class _Named(Other):
             )
 
 
-def _cells(name: str, pool: Pool, n_candidates: int) -> int:
+def _cells(name: str, parameters: dict[str, Any], pool: Pool, n_candidates: int) -> int:
     """Numbers in the largest array that the strategy makes, where that grows faster than the features."""
-    n_features = pool.dataset.features.shape[1]
+    n_features, n_classes = int(pool.dataset.features.shape[1]), max(2, int(pool.prediction.probabilities.shape[1]))
     if name in ("ProbCover", "Quire"):
         return len(pool.dataset) ** 2
     if name == "MaxHerding":
         return n_candidates**2
     if name == "Badge":
-        return n_candidates * int(n_features) * max(2, int(pool.prediction.probabilities.shape[1]))
+        return n_candidates * n_features * n_classes
+    if name == "ProbabilisticAL":  # every way to label up to m_max images alike, for each candidate and guess
+        m_max = int(parameters.get("m_max", 1))
+        return n_candidates * comb(n_classes + m_max, m_max) * n_classes * 3 * n_classes
     return 0
 
 
