@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from annotator import groups, registry
+from annotator import due, groups, registry, reports
 from annotator.asking import Situation, choose
 from annotator.config import ALIKE, Config
 from annotator.eligible import asked_rows
@@ -269,6 +270,33 @@ def test_a_share_of_each_batch_is_to_be_confirmed(confirmed: Project) -> None:
         assert one.guess is not None
         assert in_words(one, names) == f"looks like {names[one.guess]}, which you just labeled"
         assert names[one.guess] in labels
+
+
+def test_nothing_is_just_labeled_that_this_annotator_did_not_label_lately(projects: Path) -> None:
+    """Labels known from the start, those of other people and those of older batches are no reason for a nod."""
+    made = Project.create(projects / "known", replace(SMALL, confirm_share=0.5, strategy="margin", initial="40"))
+    ada, bob = made.session("ada"), made.session("bob")
+    given: list[set[str]] = []
+    for _ in range(4):
+        for session in (ada, bob):
+            session.advance()
+            answer_batch(session, oracle_of(made))
+        given.append({found.image_id for found in reports.recent(ada.moment(), SMALL.batch_size)})
+    asked = snapshots.by_place(made.store.snapshot())
+    first = [one for one in asked if one.annotator_id == ada.annotator.annotator_id and one.round][: SMALL.batch_size]
+    assert "confirm" in {one.strategy for one in asked}
+    assert "confirm" not in {one.strategy for one in first}
+    snapshot, learner, me = made.store.snapshot(), made.learner, ada.annotator.annotator_id
+    newest = due.newest_labeled(snapshot, learner, me, snapshot.head_seq)
+    ids = [learner.dataset.ids[row] for row in newest]
+    assert ids == [found.image_id for found in reports.recent(ada.moment(), 2 * SMALL.batch_size)]
+    assert set(ids) == given[-1] | given[-2]
+    before = snapshots.given(snapshot, snapshot.heads[ids[0], me]).seq - 1
+    assert due.newest_labeled(snapshot, learner, me, before).tolist() == newest[1:].tolist()
+    ada.undo()
+    now = made.store.snapshot()
+    assert due.newest_labeled(now, learner, me, now.head_seq).tolist() == newest[1:].tolist()
+    made.close()
 
 
 def test_a_reason_does_not_name_a_hidden_guess() -> None:
