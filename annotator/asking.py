@@ -30,7 +30,6 @@ TIMES = (1, 1, 2, 4, 8, 16, 32)
 """Of the images missing in a batch without its near-duplicates: as many are asked for, try by try."""
 MOST_ASKED_FOR = 2_000
 """In one try."""
-NO_GUESS = -1
 UNIFORM = "uniform"
 BESIDE = (UNIFORM, confirm.NAME, second_looks.NAME)
 """Strategies of images that stand in a batch beside those it was chosen for."""
@@ -49,7 +48,7 @@ class Settings:
     batch_size: int
     audit_share: float
     hidden_share: float = 0.0
-    """Share of the questions whose guess is not shown, drawn at random."""
+    """Share of the questions whose guess is not shown, drawn at random; with 1 nothing is asked to be confirmed."""
     ask_again_share: float = 0.0
     """Of a batch, at most, for labels that what surrounds them contradicts."""
     batch_order: str = AS_CHOSEN
@@ -92,7 +91,8 @@ def choose(situation: Situation) -> list[Question]:
     audit = _audit_rows(situation)
     again = _again(situation, settings.batch_size - len(audit))
     n_free = settings.batch_size - len(audit) - len(again.rows)
-    confirmed = _confirmed(situation, round(settings.confirm_share * n_free), audit)
+    n_confirmed = round(settings.confirm_share * n_free) if settings.hidden_share < 1 else 0  # no guess, no nod
+    confirmed = _confirmed(situation, n_confirmed, audit)
     beside = [*audit.tolist(), *(row for row, _ in confirmed)]
     places = _drawn(situation, n_free - len(confirmed), beside, rng) + confirmed
     others = [(row, _question(situation, row, AUDIT, UNIFORM)) for row in audit.tolist()]
@@ -268,12 +268,15 @@ def _guess(situation: Situation, row: int) -> tuple[int | None, float | None, fl
 
 
 def _with_hidden_guesses(questions: list[Question], share: float, rng: np.random.Generator) -> list[Question]:
-    """So that agreement can be compared between images whose guess was seen and those whose was not."""
+    """So that agreement can be compared between images whose guess was seen and those whose was not.
+
+    Images to confirm are never hidden: without a guess there is nothing to confirm, and their place would tell it.
+    """
     if not share:
         return questions
     hidden = rng.random(len(questions)) < share
     return [
-        replace(question, guess_visible=question.guess_visible and not hides)
+        replace(question, guess_visible=question.guess_visible and (question.strategy == confirm.NAME or not hides))
         for question, hides in zip(questions, hidden, strict=True)
     ]
 

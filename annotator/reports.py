@@ -32,6 +32,7 @@ from annotator.reasons import on_card
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
+from annotator.strategies import confirm
 from annotator.types import UNLABELED
 
 NETWORK, UNSEEN = "network", {"choice", "base"}
@@ -397,8 +398,9 @@ def _answered(learner: Learner, names: Mapping[int, str], question: Question | N
 
 
 def agreement(moment: Moment) -> Agreement:
-    """Agreement of this annotator's labels with the model's guess, for visible and for hidden guesses; without audit
-    images.
+    """Agreement of this annotator's labels with the model's guess, for visible and for hidden guesses.
+
+    Without audit images, and without those to confirm: they are likely to agree, and their guess is never hidden.
     """
     return _agreement(moment.snapshot, moment.me)
 
@@ -408,7 +410,8 @@ def _agreement(snapshot: Snapshot, me: str) -> Agreement:
     n_of = {True: [0, 0], False: [0, 0]}
     for event in snapshots.newest_standing(snapshot, me):
         asked = snapshot.questions.get(str(event.question_id)) if event.outcome == "label" else None
-        if asked is not None and asked.guess is not None and asked.purpose == TRAIN.name:
+        is_compared = asked is not None and asked.purpose == TRAIN.name and asked.strategy != confirm.NAME
+        if asked is not None and asked.guess is not None and is_compared:
             n_of[asked.guess_visible][0] += 1
             n_of[asked.guess_visible][1] += event.class_id == asked.guess
     return Agreement(*n_of[True], *n_of[False])

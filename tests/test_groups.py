@@ -13,7 +13,7 @@ from PIL import Image
 
 from annotator import due, groups, registry, reports
 from annotator.asking import Situation, choose
-from annotator.config import ALIKE, Config
+from annotator.config import ALIKE, AS_CHOSEN, Config
 from annotator.eligible import asked_rows
 from annotator.errors import ConfigError
 from annotator.project import Project
@@ -270,6 +270,31 @@ def test_a_share_of_each_batch_is_to_be_confirmed(confirmed: Project) -> None:
         assert one.guess is not None
         assert in_words(one, names) == f"looks like {names[one.guess]}, which you just labeled"
         assert names[one.guess] in labels
+
+
+@pytest.mark.parametrize("order", [AS_CHOSEN, ALIKE])
+def test_what_is_to_be_confirmed_has_a_guess_to_confirm(order: str) -> None:
+    """Its guess is never hidden, and where every guess is hidden nothing is to be confirmed; the batch is full."""
+    dataset = tiny_dataset(60)
+    assert dataset.truth is not None
+    labels = np.where(np.arange(60) < 12, dataset.truth, UNLABELED)
+    given = situation(dataset, "margin", batch_size=12, confirm_share=0.5, hidden_share=0.8, batch_order=order)
+    given = replace(given, labels=labels, prediction=Prediction(np.eye(3)[dataset.truth]), newest=np.arange(12))
+    given = replace(given, asked=asked_rows(list(range(12)), 12))
+    batch = choose(given)
+    assert [one.guess_visible for one in batch if one.strategy == "confirm"] == [True] * 6
+    assert not all(one.guess_visible for one in batch)
+    hidden = choose(replace(given, settings=replace(given.settings, hidden_share=1.0)))
+    assert (len(hidden), {one.strategy for one in hidden}) == (12, {"margin"})
+
+
+def test_agreement_leaves_out_what_was_to_be_confirmed(confirmed: Project) -> None:
+    """Such images agree more often than others, and are never among the hidden ones."""
+    moment = confirmed.session("ada").moment()
+    asked = [found.question for found in reports.recent(moment) if found.question is not None]
+    others = [one for one in asked if one.guess is not None and one.guess_visible and one.strategy != "confirm"]
+    assert len(others) < sum(one.guess is not None and one.guess_visible for one in asked)
+    assert reports.agreement(moment).n_shown == len(others)
 
 
 def test_nothing_is_just_labeled_that_this_annotator_did_not_label_lately(projects: Path) -> None:
