@@ -169,6 +169,7 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
 
     Where it picks some, it is asked again for as many as are missing, then for TIMES as many; what was picked or passed
     over counts as asked then. Near-duplicates fill the batch only where nothing else is left, or was found in the end.
+    A strategy's propensities are those of its draw: they are kept only where nothing was passed over.
     """
     strategy = situation.settings.strategy if _knows_classes(situation) else COLD_START
     images = situation.dataset.images
@@ -181,7 +182,7 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
         if n_missing < 1 or not len(left):
             break
         choice = _query(situation, strategy, _pool(situation, left, known), min(times * n_missing, MOST_ASKED_FOR), rng)
-        placed = _placed(situation, choice, strategy, is_first=len(known) == len(beside))
+        placed = list(zip(choice.rows.tolist(), _questions(situation, choice, strategy), strict=True))
         so_far = np.array([*beside, *(row for row, _ in found)], dtype=np.int64)
         distinct, near = first_distinct(images, choice.rows, so_far, n_missing)
         found += [placed[place] for place in distinct.tolist()]
@@ -189,7 +190,8 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
         known = np.concatenate([known, choice.rows])
         if len(found) < n_wanted:
             left = _without(left, choice.rows)
-    return found + passed[: n_wanted - len(found)]
+    drawn = found + passed[: n_wanted - len(found)]
+    return [(row, replace(one, propensity=None)) for row, one in drawn] if passed else drawn
 
 
 def _without(candidates: IntArray, rows: IntArray) -> IntArray:
@@ -198,12 +200,6 @@ def _without(candidates: IntArray, rows: IntArray) -> IntArray:
     is_there = places < len(candidates)
     is_there[is_there] = candidates[places[is_there]] == rows[is_there]
     return np.delete(candidates, places[is_there]) if is_there.any() else candidates
-
-
-def _placed(situation: Situation, choice: Choice, strategy: str, is_first: bool) -> list[Placed]:
-    """A later draw's probability is not the one with which an image comes into the batch: it is not kept."""
-    known = choice if is_first else replace(choice, propensities=None)
-    return list(zip(choice.rows.tolist(), _questions(situation, known, strategy), strict=True))
 
 
 def _query(situation: Situation, strategy: str, pool: Pool, size: int, rng: np.random.Generator) -> Choice:

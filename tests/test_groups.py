@@ -24,6 +24,7 @@ from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Question
 from annotator.store import snapshot as snapshots
 from annotator.strategies.confirm import nearest_to_newest
+from annotator.strategies.uncertainty import Entropy
 from annotator.types import UNLABELED, Choice, Dataset, ImageArray, Pool, Prediction, Reason
 from tests.builders import tiny_dataset
 
@@ -173,15 +174,32 @@ def test_a_batch_of_copies_only_where_nothing_else_is_left() -> None:
     assert len({question.image_id for question in batch}) == 6
 
 
-def test_without_near_duplicates_a_batch_is_the_strategys() -> None:
+def test_propensities_are_kept_only_where_the_batch_is_the_draw() -> None:
+    """Each the share of the candidates that was drawn; none where copies were passed over, or others drawn for them."""
+    dataset = tiny_dataset(60)
+    plain, copies = (choose(situation(each, "random")) for each in (dataset, with_copies(tiny_dataset(7), 12)))
+    assert [one.propensity for one in plain] == [6 / 57] * 6
+    assert [one.propensity for one in copies] == [None] * 6
+
+
+def test_without_near_duplicates_a_batch_is_the_strategys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The strategy is asked once, and its images stand as it chose them."""
     dataset = tiny_dataset(60)
+    sizes: list[int] = []
+    query = Entropy.query
+
+    def counted(self: Entropy, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        sizes.append(batch_size)
+        return query(self, pool, batch_size, rng)
+
     asked = situation(dataset, "entropy")
     assert asked.prediction is not None
     assert asked.labels is not None
     pool = Pool(dataset, asked.labels, asked.prediction, np.arange(3, 60), asked.asked.rows)
     expected = registry.create("strategy", "entropy").query(pool, 6, np.random.default_rng(0)).rows
+    monkeypatch.setattr(Entropy, "query", counted)
     assert rows_of(dataset, choose(asked)) == expected.tolist()
+    assert sizes == [6]
 
 
 # ---- the order
