@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate, islice, pairwise
 from typing import Any
@@ -27,7 +27,7 @@ from annotator.evaluation import Measured
 from annotator.evidence import Evidence, Trial, Waiting
 from annotator.learner import Learner
 from annotator.metrics import certainty
-from annotator.purposes import SEED, TRAIN
+from annotator.purposes import REVIEW, SEED, TRAIN
 from annotator.reasons import on_card
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
@@ -91,6 +91,8 @@ class Answered:
     """None where nothing stands."""
     guess: str | None
     answer: str | None
+    drawn: Question | None = None
+    """What the image was picked for: `question`, or where that asks again the one before it. Of `answers` alone."""
 
     @property
     def outcome(self) -> str | None:
@@ -335,10 +337,21 @@ def labels(moment: Moment) -> dict[str, str]:
 
 
 def answers(snapshot: Snapshot, learner: Learner) -> Iterator[Answered]:
-    """Every standing answer of everyone, by seq."""
+    """Every standing answer of everyone, by seq; after an undo it is the answer that this brought back."""
     names = _names(snapshot)
-    for event in snapshots.standing(snapshot):
-        yield _answered(learner, names, snapshot.questions.get(str(event.question_id)), event)
+    for event in sorted((snapshots.given(snapshot, head) for head in snapshots.standing(snapshot)), key=_seq):
+        found = _answered(learner, names, snapshot.questions.get(str(event.question_id)), event)
+        yield replace(found, drawn=_drawn_for(snapshot, event, found.question))
+
+
+def _drawn_for(snapshot: Snapshot, event: Event, asked: Question | None) -> Question | None:
+    if asked is None or asked.purpose != REVIEW.name:
+        return asked
+    return snapshot.questions.get(str(snapshots.first_given(snapshot, event).question_id), asked)
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def recent(moment: Moment, most: int | None = None) -> list[Answered]:
@@ -408,7 +421,8 @@ def agreement(moment: Moment) -> Agreement:
 @once
 def _agreement(snapshot: Snapshot, me: str) -> Agreement:
     n_of = {True: [0, 0], False: [0, 0]}
-    for event in snapshots.newest_standing(snapshot, me):
+    for head in snapshots.newest_standing(snapshot, me):
+        event = snapshots.given(snapshot, head)
         asked = snapshot.questions.get(str(event.question_id)) if event.outcome == "label" else None
         is_compared = asked is not None and asked.purpose == TRAIN.name and asked.strategy != confirm.NAME
         if asked is not None and asked.guess is not None and is_compared:
