@@ -27,9 +27,16 @@ from annotator.types import UNLABELED, Choice, Dataset, IntArray, Pool, Predicti
 COLD_START = "typical"
 """Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
 TIMES = (1, 1, 2, 4, 8, 16, 32)
-"""Of the images missing in a batch without its near-duplicates: as many are asked for, try by try."""
+"""Of the images missing in a batch without its near-duplicates: as many are asked for, try by try.
+
+Doubled, so that 64 copies of every picture leave a full batch of different ones; not measured.
+"""
+TIMES_OF_FAMILIES = (1, 1, 1)
+"""The same for the strategies of other packages: what one answer of theirs takes grows with its size times the pool's,
+so none is larger than the first.
+"""
 MOST_ASKED_FOR = 2_000
-"""In one try."""
+"""In one try, and so many images at most are compared with each other: some 0.1 s for views of 12 px; a bound."""
 UNIFORM = "uniform"
 BESIDE = (UNIFORM, confirm.NAME, second_looks.NAME)
 """Strategies of images that stand in a batch beside those it was chosen for."""
@@ -177,7 +184,7 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
     left = _without(_candidates(situation), known)
     found: list[Placed] = []
     passed: list[Placed] = []
-    for times in TIMES:
+    for times in TIMES_OF_FAMILIES if ":" in strategy else TIMES:
         n_missing = n_wanted - len(found)
         if n_missing < 1 or not len(left):
             break

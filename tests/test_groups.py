@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,19 @@ def test_a_short_path_goes_along_a_line() -> None:
     assert places[path].tolist() in (list(range(20)), list(range(19, -1, -1)))
 
 
+def test_a_path_through_many_images_takes_the_memory_of_their_distances() -> None:
+    """A few tables of every pair, not one of every pair's features; each row stands once."""
+    features = np.random.default_rng(0).normal(size=(300, 128)).astype(np.float32)
+    tracemalloc.start()
+    path = groups.short_path(features)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sorted(path.tolist()) == list(range(300))
+    assert peak < 6 * 8 * 300 * 300
+    steps = np.linalg.norm(np.diff(features[path], axis=0), axis=1)
+    assert steps.sum() < 0.9 * np.linalg.norm(np.diff(features, axis=0), axis=1).sum()
+
+
 # ---- in a batch
 
 
@@ -144,6 +158,17 @@ class ByRow:
         return Choice(rows, np.zeros(len(rows)))
 
 
+class Counted(ByRow):
+    """Notes how many images it was asked for, each time."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        self.sizes.append(batch_size)
+        return super().query(pool, batch_size, rng)
+
+
 @pytest.fixture
 def by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     create = registry.create
@@ -172,6 +197,16 @@ def test_a_batch_of_copies_only_where_nothing_else_is_left() -> None:
     pictures = [row % 2 for row in rows_of(dataset, batch)]
     assert (len(batch), set(pictures[:2])) == (6, {0, 1})
     assert len({question.image_id for question in batch}) == 6
+
+
+def test_a_strategy_of_another_package_is_asked_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one answer of theirs takes grows with its size: never more than a batch, three times at most; it is full."""
+    counted = Counted()
+    monkeypatch.setattr(registry, "create", lambda *_: counted)
+    batch = choose(situation(with_copies(tiny_dataset(2), 40), "skactiveml:CoreSet"))
+    assert len({question.image_id for question in batch}) == 6
+    assert len(counted.sizes) == 3
+    assert max(counted.sizes) == 6
 
 
 def test_propensities_are_kept_only_where_the_batch_is_the_draw() -> None:
