@@ -56,7 +56,14 @@ def lopsided(n: int = 60) -> Pool:
     return Pool(dataset, labels, Prediction(belief, np.ones(n), members=(belief, belief)), np.arange(n // 2, n))
 
 
-CASES = {**POOLS, "lopsided": lopsided()}
+def with_members(pool: Pool) -> Pool:
+    """The same pool by a model that has members: a committee needs some."""
+    said = pool.prediction.probabilities
+    members = pool.prediction.members or (said, said[:, ::-1])
+    return replace(pool, prediction=Prediction(said, pool.prediction.evidence, members=members))
+
+
+CASES = {which: with_members(pool) for which, pool in {**POOLS, "lopsided": lopsided()}.items()}
 
 
 # ---- theirs here
