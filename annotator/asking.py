@@ -36,7 +36,7 @@ TIMES_OF_FAMILIES = (1, 1, 1)
 so none is larger than the first.
 """
 MOST_ASKED_FOR = 2_000
-"""In one try, and so many images at most are compared with each other: some 0.1 s for views of 12 px; a bound."""
+"""In one try, and so many images at most are compared with each other: about half a second for 64 px; a bound."""
 UNIFORM = "uniform"
 BESIDE = (UNIFORM, confirm.NAME, second_looks.NAME)
 """Strategies of images that stand in a batch beside those it was chosen for."""

@@ -299,7 +299,7 @@ def test_a_reopened_project_asks_again_what_it_asked(project: Project) -> None:
 
 
 def test_an_export_says_what_stands_and_why_the_image_was_picked(project: Project) -> None:
-    """A second look adds its answer and its purpose, never the draw's strategy, reason or round; undone it adds nothing."""
+    """A second look brings answer and purpose; strategy, reason and round stay the draw's; undone it brings nothing."""
     session = project.session("ada")
     asked = until_asked_again(project, session)
     names = dict(enumerate(project.class_names))

@@ -5,9 +5,9 @@ features, labels and candidates. One that asks a classifier is given the model's
 one that asks a committee those of the vote's members; one that asks for class frequencies (ProbabilisticAL) the
 probabilities times the evidence, where the model has any.
 
-Which cannot be used, and why, stands in `CANNOT`. All answer with utilities of every image for every place of the batch,
-some compare every two images or weigh every class against every other: `_cells` says what that takes, and a pool for
-which it would be more than `MOST_CELLS` numbers is refused before the memory is gone.
+Which cannot be used, and why, stands in `CANNOT`. All answer with utilities of every image for every place of a batch;
+some compare every two images, or weigh every class against every other. `_cells` says what that takes: more than
+`MOST_CELLS` numbers are refused before the memory is gone.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class _Named(Other):
         if cells > MOST_CELLS:
             raise ConfigError(
                 f"The query strategy {self.name!r} would make an array of {8 * cells / 2**30:,.0f} GiB for this pool "
-                f"of {len(pool.dataset):,} images and a batch of {size:,}, and the most that it may make is {8 * MOST_CELLS / 2**30:.0f} GiB. "
-                "Choose another strategy, smaller batches, or a smaller pool."
+                f"of {len(pool.dataset):,} images and a batch of {size:,}, and the most that it may make is "
+                f"{8 * MOST_CELLS / 2**30:.0f} GiB. Choose another strategy, smaller batches, or a smaller pool."
             )
 
 
