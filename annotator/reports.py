@@ -358,7 +358,7 @@ def recent(moment: Moment, most: int | None = None) -> list[Answered]:
     """This annotator's standing answers, newest first; the first `most` of them."""
     names, questions = _names(moment.snapshot), moment.snapshot.questions
     mine = snapshots.newest_standing(moment.snapshot, moment.me)
-    asked = ((questions.get(str(event.question_id)), event) for event in mine)
+    asked = ((questions.get(str(snapshots.given(moment.snapshot, event).question_id)), event) for event in mine)
     found = (pair for pair in asked if pair[0] is not None)
     return [_answered(moment.learner, names, question, event) for question, event in islice(found, most)]
 

@@ -321,9 +321,16 @@ def test_an_export_says_what_stands_and_why_the_image_was_picked(project: Projec
     assert looked_again.n_shown + looked_again.n_hidden == agreement.n_shown + agreement.n_hidden - (
         first.guess is not None
     )
-    session.undo()
-    assert exported() == before
-    assert reports.agreement(session.moment()) == agreement
+    for answer in ("8", None):
+        session.undo()
+        assert exported() == before
+        assert reports.agreement(session.moment()) == agreement
+        [shown] = [found for found in reports.recent(session.moment()) if found.image_id == asked.image_id]
+        assert shown.question is not None
+        assert shown.question.question_id == first.question_id
+        if answer is not None:
+            waiting = {card.image_id: card.event_id for card in session.remaining}
+            session.label(asked.image_id, answer, waiting[asked.image_id])
 
 
 def test_simulate_and_a_hand_driven_session_ask_the_same_again(project: Project, projects: Path) -> None:

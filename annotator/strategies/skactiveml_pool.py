@@ -115,9 +115,9 @@ class _Named(Other):
 
 def _cells(name: str, parameters: Mapping[str, Any], pool: Pool, n_candidates: int, size: int) -> int:
     """Numbers in the largest array that the strategy makes, where that grows faster than the features."""
-    n_images, n_features = pool.dataset.features.shape
+    n_images, n_features = map(int, pool.dataset.features.shape)
     n_classes = max(2, int(pool.prediction.probabilities.shape[1]))
-    own = 0
+    own: int = 0
     if name in ("ProbCover", "Quire"):
         own = n_images**2
     elif name == "MaxHerding":
