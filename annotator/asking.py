@@ -27,10 +27,16 @@ from annotator.types import UNLABELED, Choice, Dataset, IntArray, Pool, Predicti
 COLD_START = "typical"
 """Chooses while the model knows fewer than two classes (all images look alike to it) or is not fitted again yet."""
 TIMES = (1, 1, 2, 4, 8, 16, 32)
-"""Of the images missing in a batch without its near-duplicates: as many are asked for, try by try."""
+"""Of the images missing in a batch without its near-duplicates: as many are asked for, try by try.
+
+Doubled, so that 64 copies of every picture leave a full batch of different ones; not measured.
+"""
+TIMES_OF_FAMILIES = (1, 1, 1)
+"""The same for the strategies of other packages: what one answer of theirs takes grows with its size times the pool's,
+so none is larger than the first.
+"""
 MOST_ASKED_FOR = 2_000
-"""In one try."""
-NO_GUESS = -1
+"""In one try, and so many images at most are compared with each other: about half a second for 64 px; a bound."""
 UNIFORM = "uniform"
 BESIDE = (UNIFORM, confirm.NAME, second_looks.NAME)
 """Strategies of images that stand in a batch beside those it was chosen for."""
@@ -49,7 +55,7 @@ class Settings:
     batch_size: int
     audit_share: float
     hidden_share: float = 0.0
-    """Share of the questions whose guess is not shown, drawn at random."""
+    """Share of the questions whose guess is not shown, drawn at random; with 1 nothing is asked to be confirmed."""
     ask_again_share: float = 0.0
     """Of a batch, at most, for labels that what surrounds them contradicts."""
     batch_order: str = AS_CHOSEN
@@ -92,7 +98,8 @@ def choose(situation: Situation) -> list[Question]:
     audit = _audit_rows(situation)
     again = _again(situation, settings.batch_size - len(audit))
     n_free = settings.batch_size - len(audit) - len(again.rows)
-    confirmed = _confirmed(situation, round(settings.confirm_share * n_free), audit)
+    n_confirmed = round(settings.confirm_share * n_free) if settings.hidden_share < 1 else 0  # no guess, no nod
+    confirmed = _confirmed(situation, n_confirmed, audit)
     beside = [*audit.tolist(), *(row for row, _ in confirmed)]
     places = _drawn(situation, n_free - len(confirmed), beside, rng) + confirmed
     others = [(row, _question(situation, row, AUDIT, UNIFORM)) for row in audit.tolist()]
@@ -169,6 +176,7 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
 
     Where it picks some, it is asked again for as many as are missing, then for TIMES as many; what was picked or passed
     over counts as asked then. Near-duplicates fill the batch only where nothing else is left, or was found in the end.
+    A strategy's propensities are those of its draw: they are kept only where nothing was passed over.
     """
     strategy = situation.settings.strategy if _knows_classes(situation) else COLD_START
     images = situation.dataset.images
@@ -176,12 +184,12 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
     left = _without(_candidates(situation), known)
     found: list[Placed] = []
     passed: list[Placed] = []
-    for times in TIMES:
+    for times in TIMES_OF_FAMILIES if ":" in strategy else TIMES:
         n_missing = n_wanted - len(found)
         if n_missing < 1 or not len(left):
             break
         choice = _query(situation, strategy, _pool(situation, left, known), min(times * n_missing, MOST_ASKED_FOR), rng)
-        placed = _placed(situation, choice, strategy, is_first=len(known) == len(beside))
+        placed = list(zip(choice.rows.tolist(), _questions(situation, choice, strategy), strict=True))
         so_far = np.array([*beside, *(row for row, _ in found)], dtype=np.int64)
         distinct, near = first_distinct(images, choice.rows, so_far, n_missing)
         found += [placed[place] for place in distinct.tolist()]
@@ -189,7 +197,8 @@ def _drawn(situation: Situation, n_wanted: int, beside: Sequence[int], rng: np.r
         known = np.concatenate([known, choice.rows])
         if len(found) < n_wanted:
             left = _without(left, choice.rows)
-    return found + passed[: n_wanted - len(found)]
+    drawn = found + passed[: n_wanted - len(found)]
+    return [(row, replace(one, propensity=None)) for row, one in drawn] if passed else drawn
 
 
 def _without(candidates: IntArray, rows: IntArray) -> IntArray:
@@ -198,12 +207,6 @@ def _without(candidates: IntArray, rows: IntArray) -> IntArray:
     is_there = places < len(candidates)
     is_there[is_there] = candidates[places[is_there]] == rows[is_there]
     return np.delete(candidates, places[is_there]) if is_there.any() else candidates
-
-
-def _placed(situation: Situation, choice: Choice, strategy: str, is_first: bool) -> list[Placed]:
-    """A later draw's probability is not the one with which an image comes into the batch: it is not kept."""
-    known = choice if is_first else replace(choice, propensities=None)
-    return list(zip(choice.rows.tolist(), _questions(situation, known, strategy), strict=True))
 
 
 def _query(situation: Situation, strategy: str, pool: Pool, size: int, rng: np.random.Generator) -> Choice:
@@ -268,12 +271,15 @@ def _guess(situation: Situation, row: int) -> tuple[int | None, float | None, fl
 
 
 def _with_hidden_guesses(questions: list[Question], share: float, rng: np.random.Generator) -> list[Question]:
-    """So that agreement can be compared between images whose guess was seen and those whose was not."""
+    """So that agreement can be compared between images whose guess was seen and those whose was not.
+
+    Images to confirm are never hidden: without a guess there is nothing to confirm, and their place would tell it.
+    """
     if not share:
         return questions
     hidden = rng.random(len(questions)) < share
     return [
-        replace(question, guess_visible=question.guess_visible and not hides)
+        replace(question, guess_visible=question.guess_visible and (question.strategy == confirm.NAME or not hides))
         for question, hides in zip(questions, hidden, strict=True)
     ]
 

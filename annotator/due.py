@@ -14,8 +14,9 @@ from annotator.store.snapshot import once
 from annotator.types import IntArray
 
 N_NEWEST = 200
+"""More labels than two batches of the usual size have: a bound on what a strategy looks at, not measured."""
 N_RECENT = 2
-"""Rounds whose images are not asked about again yet: they may still be on the screen."""
+"""Rounds that are still before the annotator's eyes: a batch is chosen while half of the one before it is open."""
 
 
 def asked(snapshot: Snapshot, learner: Learner) -> Asked:
@@ -28,12 +29,18 @@ def n_left(snapshot: Snapshot, learner: Learner) -> int:
     return _n_left(snapshot.asked, learner)
 
 
-def newest_labeled(snapshot: Snapshot, learner: Learner, through: int) -> IntArray:
+def newest_labeled(snapshot: Snapshot, learner: Learner, annotator_id: str, through: int) -> IntArray:
     """Rows whose labels stood at event `through`, as `Pool.newest` has them."""
-    events = snapshots.newest_labels(snapshot, through, N_NEWEST)
-    rows = dict.fromkeys(learner.row(str(event.image_id)) for event in events)
-    found = np.fromiter(rows, dtype=np.int64, count=len(rows))
-    return found[~np.isin(found, learner.audit_rows)]
+    recent = snapshots.rounds_of(snapshot, annotator_id)[-N_RECENT:]
+    found: list[tuple[int, str]] = []
+    for asked in (each for number in recent for each in snapshots.questions_in(snapshot, annotator_id, number)):
+        head = snapshots.head_at(snapshot, (asked.image_id, annotator_id), through)
+        if head is not None and head.outcome == "label" and asked.purpose != AUDIT.name:
+            held = snapshots.given(snapshot, head)
+            if held.question_id == asked.question_id:  # an undone second look has shown the image, but labeled nothing
+                found.append((held.seq, asked.image_id))
+    newest_first = sorted(found, reverse=True)[:N_NEWEST]
+    return np.array([learner.row(image_id) for _, image_id in newest_first], dtype=np.int64)
 
 
 def own_labels(snapshot: Snapshot, learner: Learner, annotator_id: str, newest: Newest) -> IntArray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate, islice, pairwise
 from typing import Any
@@ -27,11 +27,12 @@ from annotator.evaluation import Measured
 from annotator.evidence import Evidence, Trial, Waiting
 from annotator.learner import Learner
 from annotator.metrics import certainty
-from annotator.purposes import SEED, TRAIN
+from annotator.purposes import REVIEW, SEED, TRAIN
 from annotator.reasons import on_card
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.store.snapshot import once
+from annotator.strategies import confirm
 from annotator.types import UNLABELED
 
 NETWORK, UNSEEN = "network", {"choice", "base"}
@@ -90,6 +91,8 @@ class Answered:
     """None where nothing stands."""
     guess: str | None
     answer: str | None
+    drawn: Question | None = None
+    """What the image was picked for: `question`, or where that asks again the one before it. Of `answers` alone."""
 
     @property
     def outcome(self) -> str | None:
@@ -334,17 +337,28 @@ def labels(moment: Moment) -> dict[str, str]:
 
 
 def answers(snapshot: Snapshot, learner: Learner) -> Iterator[Answered]:
-    """Every standing answer of everyone, by seq."""
+    """Every standing answer of everyone, by seq; after an undo it is the answer that this brought back."""
     names = _names(snapshot)
-    for event in snapshots.standing(snapshot):
-        yield _answered(learner, names, snapshot.questions.get(str(event.question_id)), event)
+    for event in sorted((snapshots.given(snapshot, head) for head in snapshots.standing(snapshot)), key=_seq):
+        found = _answered(learner, names, snapshot.questions.get(str(event.question_id)), event)
+        yield replace(found, drawn=_drawn_for(snapshot, event, found.question))
+
+
+def _drawn_for(snapshot: Snapshot, event: Event, asked: Question | None) -> Question | None:
+    if asked is None or asked.purpose != REVIEW.name:
+        return asked
+    return snapshot.questions.get(str(snapshots.first_given(snapshot, event).question_id), asked)
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def recent(moment: Moment, most: int | None = None) -> list[Answered]:
     """This annotator's standing answers, newest first; the first `most` of them."""
     names, questions = _names(moment.snapshot), moment.snapshot.questions
     mine = snapshots.newest_standing(moment.snapshot, moment.me)
-    asked = ((questions.get(str(event.question_id)), event) for event in mine)
+    asked = ((questions.get(str(snapshots.given(moment.snapshot, event).question_id)), event) for event in mine)
     found = (pair for pair in asked if pair[0] is not None)
     return [_answered(moment.learner, names, question, event) for question, event in islice(found, most)]
 
@@ -397,8 +411,9 @@ def _answered(learner: Learner, names: Mapping[int, str], question: Question | N
 
 
 def agreement(moment: Moment) -> Agreement:
-    """Agreement of this annotator's labels with the model's guess, for visible and for hidden guesses; without audit
-    images.
+    """Agreement of this annotator's labels with the model's guess, for visible and for hidden guesses.
+
+    Without audit images, and without those to confirm: they are likely to agree, and their guess is never hidden.
     """
     return _agreement(moment.snapshot, moment.me)
 
@@ -406,9 +421,11 @@ def agreement(moment: Moment) -> Agreement:
 @once
 def _agreement(snapshot: Snapshot, me: str) -> Agreement:
     n_of = {True: [0, 0], False: [0, 0]}
-    for event in snapshots.newest_standing(snapshot, me):
+    for head in snapshots.newest_standing(snapshot, me):
+        event = snapshots.given(snapshot, head)
         asked = snapshot.questions.get(str(event.question_id)) if event.outcome == "label" else None
-        if asked is not None and asked.guess is not None and asked.purpose == TRAIN.name:
+        is_compared = asked is not None and asked.purpose == TRAIN.name and asked.strategy != confirm.NAME
+        if asked is not None and asked.guess is not None and is_compared:
             n_of[asked.guess_visible][0] += 1
             n_of[asked.guess_visible][1] += event.class_id == asked.guess
     return Agreement(*n_of[True], *n_of[False])

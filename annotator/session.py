@@ -203,7 +203,7 @@ class Session:
             prediction=newest.prediction,
             model_version=newest.version,
             trained_through=newest.trained_through,
-            newest=due.newest_labeled(snapshot, self._learner, newest.trained_through),
+            newest=due.newest_labeled(snapshot, learner, me, newest.trained_through),
             own=due.own_labels(snapshot, learner, me, newest) if self._settings.ask_again_share else None,
         )
 

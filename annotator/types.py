@@ -557,7 +557,10 @@ class Pool:
     asked: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Rows that were asked about before, answered or not; the audit slice, which teaches nothing, is left out."""
     newest: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Labeled rows by the time of their standing answer, the newest first; at most 200, the audit slice left out."""
+    """Rows that the annotator who is asked labeled in the last two rounds, by the time of the standing answer.
+
+    The newest first, at most 200; without other people's labels, those known from the start and the audit slice.
+    """
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,16 @@ def test_a_key_is_all_that_moves_a_curve() -> None:
     assert replace(first, config=replace(first.config, name="other", class_keys={"1": "a"})).key("a") == first.key("a")
 
 
+@pytest.mark.parametrize("changed", [{"batch_order": "alike"}, {"hidden_share": 0.5}])
+def test_the_order_of_a_batch_is_in_the_key_where_it_changes_figures(changed: dict[str, Any]) -> None:
+    """With an oracle that errs, and with images to confirm; else an order is only how the same answers come."""
+    cell = Plan(Config(), systems_of(["pixels"], ["label-spreading"], ["margin"])).cells()[0]
+    for error_rate, confirm_share, is_same in ((0.0, 0.0, True), (0.1, 0.0, False), (0.0, 0.5, False)):
+        one = replace(cell, error_rate=error_rate, config=replace(cell.config, confirm_share=confirm_share))
+        other = replace(one, config=replace(one.config, **changed))
+        assert (one.key("a") == other.key("a")) == is_same
+
+
 def test_seeds_share_one_training_of_the_encoder() -> None:
     """The recipe is the same for every seed; other encoder seeds, or splits, are other recipes."""
     assert len({str(cell.recipe) for cell in plan().cells()}) == 1

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from annotator import groups, registry
+from annotator import due, groups, registry, reports
 from annotator.asking import Situation, choose
-from annotator.config import ALIKE, Config
+from annotator.config import ALIKE, AS_CHOSEN, Config
 from annotator.eligible import asked_rows
 from annotator.errors import ConfigError
 from annotator.project import Project
@@ -23,6 +25,7 @@ from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Question
 from annotator.store import snapshot as snapshots
 from annotator.strategies.confirm import nearest_to_newest
+from annotator.strategies.uncertainty import Entropy
 from annotator.types import UNLABELED, Choice, Dataset, ImageArray, Pool, Prediction, Reason
 from tests.builders import tiny_dataset
 
@@ -96,6 +99,19 @@ def test_a_short_path_goes_along_a_line() -> None:
     assert places[path].tolist() in (list(range(20)), list(range(19, -1, -1)))
 
 
+def test_a_path_through_many_images_takes_the_memory_of_their_distances() -> None:
+    """A few tables of every pair, not one of every pair's features; each row stands once."""
+    features = np.random.default_rng(0).normal(size=(300, 128)).astype(np.float32)
+    tracemalloc.start()
+    path = groups.short_path(features)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sorted(path.tolist()) == list(range(300))
+    assert peak < 6 * 8 * 300 * 300
+    steps = np.linalg.norm(np.diff(features[path], axis=0), axis=1)
+    assert steps.sum() < 0.9 * np.linalg.norm(np.diff(features, axis=0), axis=1).sum()
+
+
 # ---- in a batch
 
 
@@ -142,6 +158,17 @@ class ByRow:
         return Choice(rows, np.zeros(len(rows)))
 
 
+class Counted(ByRow):
+    """Notes how many images it was asked for, each time."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        self.sizes.append(batch_size)
+        return super().query(pool, batch_size, rng)
+
+
 @pytest.fixture
 def by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     create = registry.create
@@ -172,15 +199,42 @@ def test_a_batch_of_copies_only_where_nothing_else_is_left() -> None:
     assert len({question.image_id for question in batch}) == 6
 
 
-def test_without_near_duplicates_a_batch_is_the_strategys() -> None:
+def test_a_strategy_of_another_package_is_asked_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one answer of theirs takes grows with its size: never more than a batch, three times at most; it is full."""
+    counted = Counted()
+    monkeypatch.setattr(registry, "create", lambda *_: counted)
+    batch = choose(situation(with_copies(tiny_dataset(2), 40), "skactiveml:CoreSet"))
+    assert len({question.image_id for question in batch}) == 6
+    assert len(counted.sizes) == 3
+    assert max(counted.sizes) == 6
+
+
+def test_propensities_are_kept_only_where_the_batch_is_the_draw() -> None:
+    """Each the share of the candidates that was drawn; none where copies were passed over, or others drawn for them."""
+    dataset = tiny_dataset(60)
+    plain, copies = (choose(situation(each, "random")) for each in (dataset, with_copies(tiny_dataset(7), 12)))
+    assert [one.propensity for one in plain] == [6 / 57] * 6
+    assert [one.propensity for one in copies] == [None] * 6
+
+
+def test_without_near_duplicates_a_batch_is_the_strategys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The strategy is asked once, and its images stand as it chose them."""
     dataset = tiny_dataset(60)
+    sizes: list[int] = []
+    query = Entropy.query
+
+    def counted(self: Entropy, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
+        sizes.append(batch_size)
+        return query(self, pool, batch_size, rng)
+
     asked = situation(dataset, "entropy")
     assert asked.prediction is not None
     assert asked.labels is not None
     pool = Pool(dataset, asked.labels, asked.prediction, np.arange(3, 60), asked.asked.rows)
     expected = registry.create("strategy", "entropy").query(pool, 6, np.random.default_rng(0)).rows
+    monkeypatch.setattr(Entropy, "query", counted)
     assert rows_of(dataset, choose(asked)) == expected.tolist()
+    assert sizes == [6]
 
 
 # ---- the order
@@ -269,6 +323,58 @@ def test_a_share_of_each_batch_is_to_be_confirmed(confirmed: Project) -> None:
         assert one.guess is not None
         assert in_words(one, names) == f"looks like {names[one.guess]}, which you just labeled"
         assert names[one.guess] in labels
+
+
+@pytest.mark.parametrize("order", [AS_CHOSEN, ALIKE])
+def test_what_is_to_be_confirmed_has_a_guess_to_confirm(order: str) -> None:
+    """Its guess is never hidden, and where every guess is hidden nothing is to be confirmed; the batch is full."""
+    dataset = tiny_dataset(60)
+    assert dataset.truth is not None
+    labels = np.where(np.arange(60) < 12, dataset.truth, UNLABELED)
+    given = situation(dataset, "margin", batch_size=12, confirm_share=0.5, hidden_share=0.8, batch_order=order)
+    given = replace(given, labels=labels, prediction=Prediction(np.eye(3)[dataset.truth]), newest=np.arange(12))
+    given = replace(given, asked=asked_rows(list(range(12)), 12))
+    batch = choose(given)
+    assert [one.guess_visible for one in batch if one.strategy == "confirm"] == [True] * 6
+    assert not all(one.guess_visible for one in batch)
+    hidden = choose(replace(given, settings=replace(given.settings, hidden_share=1.0)))
+    assert (len(hidden), {one.strategy for one in hidden}) == (12, {"margin"})
+
+
+def test_agreement_leaves_out_what_was_to_be_confirmed(confirmed: Project) -> None:
+    """Such images agree more often than others, and are never among the hidden ones."""
+    moment = confirmed.session("ada").moment()
+    asked = [found.question for found in reports.recent(moment) if found.question is not None]
+    others = [one for one in asked if one.guess is not None and one.guess_visible and one.strategy != "confirm"]
+    assert len(others) < sum(one.guess is not None and one.guess_visible for one in asked)
+    assert reports.agreement(moment).n_shown == len(others)
+
+
+def test_nothing_is_just_labeled_that_this_annotator_did_not_label_lately(projects: Path) -> None:
+    """Labels known from the start, those of other people and those of older batches are no reason for a nod."""
+    made = Project.create(projects / "known", replace(SMALL, confirm_share=0.5, strategy="margin", initial="40"))
+    ada, bob = made.session("ada"), made.session("bob")
+    given: list[set[str]] = []
+    for _ in range(4):
+        for session in (ada, bob):
+            session.advance()
+            answer_batch(session, oracle_of(made))
+        given.append({found.image_id for found in reports.recent(ada.moment(), SMALL.batch_size)})
+    asked = snapshots.by_place(made.store.snapshot())
+    first = [one for one in asked if one.annotator_id == ada.annotator.annotator_id and one.round][: SMALL.batch_size]
+    assert "confirm" in {one.strategy for one in asked}
+    assert "confirm" not in {one.strategy for one in first}
+    snapshot, learner, me = made.store.snapshot(), made.learner, ada.annotator.annotator_id
+    newest = due.newest_labeled(snapshot, learner, me, snapshot.head_seq)
+    ids = [learner.dataset.ids[row] for row in newest]
+    assert ids == [found.image_id for found in reports.recent(ada.moment(), 2 * SMALL.batch_size)]
+    assert set(ids) == given[-1] | given[-2]
+    before = snapshots.given(snapshot, snapshot.heads[ids[0], me]).seq - 1
+    assert due.newest_labeled(snapshot, learner, me, before).tolist() == newest[1:].tolist()
+    ada.undo()
+    now = made.store.snapshot()
+    assert due.newest_labeled(now, learner, me, now.head_seq).tolist() == newest[1:].tolist()
+    made.close()
 
 
 def test_a_reason_does_not_name_a_hidden_guess() -> None:

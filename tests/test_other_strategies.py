@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,7 @@ from annotator.config import Config
 from annotator.errors import ConfigError
 from annotator.simulate import simulate
 from annotator.strategies import modal, skactiveml_pool
-from annotator.strategies.exported import QueryFunction, dataset_of
+from annotator.strategies.exported import QueryFunction, dataset_of, pool_of
 from annotator.strategies.exported_skactiveml import AnnotatorStrategy
 from annotator.types import UNLABELED, Choice, FeatureArray, IntArray, Pool, Prediction
 from tests.builders import tiny_dataset
@@ -64,22 +67,35 @@ def with_members(pool: Pool) -> Pool:
     return replace(pool, prediction=Prediction(said, evidence, members=members))
 
 
-SLOW_WITH_MANY_CLASSES = {"skactiveml:ProbabilisticAL", "skactiveml:CostEmbeddingAL"}
-"""With 200 classes the first is refused, for its memory; the second takes minutes."""
 CASES = {which: with_members(pool) for which, pool in {**POOLS, "lopsided": lopsided()}.items()}
 
 
 # ---- theirs here
+
+REFUSED = {
+    ("skactiveml:ProbabilisticAL", "200 classes"): "GiB for this pool of 60 images",
+    ("skactiveml:ProbabilisticAL", "probabilities alone"): "has no predict_freq",
+    ("skactiveml:ProbCover", "200 classes"): "n_samples=60 should be >= n_clusters=200",
+    ("skactiveml:TypiClust", "equal features"): "cannot choose from this pool",
+}
+"""Pools that a strategy cannot choose from, and what it says."""
+QUICKER: dict[tuple[str, str], dict[str, Any]] = {
+    ("skactiveml:CostEmbeddingAL", "200 classes"): {"mds_params": {"n_init": 1, "max_iter": 3}}
+}
+"""Parameters where the default ones take minutes."""
 
 
 @pytest.mark.parametrize("name", USABLE)
 def test_their_batches_keep_the_contract(name: str) -> None:
     """Candidates alone, none twice, as many as there are to ask, finite scores that never rise; equal seeds agree."""
     for which, pool in CASES.items():
-        if name in SLOW_WITH_MANY_CLASSES and pool.prediction.probabilities.shape[1] > 10:
+        if (name, which) in REFUSED:
+            with pytest.raises(ConfigError, match=REFUSED[name, which]):
+                ask(name, pool, 5)
             continue
+        more = QUICKER.get((name, which), {})
         for batch_size in (1, 1000) if which == "many" else (5,):
-            choice, again = ask(name, pool, batch_size), ask(name, pool, batch_size)
+            choice, again = (ask(name, pool, batch_size, **more) for _ in range(2))
             assert len(choice.rows) == len(choice.scores) == min(batch_size, len(pool.candidates)), which
             assert set(choice.rows.tolist()) <= set(pool.candidates.tolist())
             assert len(set(choice.rows.tolist())) == len(choice.rows)
@@ -182,6 +198,28 @@ def test_global_random_numbers_are_left_as_they_were() -> None:
     assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]  # noqa: NPY002  # what modAL uses
 
 
+def test_two_threads_draw_from_the_global_generator_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch is that of its seed, and the generator is as before, though both ask at once."""
+    pool = POOLS["all alike"]
+    function = modal.named("margin_sampling").function  # type: ignore[attr-defined]  # of the class that it makes
+
+    def slow(asked: Any, features: FeatureArray, **given: Any) -> Any:
+        time.sleep(0.01)
+        return function(asked, features, **given)
+
+    expected = [ask("modal:margin_sampling", pool, 4, seed, random_tie_break=True).rows.tolist() for seed in range(8)]
+    monkeypatch.setattr(modal.named("margin_sampling"), "function", staticmethod(slow))
+    before = np.random.get_state()[1].copy()  # type: ignore[index, union-attr]  # noqa: NPY002  # what modAL uses
+
+    def asked_with(seed: int) -> list[int]:
+        return list(ask("modal:margin_sampling", pool, 4, seed, random_tie_break=True).rows.tolist())
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(asked_with, range(8))) == expected
+    assert len({tuple(rows) for rows in expected}) > 1
+    assert np.array_equal(before, np.random.get_state()[1])  # type: ignore[index]  # noqa: NPY002  # what modAL uses
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -212,12 +250,31 @@ def test_a_large_pool_is_refused_before_the_memory_is_gone(monkeypatch: pytest.M
     assert len(ask("skactiveml:CoreSet", POOLS["many"], 3).rows) == 3
 
 
-def test_too_many_classes_are_refused_before_the_memory_is_gone() -> None:
-    """ProbabilisticAL goes through every way to label an image, which 200 classes are too many for."""
-    belief = np.full((60, 200), 1 / 200)
-    pool = replace(POOLS["many"], prediction=Prediction(belief, np.ones(60)))
-    with pytest.raises(ConfigError, match="would make an array of 7 GiB"):
-        ask("skactiveml:ProbabilisticAL", pool, 3)
+def test_the_answers_own_size_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Utilities of every image for every place of a batch: a smaller batch of the same pool is asked."""
+    monkeypatch.setattr(skactiveml_pool, "MOST_CELLS", 4 * 60)
+    with pytest.raises(ConfigError, match=r"of 60 images and a batch of 5, .* smaller batches"):
+        ask("skactiveml:RandomSampling", POOLS["many"], 5)
+    assert len(ask("skactiveml:RandomSampling", POOLS["many"], 4).rows) == 4
+
+
+@pytest.mark.parametrize("name", [name for name in USABLE if name.startswith("skactiveml:")])
+def test_no_array_is_larger_than_was_reckoned(name: str) -> None:
+    """What is refused by its size is what would be made: ten classes, a batch of 20, traced."""
+    dataset = tiny_dataset(400)
+    rng = np.random.default_rng(0)
+    parts = tuple(rng.dirichlet(np.ones(10), size=400) for _ in range(3))
+    labels = np.where(np.arange(400) < 40, np.arange(400) % 10, UNLABELED)
+    pool = Pool(dataset, labels, Prediction(sum(parts) / 3, np.ones(400), members=parts), np.arange(40, 400))  # type: ignore[arg-type]  # a sum of arrays
+    asked = create(name)
+    reckoned = skactiveml_pool._cells(name.partition(":")[2], asked.parameters, pool, 360, 20)
+    asked.query(pool, 20, np.random.default_rng(0))  # imports and caches
+    tracemalloc.start()
+    asked.query(pool, 20, np.random.default_rng(0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    few_tables = 5 * pool.dataset.features.size + 5 * pool.prediction.probabilities.size
+    assert peak / 8 < 6 * reckoned + few_tables
 
 
 ABSENT = """
@@ -346,6 +403,21 @@ def test_first_rows_need_no_classifier_and_a_clone_asks_alike() -> None:
     rows = strategy.query(features, y, batch_size=3)
     assert set(truth[rows]) == {0, 1, 2}
     np.testing.assert_array_equal(clone(strategy).query(features, y, batch_size=3), rows)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_labels_without_a_classifier_are_enough_to_ask(name: str) -> None:
+    """Of three classes, or of one: every sample looks alike, and a full batch is asked; as modAL has it as well."""
+    features, truth = classes_apart()
+    for labeled in (np.arange(9), np.arange(0, 9, 3)):
+        y = np.full(len(truth), MISSING_LABEL)
+        y[labeled] = truth[labeled]
+        rows = AnnotatorStrategy(name, random_state=0).query(features, y, batch_size=5)
+        assert len(set(rows.tolist()) - set(labeled.tolist())) == 5
+    given = np.where(np.arange(120) < 9, truth, UNLABELED)
+    pool = pool_of(dataset_of(features), given, np.arange(9, 120))
+    assert len(ask(name, pool, 5).rows) == 5
+    assert pool.prediction.probabilities.sum(axis=1) == pytest.approx(np.ones(120))
 
 
 def test_an_unknown_name_is_told_in_their_loop() -> None:

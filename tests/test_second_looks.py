@@ -14,13 +14,14 @@ from annotator import reports
 from annotator.config import Config
 from annotator.errors import ConfigError, StoreError
 from annotator.exporters.gather import gather
+from annotator.exporters.rows import ExportRow
 from annotator.project import Project
 from annotator.purposes import REVIEW
 from annotator.reasons import in_words
 from annotator.second_looks import LEAD, contradiction, second_looks
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of, simulate
-from annotator.store import Answer, Event, ImageRecord, Question, Store, answers, log, questions
+from annotator.store import Answer, Deciding, Event, ImageRecord, Question, Store, answers, log, questions
 from annotator.types import Prediction
 from tests import storing
 from tests.test_store import question as train_question
@@ -292,9 +293,44 @@ def test_a_reopened_project_asks_again_what_it_asked(project: Project) -> None:
     session.advance()
     assert again.class_names[again.learner.labels[again.learner.row(asked.image_id)]] == right
     [row] = [row for row in gather(again).rows if row.image_id == asked.image_id]
-    assert (row.class_name, row.purpose, row.round) == (right, REVIEW.name, asked.round)
+    assert (row.class_name, row.purpose) == (right, REVIEW.name)
     assert again.store.verify() == []
     again.close()
+
+
+def test_an_export_says_what_stands_and_why_the_image_was_picked(project: Project) -> None:
+    """A second look brings answer and purpose; strategy, reason and round stay the draw's; undone it brings nothing."""
+    session = project.session("ada")
+    asked = until_asked_again(project, session)
+    names = dict(enumerate(project.class_names))
+
+    def exported() -> ExportRow:
+        [row] = [row for row in gather(project).rows if row.image_id == asked.image_id]
+        return row
+
+    before, agreement = exported(), reports.agreement(session.moment())
+    first = next(each for each in storing.questions(project.store) if each.image_id == asked.image_id)
+    assert (before.purpose, before.strategy, before.round) == (first.purpose, first.strategy, first.round)
+    assert before.strategy != "second-look"
+    session.label(asked.image_id, "7", asked.event_id, Deciding(700, None))
+    again = exported()
+    assert (again.purpose, again.class_name, again.milliseconds, again.guess_shown) == (REVIEW.name, "7", 700, False)
+    assert (again.round, again.strategy, again.score) == (before.round, before.strategy, before.score)
+    assert (again.propensity, again.reason) == (before.propensity, in_words(first, names))
+    looked_again = reports.agreement(session.moment())
+    assert looked_again.n_shown + looked_again.n_hidden == agreement.n_shown + agreement.n_hidden - (
+        first.guess is not None
+    )
+    for answer in ("8", None):
+        session.undo()
+        assert exported() == before
+        assert reports.agreement(session.moment()) == agreement
+        [shown] = [found for found in reports.recent(session.moment()) if found.image_id == asked.image_id]
+        assert shown.question is not None
+        assert shown.question.question_id == first.question_id
+        if answer is not None:
+            waiting = {card.image_id: card.event_id for card in session.remaining}
+            session.label(asked.image_id, answer, waiting[asked.image_id])
 
 
 def test_simulate_and_a_hand_driven_session_ask_the_same_again(project: Project, projects: Path) -> None:

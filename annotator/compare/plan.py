@@ -20,8 +20,11 @@ Parameters = Mapping[str, Mapping[str, Json]]
 
 BUDGETS = (10, 50, 100, 200, 500, 1000)
 SCHEDULE = (Step(10, 200), Step(50, 1000), Step(100, 3000))
-NOT_IN_KEY = ("name", "rounds", "batch_size", "class_keys", "hidden_share", "batch_order")
+NOT_IN_KEY = ("name", "rounds", "batch_size", "class_keys")
 """Settings that change no figure of a cell: the schedule stands for `rounds` and `batch_size`."""
+ORDER = ("hidden_share", "batch_order")
+"""Settings that decide in which order a batch is answered: that changes which answers are wrong, and what was labeled
+last, whose neighbours are to be confirmed."""
 
 
 class System(NamedTuple):
@@ -129,7 +132,8 @@ class Cell:
 
     def key(self, dataset_version: str) -> str:
         """Equal keys give equal curves, whatever the commit: a hash of all settings and of the dataset."""
-        settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_KEY}
+        left_out = NOT_IN_KEY if self.error_rate or self.config.confirm_share else NOT_IN_KEY + ORDER
+        settings = {name: value for name, value in asdict(self.config).items() if name not in left_out}
         settings |= {"steps": self.steps, "error_rate": self.error_rate, "dataset": dataset_version}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
 

@@ -59,8 +59,12 @@ def _full_size(project: Project, row: int) -> Any:  # Any: a PIL image, as Datas
 
 
 def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snapshot) -> ExportRow:
-    """By the event, whose values the log's hashes cover; a question that a damaged store has lost is left empty."""
-    event, question = answered.event, answered.question
+    """By the event, whose values the log's hashes cover; a question that a damaged store has lost is left empty.
+
+    Of an image that was asked again, purpose and guess are those of the question that was answered; round, strategy,
+    score, propensity and reason stay those of its draw.
+    """
+    event, question, drawn = answered.event, answered.question, answered.drawn
     assert event is not None  # a standing answer has one
     who = str(event.annotator_id)
     return ExportRow(
@@ -68,10 +72,10 @@ def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snaps
         class_name=answered.answer,
         class_id=event.class_id,
         annotator=people.get(who, who),
-        round=None if question is None else question.round,
+        round=None if drawn is None else drawn.round,
         purpose="" if question is None else question.purpose,
-        strategy="" if question is None else question.strategy,
-        score=None if question is None else question.score,
+        strategy="" if drawn is None else drawn.strategy,
+        score=None if drawn is None else drawn.score,
         guess=answered.guess,
         guess_probability=None if question is None else question.guess_probability,
         guess_shown=None if question is None else question.guess_visible,
@@ -82,8 +86,8 @@ def _answered_row(answered: Answered, people: Mapping[str, str], snapshot: Snaps
         row=answered.row,
         milliseconds=event.client_ms,
         comment=snapshot.flags.get((answered.image_id, who), ""),
-        propensity=None if question is None else question.propensity,
-        reason="" if question is None else in_words(question, {each.class_id: each.name for each in snapshot.classes}),
+        propensity=None if drawn is None else drawn.propensity,
+        reason="" if drawn is None else in_words(drawn, {each.class_id: each.name for each in snapshot.classes}),
     )
 
 

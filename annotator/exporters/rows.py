@@ -48,7 +48,9 @@ class ExportRow:
     annotator: str
     round: int | None
     purpose: str
+    """Of the question that was answered, as the guess and whether it was shown: "review" after a second look."""
     strategy: str
+    """Which picked the image: also after a second look, as round, score, propensity and reason."""
     score: float | None
     guess: str | None
     guess_probability: float | None
@@ -67,7 +69,7 @@ class ExportRow:
     comment: str = ""
     """What the annotator flagged the image with."""
     propensity: float | None = None
-    """The probability with which the image was drawn; missing where it was not drawn at random."""
+    """The probability with which the image was drawn; missing where it was not, or near-duplicates were passed over."""
     reason: str = ""
     """Why it was picked, as its card said."""
 

@@ -7,7 +7,7 @@ from it holds as well (see `once`). Facts about a snapshot are functions of it. 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
@@ -128,20 +128,37 @@ def newest_standing(snapshot: Snapshot, annotator_id: str) -> Iterator[Event]:
                 return
 
 
-def newest_labels(snapshot: Snapshot, through: int, n_wanted: int) -> list[Event]:
-    """The labels that stood at event `through`, of anybody, the newest first; at most so many."""
+def head_at(snapshot: Snapshot, chain: Chain, through: int) -> Event | None:
+    """The newest event of the chain at event `through`, an undo included; None where there was none yet."""
+    newest = snapshot.heads.get(chain)
+    earlier = () if newest is None else _chain(snapshot, newest)
+    return next((event for event in earlier if event.seq <= through), None)
+
+
+def given(snapshot: Snapshot, event: Event) -> Event:
+    """The answer that holds by this event: of an undo the one that it brought back, else the event itself."""
+    chain = {each.event_id: each for each in _chain(snapshot, event)} if event.kind == "undo" else {}
+    held: Event | None = event
+    while held is not None and held.kind == "undo":
+        undone = chain.get(str(held.undoes))
+        held = None if undone is None else chain.get(str(undone.supersedes))
+    return event if held is None else held  # of an undo that left nothing, or in a damaged store, the undo itself
+
+
+def first_given(snapshot: Snapshot, event: Event) -> Event:
+    """The first event of the chain that leads to this one."""
+    *_, first = _chain(snapshot, event)
+    return first
+
+
+def _chain(snapshot: Snapshot, event: Event) -> Iterator[Event]:
+    """This event and those before it on the same image by the same annotator, the newest first."""
     history = snapshot._history.chained
-    n_known = bisect_right(history, min(through, snapshot.newest_seq), key=_seq)
-    seen: set[Chain] = set()
-    found: list[Event] = []
-    for place in range(n_known - 1, -1, -1):
-        event = history[place][0]
-        if len(found) == n_wanted:
-            break
-        if chain_of(event) not in seen and event.outcome == "label":
-            found.append(event)
-        seen.add(chain_of(event))
-    return found
+    at: Event | None = event
+    while at is not None:
+        yield at
+        place = bisect_left(history, at.seq, key=_seq)
+        at = history[place][1] if place < len(history) and history[place][0].seq == at.seq else None
 
 
 def answer_times(snapshot: Snapshot) -> list[tuple[int, int]]:

@@ -87,10 +87,12 @@ def pool_of(
 ) -> Pool:
     """What a strategy is given: labels (n_images,), -1 = unlabeled; probabilities (n_images, n_classes).
 
-    Without probabilities every image is of one class, as before a project's first fit; `members` are the parts of a
-    committee, where there is one.
+    Without probabilities every image may be of each class that has labels, and all look alike; `members` are the parts
+    of a committee, where there is one.
     """
-    said = np.ones((len(dataset), 1)) if probabilities is None else np.asarray(probabilities, dtype=np.float64)
+    n_classes = max(1, int(labels.max(initial=UNLABELED)) + 1)
+    uniform = np.full((len(dataset), n_classes), 1 / n_classes)
+    said = uniform if probabilities is None else np.asarray(probabilities, dtype=np.float64)
     parts = tuple(np.asarray(part, dtype=np.float64) for part in members)
     return Pool(dataset, labels, Prediction(said, members=parts), np.sort(candidates))
 

@@ -59,7 +59,8 @@ class AnnotatorStrategy(SingleAnnotatorPoolQueryStrategy):  # type: ignore[misc]
         """Rows of `X` (n_samples, n_features) to label, best first: (batch_size,).
 
         `y` (n_samples,) has the missing label where there is none. `clf` is a classifier of scikit-activeml, fitted on
-        `X` and `y` first if `fit_clf`; without one every sample looks alike, which `typical` and `random` do not mind.
+        `X` and `y` first if `fit_clf`. Without one every sample looks alike, each class of `y` as likely as the others,
+        which strategies that go by features do not mind: `typical`, `coverage`, `herding`.
         `candidates` are rows of `X`, by default those without a label. Fewer rows come back where fewer differ.
 
         Utilities are (batch_size, n_samples), by place in the batch: the scores of what was chosen there or later,

@@ -15,6 +15,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -140,12 +141,17 @@ def named(name: str) -> type[Other]:
     )
 
 
+_SEEDING = Lock()
+"""Held while NumPy's global generator is modAL's."""
+
+
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """modAL breaks ties by NumPy's global generator, which is left as it was."""
-    before = np.random.get_state()  # noqa: NPY002  # modAL's
-    np.random.seed(seed)  # noqa: NPY002  # modAL's
-    try:
-        yield
-    finally:
-        np.random.set_state(before)  # noqa: NPY002  # modAL's
+    """modAL breaks ties by NumPy's global generator, which is left as it was; one thread at a time."""
+    with _SEEDING:
+        before = np.random.get_state()  # noqa: NPY002  # modAL's
+        np.random.seed(seed)  # noqa: NPY002  # modAL's
+        try:
+            yield
+        finally:
+            np.random.set_state(before)  # noqa: NPY002  # modAL's

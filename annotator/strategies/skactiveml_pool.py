@@ -5,15 +5,15 @@ features, labels and candidates. One that asks a classifier is given the model's
 one that asks a committee those of the vote's members; one that asks for class frequencies (ProbabilisticAL) the
 probabilities times the evidence, where the model has any.
 
-Which cannot be used, and why, stands in `CANNOT`. Some compare every two images, or every way to label them: `_cells`
-says what that takes, and a pool for which it would be more than `MOST_CELLS` numbers is refused before the memory is
-gone. How long one takes is not known beforehand: CostEmbeddingAL takes minutes from a hundred classes on.
+Which cannot be used, and why, stands in `CANNOT`. All answer with utilities of every image for every place of a batch;
+some compare every two images, or weigh every class against every other. `_cells` says what that takes: more than
+`MOST_CELLS` numbers are refused before the memory is gone. How long one takes is not known beforehand.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from math import comb
 from typing import Any, ClassVar
@@ -69,7 +69,7 @@ class _Named(Other):
     strategy: ClassVar[Foreign]
 
     def _choose(self, pool: Pool, candidates: IntArray, size: int, seed: int) -> tuple[IntArray, FloatArray]:
-        self._check(pool, candidates)
+        self._check(pool, candidates, size)
         n_classes = max(2, pool.prediction.probabilities.shape[1])
         own = _names(self.strategy)
         given = {"missing_label": UNLABELED, "random_state": seed, **self.parameters}
@@ -106,7 +106,7 @@ class _Named(Other):
             return {"ensemble": committee, "fit_ensemble": False}
         return {"discriminator": _discriminator()} if "discriminator" in wanted else {}
 
-    def _check(self, pool: Pool, candidates: IntArray) -> None:
+    def _check(self, pool: Pool, candidates: IntArray, size: int) -> None:
         """Raises ConfigError for a prediction that lacks something and for arrays that would not fit into memory."""
         needs_frequencies = self.strategy.__name__ == "ProbabilisticAL" and self.parameters.get("metric") is None
         if needs_frequencies and pool.prediction.evidence is None:
@@ -114,28 +114,34 @@ class _Named(Other):
                 f"The query strategy {self.name!r} asks how much speaks for each class, and this project's model does "
                 "not say. Give it the parameter metric=rbf, or choose the model label-spreading."
             )
-        cells = _cells(self.strategy.__name__, self.parameters, pool, len(candidates))
+        cells = _cells(self.strategy.__name__, self.parameters, pool, len(candidates), size)
         if cells > MOST_CELLS:
             raise ConfigError(
                 f"The query strategy {self.name!r} would make an array of {8 * cells / 2**30:,.0f} GiB for this pool "
-                f"of {len(pool.dataset):,} images, and the most that it may make is {8 * MOST_CELLS / 2**30:.0f} GiB. "
-                "Choose another strategy, or label a smaller pool."
+                f"of {len(pool.dataset):,} images and a batch of {size:,}, and the most that it may make is "
+                f"{8 * MOST_CELLS / 2**30:.0f} GiB. Choose another strategy, smaller batches, or a smaller pool."
             )
 
 
-def _cells(name: str, parameters: dict[str, Any], pool: Pool, n_candidates: int) -> int:
+def _cells(name: str, parameters: Mapping[str, Any], pool: Pool, n_candidates: int, size: int) -> int:
     """Numbers in the largest array that the strategy makes, where that grows faster than the features."""
-    n_features, n_classes = int(pool.dataset.features.shape[1]), max(2, int(pool.prediction.probabilities.shape[1]))
+    n_images, n_features = map(int, pool.dataset.features.shape)
+    n_classes = max(2, int(pool.prediction.probabilities.shape[1]))
+    own: int = 0
     if name in ("ProbCover", "Quire"):
-        return len(pool.dataset) ** 2
-    if name == "MaxHerding":
-        return n_candidates**2
-    if name == "Badge":
-        return n_candidates * n_features * n_classes
-    if name == "ProbabilisticAL":  # every way to label up to m_max images alike, for each candidate and guess
-        m_max = int(parameters.get("m_max", 1))
-        return n_candidates * comb(n_classes + m_max, m_max) * n_classes * 3 * n_classes
-    return 0
+        own = n_images**2
+    elif name == "MaxHerding":
+        own = n_candidates**2
+    elif name == "GreedySamplingX":
+        own = n_candidates * n_images
+    elif name == "Badge":
+        own = n_candidates * n_features * n_classes
+    elif name == "BatchBALD":  # a joint probability for each sample of the members' classes
+        own = n_candidates * (parameters.get("n_MC_samples") or len(pool.prediction.members)) * n_classes
+    elif name == "ProbabilisticAL":  # every way to give the classes up to m_max labels
+        most = parameters.get("m_max") or 1
+        own = 3 * n_candidates * comb(n_classes + most, most) * n_classes**2
+    return max(own, size * n_images)
 
 
 @cache
