@@ -51,13 +51,16 @@ def test_it_changes_over_by_labels_per_class_not_by_labels() -> None:
     assert ask(crowded(two, beliefs(2))).strategy == "margin"
     assert ask(crowded(hundred, beliefs(100))).strategy == "herding"
     assert ask(crowded(two, beliefs(20))).strategy == "margin"
-    assert ask(crowded(two, beliefs(2)), margin_from=51).strategy == "herding"
+    assert ask(crowded(two, beliefs(2)), margin_from_per_class=51).strategy == "herding"
 
 
 def test_with_equally_many_labels_of_every_class_it_is_herding_then_margin() -> None:
     """The same images and scores as those strategies ask for."""
     pool = crowded({row: row % 3 for row in range(30)}, beliefs(3))
-    for strategy, parameters in ((Herding(margin_from=1000), {}), (Herding(margin_from=0), {"margin_from": 0})):
+    for strategy, parameters in (
+        (Herding(margin_from=1000), {}),
+        (Herding(margin_from=0), {"margin_from_per_class": 0}),
+    ):
         expected, choice = strategy.query(pool, 8, np.random.default_rng(0)), ask(pool, 8, **parameters)
         assert np.array_equal(choice.rows, expected.rows)
         np.testing.assert_allclose(choice.scores, expected.scores)
@@ -68,7 +71,9 @@ def searching(margin_from: int) -> Choice:
     rows = np.arange(300)
     labels = {int(row): int(crowd) for row, crowd in zip(rows, crowd_of(rows), strict=True) if crowd < 4 and row % 2}
     evidence = np.where(crowd_of(rows) < 4, 1.0, 0.01)
-    return ask(crowded(labels, np.tile([0.3, 0.3, 0.2, 0.2, 0, 0], (300, 1)), evidence), margin_from=margin_from)
+    return ask(
+        crowded(labels, np.tile([0.3, 0.3, 0.2, 0.2, 0, 0], (300, 1)), evidence), margin_from_per_class=margin_from
+    )
 
 
 @pytest.mark.parametrize("margin_from", [1000, 0])
@@ -80,7 +85,7 @@ def test_classes_without_labels_are_looked_for_where_no_label_reaches(margin_fro
     assert {4, 5} <= set(crowd_of(choice.rows).tolist())
     assert [reason == MAY_BE_NEW for reason in choice.reasons] == found.tolist()
     complete = crowded({row: row % 3 for row in range(30)}, beliefs(3), np.linspace(0, 1, 300))
-    assert MAY_BE_NEW not in ask(complete, margin_from=margin_from).reasons
+    assert MAY_BE_NEW not in ask(complete, margin_from_per_class=margin_from).reasons
 
 
 def test_an_image_like_no_other_is_not_what_is_looked_for() -> None:
@@ -98,7 +103,7 @@ def test_doubt_about_a_rare_class_counts_for_more() -> None:
     probabilities[200:205] = [0.0, 0.45, 0.55]
     labels = {row: 2 if row == 0 else row % 2 for row in range(40)}
     pool = crowded(labels, probabilities)
-    choice = ask(pool, 10, margin_from=0)
+    choice = ask(pool, 10, margin_from_per_class=0)
     assert set(choice.rows.tolist()) == set(range(200, 210))
     n_of = np.bincount(list(labels.values()))
     factors = probabilities[choice.rows] @ (n_of.mean() / n_of) ** BALANCE
@@ -116,7 +121,7 @@ def test_every_reason_is_true(margin_from: int) -> None:
     labels = dict(enumerate(np.repeat(np.arange(5), n_of).tolist()))
     evidence = np.random.default_rng(1).random(300)
     pool = crowded(labels, beliefs(5, seed=3), evidence)
-    choice = ask(pool, 40, margin_from=margin_from)
+    choice = ask(pool, 40, margin_from_per_class=margin_from)
     seen = set()
     for row, score, reason in zip(choice.rows.tolist(), choice.scores.tolist(), choice.reasons, strict=True):
         first, second = np.argsort(-pool.prediction.probabilities[row])[:2].tolist()
@@ -134,8 +139,8 @@ def test_every_reason_is_true(margin_from: int) -> None:
 
 def test_a_negative_number_of_labels_is_refused() -> None:
     """ConfigError with the parameter's name."""
-    with pytest.raises(ConfigError, match=r"^recommended\.margin_from must"):
-        Recommended(margin_from=-1)
+    with pytest.raises(ConfigError, match=r"^recommended\.margin_from_per_class must"):
+        Recommended(margin_from_per_class=-1)
 
 
 @pytest.mark.parametrize(("n_known", "strategy", "crowds"), [(1, "typical", [1, 2, 3]), (2, "herding", [2, 3])])

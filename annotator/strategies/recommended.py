@@ -2,7 +2,7 @@
 
 What counts is labels per class, of the classes seen, not labels: with two hundred classes, five hundred are few.
 
-- **Below `margin_from` labels a class** a batch is herded (see herding.py) by the model's doubt.
+- **Below `margin_from_per_class` labels a class** a batch is herded (see herding.py) by the model's doubt.
 - **From then on** the most doubtful images are asked: classes overlap along their borders by then, and variety costs
   more than it gains.
 
@@ -73,17 +73,16 @@ class _Known:
 class Recommended:
     """Asks what teaches most at every number of labels measured, and looks for classes without labels."""
 
-    def __init__(self, margin_from: int = 50) -> None:
-        if margin_from < 0:
-            raise ConfigError(f"recommended.margin_from must not be negative: {margin_from}.")
-        self.margin_from = margin_from
-        """Labels per class."""
+    def __init__(self, margin_from_per_class: int = 50) -> None:
+        if margin_from_per_class < 0:
+            raise ConfigError(f"recommended.margin_from_per_class must not be negative: {margin_from_per_class}.")
+        self.margin_from_per_class = margin_from_per_class
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
         """Herded, an image's score is how many others it stands for; later it is its doubt."""
         known = _known(pool)
         doubt = np.maximum(pool.prediction.figures.measured(margin) * known.balance(), LEAST_WEIGHT)
-        if known.mean < self.margin_from:
+        if known.mean < self.margin_from_per_class:
             return _herded(pool, known, doubt, batch_size, rng)
         return _most_doubtful(pool, known, doubt, batch_size, rng)
 
