@@ -27,9 +27,9 @@ EARLIER_RECOMMENDED = ("weight", "margin_from")
 BATCH_ORDERS = AS_CHOSEN, ALIKE = ("as-chosen", "alike")
 """In which the images of a batch stand: best first, or side by side where they look alike or share a guess.
 
-Alike is answered faster, and is not the default: where the next batch is chosen when half of this one is answered, as in
-the browser, that half is of few classes then. Clothes, 3 seeds, batches of 12, accuracy at 48, 96 and 192 labels: 82.6,
-85.9, 88.2 alike; 84.1, 86.4, 88.4 as chosen. On digits there was no difference.
+Alike is answered faster, and is not the default: where the next batch is chosen when half of this one is answered, as
+in the browser, that half is of few classes then. Clothes, 3 seeds, batches of 12, accuracy at 48, 96 and 192 labels:
+82.6, 85.9, 88.2 alike; 84.1, 86.4, 88.4 as chosen. On digits there was no difference.
 """
 LARGEST = (1 << 63) - 1
 """The largest number that the database and NumPy take."""

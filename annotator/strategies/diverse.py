@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from annotator.strategies import words
-from annotator.strategies.likeness import SinglePrecision, directions, squared_distances
+from annotator.strategies.likeness import SinglePrecision, centre, directions, squared_distances
 from annotator.strategies.uncertainty import margin, top_k
 from annotator.threads import at_most
 from annotator.types import Choice, FloatArray, IntArray, Pool
@@ -31,7 +31,7 @@ class DiverseMargin:
         doubt = pool.prediction.figures.measured(margin)[pool.candidates]
         best = top_k(pool.candidates, doubt, POOL * batch_size)
         with at_most(1):  # the result is the same bit for bit on any number of cores
-            at = directions(pool, best.rows)
+            at = directions(pool.dataset.features[best.rows], centre(pool))
             picked = np.sort(one_of_each(at, np.maximum(best.scores, LEAST_DOUBT), batch_size, rng))
         said = words.between(pool.prediction.probabilities[best.rows[picked]])
         return Choice(best.rows[picked], best.scores[picked], reasons=said)

@@ -53,7 +53,7 @@ class GraphChange:
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
         """A score is the doubt times the variance taken away, less what earlier picks of the batch leave of it."""
         doubt = np.maximum(pool.prediction.figures.measured(margin), LEAST_DOUBT)
-        rows = drawn(pool.candidates, max(N_CANDIDATES, batch_size), rng, doubt[pool.candidates])
+        rows = drawn(pool.candidates, max(N_CANDIDATES, batch_size), rng, doubt)
         graph = Steps(pool.dataset.graph.affinity)
         columns = graph.columns(rows, pool.labels == UNLABELED, LEAST)
         own = columns[np.arange(len(rows)), rows]
@@ -67,7 +67,7 @@ class GraphCoverage:
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
         """A score is the doubt it would reach, beside what labels and earlier picks of the batch do."""
         doubt = np.maximum(pool.prediction.figures.measured(margin), LEAST_DOUBT)
-        rows = drawn(pool.candidates, max(N_REACHING, batch_size), rng, doubt[pool.candidates])
+        rows = drawn(pool.candidates, max(N_REACHING, batch_size), rng, doubt)
         graph = Steps(pool.dataset.graph.affinity)
         columns = graph.columns(rows, np.ones(len(doubt), dtype=bool), LEAST_REACH)
         known = graph.mass(np.flatnonzero(pool.labels != UNLABELED))
