@@ -24,9 +24,9 @@ from annotator.models.calibration import Known
 from annotator.types import UNLABELED, Dataset, IntArray, LeavesOut, Model, is_asynchronous
 
 GROWTH = 1.2
-"""Labels against those of the last temperature, from which on it is found again."""
+"""Labels against those of the last temperature, from which on it is found again: a round number."""
 SMALL_POOL = 2_000
-"""Images, up to which each fit of a model that is quick to calibrate finds its own temperature."""
+"""Images, up to which each fit of a model that is quick to calibrate finds its own temperature. A round number."""
 
 
 @dataclass(frozen=True)

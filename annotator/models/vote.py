@@ -59,6 +59,7 @@ from annotator.types import (
 FIXED, BY_LABELS = "fixed", "labels"
 ROWS_PER_CHUNK = 4_096
 STRENGTH = 200
+"""Labels that the fixed shares are worth: a round number; trials with less are above."""
 N_STEPS = 100
 """Of expectation maximisation; more change no share by 0.01."""
 

@@ -15,8 +15,12 @@ from annotator.threads import at_most
 from annotator.types import UNLABELED, Choice, FloatArray, Pool
 
 WIDTH, WIDTH_UNTIL = 0.7, 10
-"""Of the kernel, in units of the spread; it narrows with the fourth root of the labels beyond so many."""
+"""Of the kernel, in units of the spread; it narrows with the fourth root of the labels beyond so many.
+
+As in trials of herding on clothes (0.6 to 0.7 gave 68 to 70 % at ten labels, 0.5 and 0.85 63 and 68).
+"""
 N_CANDIDATES, N_POINTS = 1_000, 3_000
+"""Round numbers that bound the time."""
 LEAST_WEIGHT = 1e-9
 """Where all weights are 0, coverage alone decides."""
 LEAST_SPREAD = 1e-30

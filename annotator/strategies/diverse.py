@@ -17,8 +17,9 @@ from annotator.threads import at_most
 from annotator.types import Choice, FloatArray, IntArray, Pool
 
 POOL = 5
+"""Images for each one that is asked: a round number."""
 N_TURNS = 20
-"""Of k-means at most; later ones change few clusters."""
+"""Of k-means at most; later ones change few clusters. A round number."""
 LEAST_DOUBT = 1e-9
 """Weight of an image of which the model is certain."""
 

