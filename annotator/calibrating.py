@@ -24,9 +24,9 @@ from annotator.models.calibration import Known
 from annotator.types import UNLABELED, Dataset, IntArray, LeavesOut, Model, is_asynchronous
 
 GROWTH = 1.2
-"""Labels against those of the last temperature, from which on it is found again."""
+"""Labels against those of the last temperature, from which on it is found again: a round number."""
 SMALL_POOL = 2_000
-"""Images, up to which each fit of a model that is quick to calibrate finds its own temperature."""
+"""Images, up to which each fit of a model that is quick to calibrate finds its own temperature. A round number."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,16 @@ class Calibrator:
         least = max(calibration.LEAST, GROWTH * self.newest.n_labels)
         return fitted is not self._looked_at and least <= n_labels < len(fitted.labels)
 
+    def will_look_at(self, fitted: Fitted) -> bool:
+        """Whether `look_at` finds a temperature by this fit, and so needs the model as that fit left it."""
+        return self._has_fitted and self.is_due(fitted)
+
     def look_at(self, model: Model, dataset: Dataset, fitted: Fitted, audit_rows: IntArray) -> None:
         """Find the temperature by a fit where it is due; `model` is as that fit left it.
 
         Where that fails the temperature stays as it is until the next fit.
         """
-        if self._has_fitted and self.is_due(fitted):
+        if self.will_look_at(fitted):
             self._find(model, dataset, fitted, audit_rows)
         self._looked_at = fitted
 

@@ -22,6 +22,8 @@ QUICK_ENCODER = "hog"
 """What labeling starts on while a slow encoder is computed, and stays on where a pool is too small for that one."""
 RECOMMENDED = {"encoder": "auto", "model": "vote", "strategy": "recommended"}
 """Offered first for one's own images; `auto` is mostly `imagenet`, which won in trials on clothes and pictures."""
+EARLIER_RECOMMENDED = ("weight", "margin_from")
+"""Parameters of `recommended` in earlier versions, which are stored in their projects."""
 BATCH_ORDERS = AS_CHOSEN, ALIKE = ("as-chosen", "alike")
 """In which the images of a batch stand: best first, or side by side where they look alike or share a guess.
 
@@ -132,12 +134,19 @@ class Config:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:  # Any: JSON
-        """A config as it was stored; keys of other versions are refused with their names."""
+        """A config as it was stored; keys of other versions are refused with their names.
+
+        What `recommended` was told by earlier versions is left out: it meant labels in all, and now labels per class.
+        """
         known = {part.name for part in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigError(f"No setting {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
-        return cls(**{**values, "classes": tuple(values.get("classes", ()))})
+        values = {**values, "classes": tuple(values.get("classes", ()))}
+        if values.get("strategy") == "recommended":
+            told = values.get("strategy_parameters", {}).items()
+            values["strategy_parameters"] = {key: value for key, value in told if key not in EARLIER_RECOMMENDED}
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from annotator.types import (
     Follows,
     IntArray,
     JoinsHeldOut,
+    LeavesOut,
     Model,
     Prediction,
     WarmsUp,
@@ -249,9 +250,19 @@ class Learner:
         return self._fitted_through(last.trained_through)
 
     def _catch_up(self) -> None:
-        """Bring a stateful model to where it was when the prediction was written that was read from a file."""
-        for through in self._steps() if self._is_behind else []:
-            self._follow(through)
+        """Bring the model to where it was when the prediction was written that was read from a file.
+
+        The last step is a whole fit where its temperature is still to be found: models that leave labels out do so from
+        what a fit left behind.
+        """
+        fitted, steps = self._newest.fitted, self._steps()
+        if self._is_behind and fitted is not None:
+            for through in steps[:-1]:
+                self._follow(through)
+            if isinstance(self._model, LeavesOut) and self._calibrator.will_look_at(fitted):
+                self._fitted_through(self._newest.trained_through)
+            elif steps:
+                self._follow(steps[-1])
         self._is_behind = False
 
     def _steps(self) -> list[int]:

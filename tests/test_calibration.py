@@ -17,6 +17,7 @@ from annotator.exporters.gather import _predicted_rows
 from annotator.fitted import Fitted
 from annotator.metrics import calibration, certainty, row_entropy
 from annotator.models import calibration as fitting
+from annotator.models import vote
 from annotator.models.calibration import Known, Prior, distance, most_likely, no_surer, temperature
 from annotator.models.out_of_fold import out_of_fold, spread, without_own_fold
 from annotator.project import PREDICTIONS, Project
@@ -122,17 +123,25 @@ def test_what_is_shown_is_a_power_of_what_the_model_says(value: float) -> None:
 @pytest.mark.parametrize(
     "name", ["label-spreading", "label-propagation", "logistic-regression", "kernel-ridge", "vote"]
 )
-def test_leaving_labels_out_is_a_fit_without_them(name: str) -> None:
-    """As of a fresh model for each fold; and the next fit is as if nobody had asked."""
+def test_leaving_labels_out_is_a_fit_without_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a fresh model for each fold; and the next fit is as if nobody had asked. Classes have 18, 6 and 6 labels.
+
+    A vote brings each fold to the masses of the fit on all labels: by factors far from 1, here the same for all.
+    """
     dataset = tiny_dataset(90)
-    labels = labels_of(dataset, 30)
-    folds = spread(labels[:30], dataset.group[:30], 5, np.random.default_rng(0))
+    assert dataset.truth is not None
+    labels = np.full(90, UNLABELED)
+    for code, n in enumerate((18, 6, 6)):
+        labels[np.flatnonzero(dataset.truth == code)[:n]] = code
+    rows = np.flatnonzero(labels != UNLABELED)
+    folds = spread(labels[rows], dataset.group[rows], 5, np.random.default_rng(0))
+
+    monkeypatch.setattr(vote, "evening", lambda *_: np.array([0.6, 1.2, 1.5]))
     model: Model = registry.create("model", name)
     before = model.fit_predict(dataset, labels, 3).probabilities.copy()
     found = without_own_fold(model, dataset, labels, 3, folds)
     fresh = out_of_fold(lambda: registry.create("model", name), dataset, labels, 3, 5, np.random.default_rng(0))
-    tolerance = 1e-6 if name == "vote" else 1e-9  # the masses of the classes are those of all labels
-    np.testing.assert_allclose(found, fresh.probabilities, atol=tolerance)
+    np.testing.assert_allclose(found, fresh.probabilities, atol=1e-8)
     assert np.array_equal(model.fit_predict(dataset, labels, 3).probabilities, before)
     some = np.where(np.arange(30) < 10, folds, UNLABELED)
     rest = without_own_fold(model, dataset, labels, 3, some)[10:]
@@ -296,6 +305,44 @@ def test_a_restart_goes_on_with_the_same_temperature(projects: Path, model: str,
         assert found == [project.learner.history[-1].temperature] * 2
     for each in (project, *copies):
         each.close()
+
+
+@pytest.mark.usefixtures("early")
+@pytest.mark.parametrize("shares", ["fixed", "labels"])
+def test_an_interrupted_run_finds_the_temperatures_of_one_that_was_not(
+    projects: Path, monkeypatch: pytest.MonkeyPatch, shares: str
+) -> None:
+    """In a large pool: a temperature that was due when the app was closed is found by the next start's first fit."""
+    monkeypatch.setattr(calibrating, "SMALL_POOL", 0)
+    monkeypatch.setattr(calibrating, "GROWTH", 1.0)
+    project = labeled(projects / "kept", n_rounds=4, model="vote", model_parameters={"shares": shares})
+    project._predictions.close()
+    shutil.copytree(project.folder, projects / "with")
+    shutil.copytree(project.folder, projects / "without", ignore=shutil.ignore_patterns(PREDICTIONS))
+    copies = [Project(projects / name) for name in ("with", "without")]
+    for _ in range(2):
+        assert [next_batch(again) for again in copies] == [next_batch(project)] * 2
+        temperatures = [again.learner.history[-1].temperature for again in copies]
+        assert temperatures == [project.learner.history[-1].temperature] * 2
+    for each in (project, *copies):
+        each.close()
+
+
+def test_a_vote_leaves_labels_out_whatever_it_was_fitted_on_before() -> None:
+    """Its masses are of the labels given, with more classes than the last fit had and after no fit at all."""
+    dataset = tiny_dataset(90, n_classes=4)
+    labels = labels_of(dataset, 40)
+    labels[:12] = 1
+    fewer = np.where(labels == 3, UNLABELED, labels)
+    folds = spread(labels[:40], dataset.group[:40], 5, np.random.default_rng(0))
+    found = []
+    for fitted, n_classes in ((labels, 4), (fewer, 3), (fewer, 4), (None, 0)):
+        model: Model = registry.create("model", "vote")
+        if fitted is not None:
+            model.fit_predict(dataset, fitted, n_classes)
+        found.append(without_own_fold(model, dataset, labels, 4, folds))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-5)
 
 
 def test_the_same_images_are_asked_whatever_is_shown(projects: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -463,16 +463,27 @@ def test_a_vote_is_its_members_brought_to_one_sharpness(weight: float) -> None:
 
 def test_masses_are_brought_half_way_to_equal_with_few_labels() -> None:
     """Only of classes with labels, by no more than 2, less with every label, and not at all from 50 a class on."""
-    probabilities = np.tile([0.6, 0.3, 0.1], (40, 1))
-    few = np.array([0, 1, *[-1] * 38])
+    probabilities = np.tile([0.4, 0.3, 0.2, 0.1], (40, 1))
+    few = np.array([0, 1, 2, *[-1] * 37])
     factors = evening(probabilities, few)
     assert factors is not None
-    np.testing.assert_allclose(factors, [*np.sqrt(0.45 / np.array([0.6, 0.3])) ** (1 - 2 / 100), 1])
+    np.testing.assert_allclose(factors, [*np.sqrt(0.3 / np.array([0.4, 0.3, 0.2])) ** (1 - 3 / 150), 1])
     np.testing.assert_allclose(evened(probabilities, factors).sum(axis=1), 1)
-    assert evening(np.tile([0.999, 0.001, 0], (40, 1)), few) == pytest.approx(np.array([0.712, 1.972, 1]), abs=1e-3)
-    assert evening(probabilities, np.arange(100) % 2) is None
+    uneven = np.tile([0.48, 0.48, 0.04, 0], (40, 1))
+    capped = evening(uneven, few)
+    assert capped is not None
+    np.testing.assert_allclose(capped[2], 2 ** (1 - 3 / 150))
+    assert evening(probabilities, np.arange(150) % 3) is None
     assert evening(probabilities, np.array([0, -1])) is None
     assert evened(probabilities, None) is probabilities
+
+
+def test_a_class_with_half_of_all_mass_is_taken_to_be_large() -> None:
+    """Nothing is evened then: in a pool of 99 % one class it would make of many images what they are not."""
+    few = np.array([0, 1, 2, *[-1] * 37])
+    assert evening(np.tile([0.49, 0.26, 0.25], (40, 1)), few) is not None
+    assert evening(np.tile([0.51, 0.25, 0.24], (40, 1)), few) is None
+    assert evening(np.tile([0.4, 0.2, 0.1, 0.3], (40, 1)), few) is None
 
 
 def test_shares_by_labels_go_to_the_member_that_is_right() -> None:

@@ -69,3 +69,20 @@ def test_a_stored_config_is_the_same_again() -> None:
         assert Config.from_json(stored) == preset.config
     with pytest.raises(ConfigError, match=r"No setting colour\. There are: .*batch_size"):
         Config.from_json({"colour": "red"})
+
+
+def test_a_project_of_an_earlier_recommended_still_asks(projects: Path) -> None:
+    """Its parameters weighed another strategy's doubt and counted labels in all: they are left out, others refused."""
+    config = Config(limit=60, encoder="pixels", strategy="recommended", initial="12", batch_size=4)
+    project = Project.create(projects / "kept", config)
+    for stored in ({"weight": "margin", "margin_from": 500}, {"margin_from": 500}):
+        storing.record_config(project.store, asdict(project.config) | {"strategy_parameters": stored})
+    project.close()
+    again = Project(projects / "kept")
+    session = again.session("ada")
+    session.advance()
+    assert {card.strategy for card in session.remaining} == {"herding"}
+    assert again.config.strategy_parameters == {}
+    with pytest.raises(ConfigError):
+        again.change(strategy_parameters={"margin_from": 500})
+    again.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,9 +15,10 @@ from hypothesis import strategies as st
 
 from annotator.errors import ConfigError
 from annotator.graph import build_graph
-from annotator.strategies import graph_change, herding
+from annotator.strategies import graph_change, herding, likeness
 from annotator.strategies.balance import Balance
 from annotator.strategies.committee import Committee, disagreement
+from annotator.strategies.coverage import cover
 from annotator.strategies.diverse import DiverseMargin
 from annotator.strategies.graph_change import ALPHA, GraphChange, GraphCoverage, Steps, weighs_most_for
 from annotator.strategies.herding import Herding, Typical, pick, stands_for
@@ -198,6 +200,7 @@ def test_with_many_labels_herding_is_plain_margin_and_says_so() -> None:
     assert choice.strategy == "margin"
     assert np.array_equal(choice.rows, expected.rows)
     assert np.array_equal(choice.scores, expected.scores)
+    assert choice.reasons == expected.reasons != ()
     assert Herding(margin_from=41).query(asked, 6, np.random.default_rng(0)).strategy is None
 
 
@@ -262,7 +265,7 @@ def test_samples_are_drawn_in_proportion_to_their_weights(weights: list[float]) 
     expected = shares + [sum(shares[j] * shares[i] / (1 - shares[j]) for j in range(6) if j != i) for i in range(6)]
     rng, rows, of_pool = np.random.default_rng(0), np.array([1, 3, 5, 7, 9, 11]), np.full(12, 1e9)
     of_pool[rows] = weights
-    drawn = [herding._drawn(rows, 2, rng, of_pool) for _ in range(4000)]
+    drawn = [likeness.drawn(rows, 2, rng, of_pool) for _ in range(4000)]
     assert all(len(set(each)) == 2 for each in drawn)
     found = np.bincount(np.concatenate(drawn), minlength=12)[rows] / len(drawn)
     np.testing.assert_allclose(found, expected, atol=0.03)
@@ -284,6 +287,21 @@ def test_a_reason_is_a_few_plain_words() -> None:
         "stands for 1 other",
         "stands for 1,340 others",
     ]
+
+
+def test_covering_many_labels_takes_little_memory() -> None:
+    """By parts: the distances of 3,000 images to 6,000 labels are never all there at once (72 MB)."""
+    features = np.random.default_rng(0).normal(size=(10_000, 4)).astype(np.float32)
+    small = tiny_dataset(30)
+    dataset = dataclasses.replace(small, ids=range(10_000), features=features, group=np.arange(10_000))
+    labels = np.where(np.arange(10_000) < 6_000, 0, UNLABELED)
+    asked = Pool(dataset, labels, Prediction(np.full((10_000, 2), 0.5)), np.arange(9_990, 10_000))
+    tracemalloc.start()
+    try:
+        assert len(cover(asked, np.ones(10_000), 4, generator()).rows) == 4
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
 
 
 # ---- diverse, by the graph, by classes, by committee

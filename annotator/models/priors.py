@@ -8,7 +8,14 @@ import numpy as np
 
 from annotator.types import UNLABELED, FloatArray, IntArray
 
-EVEN_UNTIL, MOST_EVENING = 50, 2.0
+EVEN_UNTIL = 50
+"""Labels per class from which on nothing is evened: a round number."""
+MOST_EVENING = 2.0
+"""The largest factor of a class: a round number."""
+MOST_OF_ALL = 0.5
+"""A class with this share of all mass is taken to be as large as it looks, and nothing is evened. In the trials below
+the largest share was 0.14 to 0.3 where evening gains, and 0.64 to 0.99 where it costs.
+"""
 
 
 def label_shares(labels: IntArray, n_classes: int) -> FloatArray:
@@ -36,6 +43,13 @@ def evening(probabilities: FloatArray, labels: IntArray) -> FloatArray | None:
     Class-mass normalisation (Zhu, Ghahramani & Lafferty, ICML 2003) with equal masses, since labels that were chosen do
     not say how large classes are; only half-way, no factor beyond `MOST_EVENING`, and less and less up to `EVEN_UNTIL`
     labels per class.
+
+    As it is here, against none, points of accuracy and of macro F1 (standard error of the difference), by
+    `recommended`, batches of 10: clothes, 20,000 images, 6 seeds, +0.2 and +0.2 (0.0) at 10 labels, +2.8 and +3.5 (1.0)
+    at 20. Three classes of 1 % in 9,995 clothes, 4 seeds, nothing beyond the spread: +0.1 and 0.0 (0.0) at 10, -1.6
+    (1.5) and -2.3 (2.0) at 20, +1.2 (2.5) and +1.5 (3.7) at 50. Where one class is 99 % of 5,001 and three have 17
+    images each, it would cost: with 3 labels of each of those and 5, 20 and 50 of the large one, 8.9, 3.0 and 1.9 of
+    accuracy and 3.4, 11.9 and 11.3 of macro F1 (4 seeds). Hence `MOST_OF_ALL`, with which nothing is evened there.
     """
     counts = np.bincount(labels[labels != UNLABELED], minlength=probabilities.shape[1])
     seen = counts > 0
@@ -43,6 +57,8 @@ def evening(probabilities: FloatArray, labels: IntArray) -> FloatArray | None:
     if left <= 0 or seen.sum() < 2:
         return None
     masses = np.maximum(probabilities.mean(axis=0), np.finfo(np.float64).tiny)
+    if masses[seen].max() >= MOST_OF_ALL * masses[seen].sum():
+        return None
     factors = np.clip(np.sqrt(masses[seen].mean() / masses), 1 / MOST_EVENING, MOST_EVENING)
     return np.asarray(np.where(seen, factors**left, 1.0))
 

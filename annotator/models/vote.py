@@ -7,9 +7,8 @@ the members to one confidence: label spreading alone says 30 % where it is right
 is confident enough without. Found on Fashion-MNIST (50,000 images, labels from 10 to
 3,000). Computed in double precision: in single, a small probability's cube is 0, and a row of those is NaN.
 
-With few labels p is brought half-way to as much probability for each class seen (`evening` in priors.py): measured at
-full strength, about 1 point at 10 to 50 labels on coloured pictures, 0.5 on Fashion-MNIST, and 4 of macro F1 with rare
-classes at 200 (3 or 4 seeds); it fades, so later gains are smaller.
+With few labels p is brought half-way to as much probability for each class seen, unless one has half of it all:
+`evening` in priors.py, which says what that gains.
 
 Where the encoder is a network that was trained on labels (see `Opinion` in types.py), what it says of an image is one
 more member q with a share of its own:
@@ -29,6 +28,8 @@ five more fits of the members.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 
@@ -58,6 +59,7 @@ from annotator.types import (
 FIXED, BY_LABELS = "fixed", "labels"
 ROWS_PER_CHUNK = 4_096
 STRENGTH = 200
+"""Labels that the fixed shares are worth: a round number; trials with less are above."""
 N_STEPS = 100
 """Of expectation maximisation; more change no share by 0.01."""
 
@@ -82,9 +84,12 @@ class Vote:
     ) -> None:
         if shares not in (FIXED, BY_LABELS):
             raise ConfigError(f'vote.shares must be "{FIXED}" or "{BY_LABELS}", not {shares!r}.')
+        self._anew = partial(Vote, graph, classifier, weight, kernel, opinion, shares)
         self.shares = shares
         self._factors: FloatArray | None = None
         """(n_classes,) what the last fit multiplies probabilities by; see `evening` in priors.py."""
+        self._fitted_on: tuple[IntArray, int] | None = None
+        """Labels and number of classes of the last fit."""
         self._found: FloatArray | None = None
         """(3,) the shares by labels that the last fit used; None where they are the fixed ones."""
         self.weight = _share("weight", weight)
@@ -101,7 +106,7 @@ class Vote:
         members = tuple(prediction.probabilities for prediction in found)
         self._found = self._by_labels(dataset, labels, n_classes)
         mixed = self._mixed(self._found, *members)
-        self._factors = evening(mixed, labels)
+        self._factors, self._fitted_on = evening(mixed, labels), (labels.copy(), n_classes)
         mixed, members = self._with_opinion(evened(mixed, self._factors), members, dataset.opinion)
         return Prediction(mixed, found[0].evidence, members=members)
 
@@ -117,13 +122,14 @@ class Vote:
     def out_of_fold(self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray) -> FloatArray:
         """(n_labeled, n_classes) of labeled images, each without the labels of its own fold; see LeavesOut.
 
-        Without the network's opinion, which was trained on these very labels. The masses of the classes are those of
-        the last fit: a fold hardly moves what the whole pool adds up to.
+        Without the network's opinion, which was trained on these very labels. The masses of the classes are those of a
+        fit on all these labels: a fold hardly moves what the whole pool adds up to.
         """
         said = self._members_out_of_fold(dataset, labels, n_classes, folds)
         found = self._by_labels(dataset, labels, n_classes)
         mixed = self._mixed(found, *said)
-        return np.where((folds == UNLABELED)[:, None], mixed, evened(mixed, self._factors))
+        factors = self._factors_by(dataset, labels, n_classes)
+        return np.where((folds == UNLABELED)[:, None], mixed, evened(mixed, factors))
 
     def follow(self, dataset: Dataset, labels: IntArray, n_classes: int) -> None:
         """Repeat a recorded fit without a prediction; only members whose answers depend on earlier fits repeat it."""
@@ -160,6 +166,15 @@ class Vote:
             of_others += by_classifier * _sharpened(classifier[some], 2)
             mixed[some] = by_kernel * kernel[some] + of_others.T
         return mixed
+
+    def _factors_by(self, dataset: Dataset, labels: IntArray, n_classes: int) -> FloatArray | None:
+        """(n_classes,) the factors of a fit on these labels: the last one, or that of a new vote."""
+        last = self._fitted_on
+        if last is not None and last[1] == n_classes and np.array_equal(last[0], labels):
+            return self._factors
+        other = self._anew()
+        other.fit_predict(dataset, labels, n_classes)
+        return other._factors
 
     def _members_out_of_fold(
         self, dataset: Dataset, labels: IntArray, n_classes: int, folds: IntArray

@@ -20,6 +20,7 @@ from annotator.strategies.uncertainty import margin
 from annotator.types import UNLABELED, Choice, FloatArray, IntArray, Pool, Reason
 
 POWER = 0.5
+"""Of the inverse number of labels: a square root, half-way between not at all and in full; not tuned."""
 
 
 class Balance:

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotator.strategies.herding import pick
-from annotator.strategies.likeness import SinglePrecision, directions, drawn, squared_distances
+from annotator.strategies.herding import coverage_by, pick
+from annotator.strategies.likeness import SinglePrecision, centre, directions, drawn, squared_distances
 from annotator.threads import at_most
 from annotator.types import UNLABELED, Choice, FloatArray, Pool
 
 WIDTH, WIDTH_UNTIL = 0.7, 10
-"""Of the kernel, in units of the spread; it narrows with the fourth root of the labels beyond so many."""
+"""Of the kernel, in units of the spread; it narrows with the fourth root of the labels beyond so many.
+
+As in trials of herding on clothes (0.6 to 0.7 gave 68 to 70 % at ten labels, 0.5 and 0.85 63 and 68).
+"""
 N_CANDIDATES, N_POINTS = 1_000, 3_000
+"""Round numbers that bound the time."""
 LEAST_WEIGHT = 1e-9
 """Where all weights are 0, coverage alone decides."""
 LEAST_SPREAD = 1e-30
@@ -30,17 +34,17 @@ def cover(pool: Pool, weights: FloatArray, batch_size: int, rng: np.random.Gener
     if not len(pool.candidates):
         return Choice(pool.candidates, np.zeros(0))
     weights = np.maximum(weights, LEAST_WEIGHT)
-    candidates = drawn(pool.candidates, max(N_CANDIDATES, batch_size), rng, weights[pool.candidates])
+    candidates = drawn(pool.candidates, max(N_CANDIDATES, batch_size), rng, weights)
     points = drawn(np.flatnonzero(pool.labels == UNLABELED), N_POINTS, rng)
     chosen = np.union1d(pool.asked, np.flatnonzero(pool.labels != UNLABELED))
     with at_most(1):  # the result is the same bit for bit on any number of cores
-        at = directions(pool, points)
+        features, middle = pool.dataset.features, centre(pool)
+        at = directions(features[points], middle)
         width = WIDTH * min(1.0, WIDTH_UNTIL / max(1, len(chosen) + batch_size)) ** 0.25
         factor = np.float32(-1 / max(width**2 * float(at.var(axis=0, dtype=np.float64).sum()), LEAST_SPREAD))
-        similarity = squared_distances(directions(pool, candidates), at)
+        similarity = squared_distances(directions(features[candidates], middle), at)
         np.exp(np.multiply(similarity, factor, out=similarity), out=similarity)
-        nearest = squared_distances(directions(pool, chosen), at).min(axis=0, initial=np.inf)
-        covered = np.exp(factor * nearest)
+        covered = coverage_by(at, directions(features[chosen], middle), float(factor))
         at_points = weights[points].astype(np.float32)
         picked = pick(similarity, at_points, covered, batch_size)
         return Choice(candidates[picked], _gains(similarity[picked], at_points, covered))

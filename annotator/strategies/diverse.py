@@ -11,14 +11,15 @@ from __future__ import annotations
 import numpy as np
 
 from annotator.strategies import words
-from annotator.strategies.likeness import SinglePrecision, directions, squared_distances
+from annotator.strategies.likeness import SinglePrecision, centre, directions, squared_distances
 from annotator.strategies.uncertainty import margin, top_k
 from annotator.threads import at_most
 from annotator.types import Choice, FloatArray, IntArray, Pool
 
 POOL = 5
+"""Images for each one that is asked: a round number."""
 N_TURNS = 20
-"""Of k-means at most; later ones change few clusters."""
+"""Of k-means at most; later ones change few clusters. A round number."""
 LEAST_DOUBT = 1e-9
 """Weight of an image of which the model is certain."""
 
@@ -31,7 +32,7 @@ class DiverseMargin:
         doubt = pool.prediction.figures.measured(margin)[pool.candidates]
         best = top_k(pool.candidates, doubt, POOL * batch_size)
         with at_most(1):  # the result is the same bit for bit on any number of cores
-            at = directions(pool, best.rows)
+            at = directions(pool.dataset.features[best.rows], centre(pool))
             picked = np.sort(one_of_each(at, np.maximum(best.scores, LEAST_DOUBT), batch_size, rng))
         said = words.between(pool.prediction.probabilities[best.rows[picked]])
         return Choice(best.rows[picked], best.scores[picked], reasons=said)

@@ -11,7 +11,7 @@ import numpy as np
 from annotator.types import FloatArray, IntArray, Reason
 
 POSSIBLE = 0.5
-"""An image could be of a class that is at least this many times as probable as the likeliest."""
+"""An image could be of a class that is at least this many times as probable as the likeliest: a round number."""
 
 
 def between(probabilities: FloatArray) -> tuple[Reason, ...]:
