@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from annotator import due, evaluation, evidence
+from annotator import due, evaluation, payoff
 from annotator.asking import BESIDE, COLD_START
 from annotator.batches import ShownBatch, read_batches
 from annotator.config import plugin_names
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
-from annotator.evidence import Evidence, Trial, Waiting
 from annotator.learner import Learner
 from annotator.metrics import certainty
+from annotator.payoff import Measurement, Payoff, Waiting
 from annotator.purposes import SEED, TRAIN
 from annotator.reasons import on_card
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
@@ -432,23 +432,23 @@ def learning(moment: Moment) -> Learning:
     return Learning(moment.learner.is_learning, moment.learner.failure)
 
 
-def trial(moment: Moment) -> Trial | Waiting:
+def measurement(moment: Moment) -> Measurement | Waiting:
     """What can be measured of the strategy in use, or what is missing for that; fits nothing."""
-    return evidence.trial_of(moment.snapshot, moment.learner)
+    return payoff.measurement_of(moment.snapshot, moment.learner)
 
 
-def strategy_evidence(moment: Moment) -> Evidence | Waiting:
+def strategy_payoff(moment: Moment) -> Payoff | Waiting:
     """Whether the strategy in use pays, measured here and now, which takes some ten fits of the model.
 
     Raises ModelError where the model cannot be fitted.
     """
-    found = trial(moment)
-    return found if isinstance(found, Waiting) else evidence.measured(found)
+    found = measurement(moment)
+    return found if isinstance(found, Waiting) else payoff.measured(found)
 
 
-def is_of_strategy_in_use(moment: Moment, found: Evidence) -> bool:
+def is_of_strategy_in_use(moment: Moment, found: Payoff) -> bool:
     """Whether it is about the strategy in use, since that was chosen."""
-    return found.since == evidence.spells(moment.snapshot)[0].first
+    return found.since == payoff.spells(moment.snapshot)[0].first
 
 
 def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:

@@ -1,8 +1,8 @@
-"""Measures beside the labeling whether the strategy of a project pays (see annotator/evidence.py). Knows no browser.
+"""Measures beside the labeling whether the strategy of a project pays (see annotator/payoff.py). Knows no browser.
 
-After each batch that was chosen, and when a project is opened, a thread looks whether there are labels for a trial that
-was not made yet, and makes it with a model of its own: the project's model, and whoever waits for it, is not touched.
-What was found is kept in memory; after a restart it is found again, the same figures from the same labels.
+After each batch that was chosen, and when a project is opened, a thread looks whether there are labels for a measurement
+that was not made yet, and makes it with a model of its own: the project's model, and whoever waits for it, is not
+touched. What was found is kept in memory; after a restart it is found again, the same figures from the same labels.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import Any
 
 from annotator.errors import AnnotatorError
-from annotator.evidence import Evidence, Trial, Waiting, measured, trials_of
+from annotator.payoff import Measurement, Payoff, Waiting, measured, measurements_of
 from annotator.project import Project
 
-Key = tuple[Any, ...]  # Any: see Trial
+Key = tuple[Any, ...]  # Any: see Measurement
 
 
-class Evidences:
+class Payoffs:
     """What was found in the projects of one process."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, dict[Key, Evidence | Waiting]] = {}
-        """By the project's folder and the trial; of each strategy the newest, and what could not be measured."""
+        self._known: dict[Path, dict[Key, Payoff | Waiting]] = {}
+        """By the project's folder and the measurement; of each strategy the newest, and what could not be measured."""
         self._looking: dict[Path, bool] = {}
         """Projects that a thread looks at, and whether it is to look once more: labels have come meanwhile."""
         self._lock = threading.Lock()
 
     def look(self, project: Project) -> None:
-        """Make in a thread the trials that there are labels for."""
+        """Make in a thread the measurements that there are labels for."""
         with self._lock:
             is_new = project.folder not in self._looking
             self._looking[project.folder] = not is_new
         if is_new:
-            threading.Thread(target=self._look, args=(project,), name="evidence", daemon=True).start()
+            threading.Thread(target=self._look, args=(project,), name="payoff", daemon=True).start()
 
-    def found(self, project: Project) -> tuple[Evidence | Waiting, ...]:
-        """What is known of the strategies in use last, the newest first; Waiting says why a trial failed."""
+    def found(self, project: Project) -> tuple[Payoff | Waiting, ...]:
+        """What is known of the strategies in use last, the newest first; Waiting says why a measurement failed."""
         return tuple(self._known.get(project.folder, {}).values())
 
     def is_looking(self, project: Project) -> bool:
@@ -57,21 +57,21 @@ class Evidences:
                     del self._looking[project.folder]
 
     def _measure(self, project: Project) -> None:
-        """Each trial as it is done, beside what is known of the others so far."""
-        trials = trials_of(project.store.snapshot(), project.learner)
+        """Each measurement as it is done, beside what is known of the others so far."""
+        measurements = measurements_of(project.store.snapshot(), project.learner)
         known = self._known.get(project.folder, {})
-        for trial in trials:
-            if trial.key not in known:
-                before = {key: found for key, found in known.items() if key[0] != trial.spell.first}
-                known = before | {trial.key: _measured(trial)}
+        for measurement in measurements:
+            if measurement.key not in known:
+                before = {key: found for key, found in known.items() if key[0] != measurement.spell.first}
+                known = before | {measurement.key: _measured(measurement)}
                 self._known[project.folder] = known
-        order = [trial.key for trial in trials]
+        order = [measurement.key for measurement in measurements]
         self._known[project.folder] = {key: known[key] for key in order}
 
 
-def _measured(trial: Trial) -> Evidence | Waiting:
+def _measured(measurement: Measurement) -> Payoff | Waiting:
     try:
-        return measured(trial)
+        return measured(measurement)
     except AnnotatorError as error:
         return Waiting(f"It could not be measured: {error}")
     except Exception as error:  # a model of a third party raises whatever it likes

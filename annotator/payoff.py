@@ -11,7 +11,7 @@ what the strategy chose. The interval is paired, its variance widened for the fi
 "Inference for the generalization error", Machine Learning 52, 2003). Test images are not looked at.
 
 n is one of `sizes`, never what there is by chance, so that the figure does not depend on when it is worked out.
-Knows no threads; see workspace/evidences.py.
+Knows no threads; see workspace/payoffs.py.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Spell:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
-    """What is to be measured. Equal keys are equal trials of one project."""
+class Measurement:
+    """What is to be measured. Equal keys are equal measurements of one project."""
 
     key: tuple[Any, ...]  # Any: names and parameters
     dataset: Dataset
@@ -112,8 +112,8 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What came of a trial."""
+class Payoff:
+    """What came of a measurement."""
 
     strategy: str
     since: int
@@ -209,14 +209,14 @@ def spells(snapshot: Snapshot) -> list[Spell]:
     return found
 
 
-def trials_of(snapshot: Snapshot, learner: Learner) -> list[Trial]:
-    """A trial of each of the strategies that were in use last, the newest first, where one can be made."""
-    found = (trial_of(snapshot, learner, spell) for spell in spells(snapshot)[:MOST_SPELLS])
-    return [trial for trial in found if isinstance(trial, Trial)]
+def measurements_of(snapshot: Snapshot, learner: Learner) -> list[Measurement]:
+    """A measurement of each of the strategies that were in use last, the newest first, where one can be made."""
+    found = (measurement_of(snapshot, learner, spell) for spell in spells(snapshot)[:MOST_SPELLS])
+    return [measurement for measurement in found if isinstance(measurement, Measurement)]
 
 
-def trial_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = None) -> Trial | Waiting:
-    """The largest trial that can be made of a strategy, by default of the one in use; else why there is none."""
+def measurement_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = None) -> Measurement | Waiting:
+    """The largest measurement that can be made of a strategy, by default of the one in use; else why there is none."""
     spell, config, dataset = spell or spells(snapshot)[0], snapshot.configs[max(snapshot.configs)], learner.dataset
     if said := _never(config, spell, dataset):
         return Waiting(said)
@@ -239,16 +239,18 @@ def trial_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = None) -
     model = str(config["model"]), dict(config.get("model_parameters") or {})
     measured_on = AUDIT if pool is None else TRUTH
     key = (spell.first, model[0], str(sorted(model[1].items())), dataset.version, measured_on, size)
-    return Trial(key, dataset, spell, model, len(snapshot.classes), given, chosen.of(slice(size)), others, measured_on)
+    return Measurement(
+        key, dataset, spell, model, len(snapshot.classes), given, chosen.of(slice(size)), others, measured_on
+    )
 
 
-def measured(trial: Trial) -> Evidence:
+def measured(measurement: Measurement) -> Payoff:
     """Fit a model of its own on both sides: N_DRAWS + 1 fits, or N_FOLDS + 1, and three more where the strategy pays.
 
-    The same trial gives the same figures. Raises ModelError where the model cannot be fitted.
+    The same measurement gives the same figures. Raises ModelError where the model cannot be fitted.
     """
-    fits = _Fits(trial)
-    found = _on_audit(fits) if trial.measured_on == AUDIT else _on_truth(fits)
+    fits = _Fits(measurement)
+    found = _on_audit(fits) if measurement.measured_on == AUDIT else _on_truth(fits)
     return _with_enough(fits, found) if found.pays else found
 
 
@@ -265,7 +267,7 @@ def _never(config: Json, spell: Spell, dataset: Dataset) -> str:
 
 
 def _not_yet(spell: Spell, n_chosen: int, others: Labels, most: int, is_audit: bool) -> str:
-    """What is missing for the smallest trial; empty where nothing is."""
+    """What is missing for the smallest measurement; empty where nothing is."""
     if most < LEAST and not is_audit:
         return f"A pool of {len(others):,} images is too small to measure it: it is soon labeled."
     if most < LEAST:
@@ -322,28 +324,28 @@ def _known(dataset: Dataset, truth: IntArray | None) -> Labels | None:
 
 
 class _Fits:
-    """A model of its own for one trial: the project's is not touched."""
+    """A model of its own for one measurement: the project's is not touched."""
 
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        self._model: Model = registry.create("model", *trial.model)
+    def __init__(self, measurement: Measurement) -> None:
+        self.measurement = measurement
+        self._model: Model = registry.create("model", *measurement.model)
 
     def guesses(self, labels: Labels) -> IntArray:
         """(n_images,) class codes by a fit on these labels and those that were given."""
-        known = np.full(len(self.trial.dataset), UNLABELED, dtype=np.int64)
-        for part in (self.trial.given, labels):
+        known = np.full(len(self.measurement.dataset), UNLABELED, dtype=np.int64)
+        for part in (self.measurement.given, labels):
             known[part.rows] = part.codes
-        return self._model.fit_predict(self.trial.dataset, known, self.trial.n_classes).guesses
+        return self._model.fit_predict(self.measurement.dataset, known, self.measurement.n_classes).guesses
 
     def is_right(self, labels: Labels, images: Labels) -> BoolArray:
         """(n,) whether such a fit guesses the class of each of these images."""
         return np.asarray(self.guesses(labels)[images.rows] == images.codes)
 
 
-def _on_audit(fits: _Fits) -> Evidence:
-    trial = fits.trial
-    audit, n_each = trial.others, len(trial.chosen)
-    chosen = fits.is_right(trial.chosen, audit)
+def _on_audit(fits: _Fits) -> Payoff:
+    measurement = fits.measurement
+    audit, n_each = measurement.others, len(measurement.chosen)
+    chosen = fits.is_right(measurement.chosen, audit)
     drawn = np.zeros(len(audit), dtype=bool)
     fold_of = np.arange(len(audit)) % N_FOLDS  # the slice is in random order already
     for fold in range(N_FOLDS):
@@ -352,35 +354,35 @@ def _on_audit(fits: _Fits) -> Evidence:
     differences = chosen.astype(np.float64) - drawn
     error = sqrt(WIDENED * float(differences.var(ddof=1)) / len(audit))
     half = NormalDist().inv_cdf(0.975) * error
-    return _evidence(trial, len(audit), float(chosen.mean()), float(drawn.mean()), half)
+    return _payoff(measurement, len(audit), float(chosen.mean()), float(drawn.mean()), half)
 
 
-def _on_truth(fits: _Fits) -> Evidence:
-    trial = fits.trial
-    n_each, rng = len(trial.chosen), np.random.default_rng([len(trial.chosen), 4])
-    free = trial.others.of(~np.isin(trial.others.rows, trial.given.rows))
-    by_chosen = fits.guesses(trial.chosen)
+def _on_truth(fits: _Fits) -> Payoff:
+    measurement = fits.measurement
+    n_each, rng = len(measurement.chosen), np.random.default_rng([len(measurement.chosen), 4])
+    free = measurement.others.of(~np.isin(measurement.others.rows, measurement.given.rows))
+    by_chosen = fits.guesses(measurement.chosen)
     rates = []
     for _ in range(N_DRAWS):
         places = rng.permutation(len(free))
         drawn, rest = free.of(places[:n_each]), free.of(places[n_each:])
-        rest = rest.of(~np.isin(rest.rows, trial.chosen.rows))
+        rest = rest.of(~np.isin(rest.rows, measurement.chosen.rows))
         right = (by_chosen[rest.rows] == rest.codes).mean(), fits.is_right(drawn, rest).mean()
         rates.append((len(rest), *map(float, right)))
     n_images, chosen, drawn_rate = np.mean(rates, axis=0)
     spread = float(np.std([with_chosen - with_drawn for _, with_chosen, with_drawn in rates], ddof=1))
     half = QUANTILE * spread * sqrt(1 + 1 / N_DRAWS)
-    return _evidence(trial, round(float(n_images)), float(chosen), float(drawn_rate), half)
+    return _payoff(measurement, round(float(n_images)), float(chosen), float(drawn_rate), half)
 
 
-def _evidence(trial: Trial, n_images: int, chosen: float, drawn: float, half: float) -> Evidence:
+def _payoff(measurement: Measurement, n_images: int, chosen: float, drawn: float, half: float) -> Payoff:
     difference = chosen - drawn
-    return Evidence(
-        strategy=trial.spell.strategy,
-        since=trial.spell.first,
-        measured_on=trial.measured_on,
-        n_each=len(trial.chosen),
-        n_given=len(trial.given),
+    return Payoff(
+        strategy=measurement.spell.strategy,
+        since=measurement.spell.first,
+        measured_on=measurement.measured_on,
+        n_each=len(measurement.chosen),
+        n_given=len(measurement.given),
         n_images=n_images,
         right_chosen=chosen,
         right_random=drawn,
@@ -389,13 +391,13 @@ def _evidence(trial: Trial, n_images: int, chosen: float, drawn: float, half: fl
     )
 
 
-def _with_enough(fits: _Fits, found: Evidence) -> Evidence:
-    """The evidence with how few of the chosen labels would have done."""
-    trial = fits.trial
-    held = np.isin(trial.others.rows, np.concatenate([trial.given.rows, trial.chosen.rows]))
-    images = trial.others.of(~held)
+def _with_enough(fits: _Fits, found: Payoff) -> Payoff:
+    """The same with how few of the chosen labels would have done."""
+    measurement = fits.measurement
+    held = np.isin(measurement.others.rows, np.concatenate([measurement.given.rows, measurement.chosen.rows]))
+    images = measurement.others.of(~held)
     for n in (round(part * found.n_each) for part in PARTS):
-        if fits.is_right(trial.chosen.of(slice(n)), images).mean() >= found.right_random:
+        if fits.is_right(measurement.chosen.of(slice(n)), images).mean() >= found.right_random:
             return replace(found, n_enough=n)
     return found
 

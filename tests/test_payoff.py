@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from annotator import evidence, registry, reports
+from annotator import payoff, registry, reports
 from annotator.config import Config
-from annotator.evidence import AUDIT, TRUTH, Evidence, Trial, Waiting
+from annotator.payoff import AUDIT, TRUTH, Measurement, Payoff, Waiting
 from annotator.project import Project
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
@@ -67,14 +67,14 @@ def digit(image_id: str) -> int:
     return int(load_digits().target[int(image_id.rpartition("/")[2])])
 
 
-def trial(project: Project) -> Trial:
-    found = reports.trial(project.session("you").moment())
-    assert isinstance(found, Trial)
+def measurement(project: Project) -> Measurement:
+    found = reports.measurement(project.session("you").moment())
+    assert isinstance(found, Measurement)
     return found
 
 
 def waiting(project: Project) -> str:
-    found = reports.strategy_evidence(project.session("you").moment())
+    found = reports.strategy_payoff(project.session("you").moment())
     assert isinstance(found, Waiting)
     return found.reason
 
@@ -84,22 +84,22 @@ def waiting(project: Project) -> str:
 
 def test_it_is_measured_at_round_numbers_of_labels() -> None:
     """So that the figure does not depend on when it is worked out; half as many again, or a third more, each time."""
-    assert list(evidence.sizes(39)) == []
-    assert list(evidence.sizes(200)) == [40, 60, 80, 120, 160]
+    assert list(payoff.sizes(39)) == []
+    assert list(payoff.sizes(200)) == [40, 60, 80, 120, 160]
 
 
 def test_the_first_labels_of_the_strategy_count_with_the_batch_before_a_model(opened: Opened) -> None:
     """By their answers; a tenth more of them changes nothing."""
     project = opened(n_rounds=3)
     asked = [image.row for images in reports.rounds(project.session("you").moment()) for image in images]
-    before = trial(project)
+    before = measurement(project)
     assert (before.chosen.rows.tolist(), len(before.given)) == (asked, 0)
     assert before.chosen.codes.tolist() == [digit(before.dataset.ids[row]) for row in asked]
     session = project.session("you")
     session.advance()
     answer_batch(session, oracle_of(project), session.remaining[:6])
-    assert trial(project).key == before.key
-    assert evidence.measured(trial(project)) == evidence.measured(before)
+    assert measurement(project).key == before.key
+    assert payoff.measured(measurement(project)) == payoff.measured(before)
 
 
 def test_what_was_there_before_the_strategy_is_on_both_sides(opened: Opened) -> None:
@@ -108,28 +108,28 @@ def test_what_was_there_before_the_strategy_is_on_both_sides(opened: Opened) -> 
     project.change(strategy="entropy")
     assert waiting(project) == "It needs 40 labels of images that entropy chose, and has 0."
     play(project, 2)
-    found = trial(project)
+    found = measurement(project)
     assert (found.spell.strategy, len(found.given), len(found.chosen)) == ("entropy", 30, 40)
-    both = evidence.trials_of(project.session("you").moment().snapshot, project.learner)
+    both = payoff.measurements_of(project.session("you").moment().snapshot, project.learner)
     assert [one.spell.strategy for one in both] == ["entropy"]  # margin chose 20, which are too few
-    measured = evidence.measured(found)
+    measured = payoff.measured(found)
     assert "At 40 labels each beside the 30 that were there before" in measured.in_words
 
 
 def test_settings_that_leave_the_strategy_alone_do_not_begin_it_anew(opened: Opened) -> None:
-    """Another batch size or model: the labels stay those of the strategy, and another model is another trial."""
+    """Another batch size or model: the labels stay those of the strategy, and another model is another measurement."""
     project = opened(n_rounds=2)
-    before = trial(project)
+    before = measurement(project)
     project.change(batch_size=10)
-    assert trial(project).key == before.key
+    assert measurement(project).key == before.key
     project.change(model="knn")
-    assert (trial(project).spell.first, trial(project).key == before.key) == (1, False)
+    assert (measurement(project).spell.first, measurement(project).key == before.key) == (1, False)
 
 
 def test_audit_answers_are_the_random_labels_where_no_truth_is_known(opened: Opened, unknown: Config) -> None:
     """A quarter more of them than there are labels on a side: five folds of them are held back in turn."""
     project = opened(unknown, 5)
-    found = trial(project)
+    found = measurement(project)
     assert (found.measured_on, len(found.chosen), len(found.others)) == (AUDIT, 40, 50)
     assert found.others.rows.tolist() == project.learner.audit_rows[:50].tolist()
     assert not np.isin(found.chosen.rows, project.learner.audit_rows).any()
@@ -138,7 +138,7 @@ def test_audit_answers_are_the_random_labels_where_no_truth_is_known(opened: Ope
 # ---- the figures
 
 
-def guesses(found: Trial, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def guesses(found: Measurement, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
     labels = np.full(len(found.dataset), UNLABELED)
     labels[rows] = codes
     model = registry.create("model", *found.model)
@@ -148,8 +148,8 @@ def guesses(found: Trial, rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def test_audit_figures_are_a_plain_count(opened: Opened, unknown: Config) -> None:
     """Each audit image by a fit without its fold, and by one fit on the strategy's labels; a paired interval."""
     project = opened(unknown, 5)
-    found = trial(project)
-    measured, audit = evidence.measured(found), found.others
+    found = measurement(project)
+    measured, audit = payoff.measured(found), found.others
     by_chosen = guesses(found, found.chosen.rows, found.chosen.codes)[audit.rows] == audit.codes
     by_drawn = np.zeros(50, dtype=bool)
     for place in range(50):
@@ -166,10 +166,10 @@ def test_audit_figures_are_a_plain_count(opened: Opened, unknown: Config) -> Non
 def test_labels_that_leave_classes_out_teach_less(opened: Opened) -> None:
     """With a verdict, and the figure of each side on images that neither has labels of."""
     project = opened(n_rounds=2)
-    found = trial(project)
+    found = measurement(project)
     assert found.measured_on == TRUTH
     zeros_and_ones = np.flatnonzero(found.others.codes < 2)[:40]
-    measured = evidence.measured(replace(found, chosen=found.others.of(zeros_and_ones)))
+    measured = payoff.measured(replace(found, chosen=found.others.of(zeros_and_ones)))
     assert (measured.trails, measured.pays, measured.n_enough) == (True, False, None)
     assert measured.right_chosen < 0.3 < 0.6 < measured.right_random
     assert 300 < measured.n_images < 360
@@ -179,13 +179,13 @@ def test_labels_that_leave_classes_out_teach_less(opened: Opened) -> None:
 
 def test_labels_that_stand_for_all_teach_more_and_save_some(opened: Opened) -> None:
     """It is said how few of them would have done; those fits are on the first of them."""
-    found = trial(opened(n_rounds=2))
+    found = measurement(opened(n_rounds=2))
     features, middles = found.dataset.features[found.others.rows], []
     for code in range(10):
         places = np.flatnonzero(found.others.codes == code)
         away = np.linalg.norm(features[places] - features[places].mean(axis=0), axis=1)
         middles.append(int(places[away.argmin()]))
-    measured = evidence.measured(replace(found, chosen=found.others.of(np.array(middles))))
+    measured = payoff.measured(replace(found, chosen=found.others.of(np.array(middles))))
     assert (measured.pays, measured.trails) == (True, False)
     assert measured.n_enough in (2, 5, 8)
     assert f"it saves {10 - measured.n_enough}." in measured.in_words
@@ -193,7 +193,7 @@ def test_labels_that_stand_for_all_teach_more_and_save_some(opened: Opened) -> N
 
 def test_an_interval_with_zero_in_it_is_no_verdict() -> None:
     """Neither side is said to be better; minus signs are those of text."""
-    found = Evidence("margin", 1, AUDIT, 80, 0, 100, 0.71, 0.74, -0.21, 0.15)
+    found = Payoff("margin", 1, AUDIT, 80, 0, 100, 0.71, 0.74, -0.21, 0.15)
     assert (found.trails, found.pays) == (False, False)
     assert found.in_words == (
         "At 80 labels each, it cannot be told yet whether those that margin chose teach more or less: 71 of 100 right "
@@ -203,7 +203,7 @@ def test_an_interval_with_zero_in_it_is_no_verdict() -> None:
 
 def test_a_verdict_names_the_difference_in_its_own_direction() -> None:
     """Trailing by 5 to 21 points, not by -21 to -5."""
-    found = Evidence("entropy", 1, AUDIT, 80, 0, 100, 0.61, 0.74, -0.21, -0.05)
+    found = Payoff("entropy", 1, AUDIT, 80, 0, 100, 0.61, 0.74, -0.21, -0.05)
     assert found.in_words == (
         "At 80 labels each, those that entropy chose teach less: 61 of 100 right against 74 by labels drawn at random "
         "(audit images, 95 % interval of the difference 5 to 21 points)."
@@ -243,7 +243,7 @@ def test_it_leaves_the_model_and_the_next_batch_alone(opened: Opened) -> None:
 
     measured, left_alone = opened(n_rounds=3), opened(replace(KNOWN, name="twin"), 3)
     before = measured.learner.prediction
-    evidence.measured(trial(measured))
+    payoff.measured(measurement(measured))
     assert measured.learner.prediction is before
     assert next_batch(measured.session("you")) == next_batch(left_alone.session("you"))
 
@@ -260,16 +260,16 @@ def test_the_workspace_measures_after_a_batch_and_keeps_the_newest(projects: Pat
             answer_batch(session, oracle_of(project))
         workspace.look_ahead(project).advance(session)
         deadline = time.monotonic() + SECONDS
-        while workspace.evidences.is_looking(project) and time.monotonic() < deadline:
+        while workspace.payoffs.is_looking(project) and time.monotonic() < deadline:
             time.sleep(0.01)
 
     batches(2)
-    assert workspace.evidences.found(project) == (reports.strategy_evidence(session.moment()),)
+    assert workspace.payoffs.found(project) == (reports.strategy_payoff(session.moment()),)
     batches(1)
-    at_sixty = workspace.evidences.found(project)
-    assert [found.n_each for found in at_sixty if isinstance(found, Evidence)] == [60]
+    at_sixty = workspace.payoffs.found(project)
+    assert [found.n_each for found in at_sixty if isinstance(found, Payoff)] == [60]
     project.change(strategy="entropy")
     batches(3)  # the open one is margin's
-    names = [found.strategy for found in workspace.evidences.found(project) if isinstance(found, Evidence)]
+    names = [found.strategy for found in workspace.payoffs.found(project) if isinstance(found, Payoff)]
     assert names == ["entropy", "margin"]
     workspace.close()
