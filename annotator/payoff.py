@@ -42,7 +42,7 @@ N_FOLDS = 5
 WIDENED = 1 + N_FOLDS / (N_FOLDS - 1)
 """Nadeau & Bengio's factor for the variance of folds whose fits share labels: (1/k + 1/(k-1)) / (1/k)."""
 LARGEST_SHARE = 0.2
-"""Of the pool on each side: what is left has to stand for all."""
+"""Of the images that are not given, on each side: what is left, 120 of them at least, has to stand for all."""
 LARGEST_POOL = 250_000
 """Images; the model and its prediction are in memory a second time meanwhile."""
 UNKNOWN_AT_MOST = 0.05
@@ -99,7 +99,7 @@ class Measurement:
     chosen: Labels
     """By the strategy, in the order of their answers."""
     others: Labels
-    """Audit answers in the order of the slice, or every image of the pool whose truth is known."""
+    """Audit answers in the order of the slice, or every image of the pool whose truth is known and that is not given."""
     measured_on: str
 
 
@@ -230,8 +230,8 @@ def measurement_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = N
     given, chosen, audit = _labels(snapshot, learner, spell)
     if pool is not None and truth is not None:
         given, chosen = _by_truth(given, truth), _by_truth(chosen, truth)
-    others = audit if pool is None else pool
-    most = len(audit) * (N_FOLDS - 1) // N_FOLDS if pool is None else int(LARGEST_SHARE * len(pool))
+    others = audit if pool is None else pool.of(~np.isin(pool.rows, given.rows))
+    most = len(audit) * (N_FOLDS - 1) // N_FOLDS if pool is None else int(LARGEST_SHARE * len(others))
     if said := _not_yet(spell, len(chosen), others, most, pool is None):
         return Waiting(said)
     *_, size = sizes(min(most, len(chosen)))
@@ -269,7 +269,10 @@ def _never(config: Json, spell: Spell, dataset: Dataset) -> str:
 def _not_yet(spell: Spell, n_chosen: int, others: Labels, most: int, is_audit: bool) -> str:
     """What is missing for the smallest measurement; empty where nothing is."""
     if most < LEAST and not is_audit:
-        return f"A pool of {len(others):,} images is too small to measure it: it is soon labeled."
+        return (
+            f"{len(others):,} images that had no label before {spell.strategy} are too few to measure it: they are "
+            "soon labeled."
+        )
     if most < LEAST:
         return f"It needs {LEAST * N_FOLDS // (N_FOLDS - 1)} answers to audit images, and has {len(others):,}."
     if n_chosen < LEAST:
@@ -360,7 +363,7 @@ def _on_audit(fits: _Fits) -> Payoff:
 def _on_truth(fits: _Fits) -> Payoff:
     measurement = fits.measurement
     n_each, rng = len(measurement.chosen), np.random.default_rng([len(measurement.chosen), 4])
-    free = measurement.others.of(~np.isin(measurement.others.rows, measurement.given.rows))
+    free = measurement.others
     by_chosen = fits.guesses(measurement.chosen)
     rates = []
     for _ in range(N_DRAWS):
@@ -394,7 +397,7 @@ def _payoff(measurement: Measurement, n_images: int, chosen: float, drawn: float
 def _with_enough(fits: _Fits, found: Payoff) -> Payoff:
     """The same with how few of the chosen labels would have done."""
     measurement = fits.measurement
-    held = np.isin(measurement.others.rows, np.concatenate([measurement.given.rows, measurement.chosen.rows]))
+    held = np.isin(measurement.others.rows, measurement.chosen.rows)
     images = measurement.others.of(~held)
     for n in (round(part * found.n_each) for part in PARTS):
         if fits.is_right(measurement.chosen.of(slice(n)), images).mean() >= found.right_random:

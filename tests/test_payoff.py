@@ -15,6 +15,7 @@ from annotator import payoff, registry, reports
 from annotator.config import Config
 from annotator.payoff import AUDIT, TRUTH, Measurement, Payoff, Waiting
 from annotator.project import Project
+from annotator.reports import Answered
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import UNLABELED
@@ -67,6 +68,11 @@ def digit(image_id: str) -> int:
     return int(load_digits().target[int(image_id.rpartition("/")[2])])
 
 
+def answered(project: Project) -> list[Answered]:
+    """In the order in which they were asked."""
+    return [image for images in reports.rounds(project.session("you").moment()) for image in images]
+
+
 def measurement(project: Project) -> Measurement:
     found = reports.measurement(project.session("you").moment())
     assert isinstance(found, Measurement)
@@ -91,7 +97,7 @@ def test_it_is_measured_at_round_numbers_of_labels() -> None:
 def test_the_first_labels_of_the_strategy_count_with_the_batch_before_a_model(opened: Opened) -> None:
     """By their answers; a tenth more of them changes nothing."""
     project = opened(n_rounds=3)
-    asked = [image.row for images in reports.rounds(project.session("you").moment()) for image in images]
+    asked = [image.row for image in answered(project)]
     before = measurement(project)
     assert (before.chosen.rows.tolist(), len(before.given)) == (asked, 0)
     assert before.chosen.codes.tolist() == [digit(before.dataset.ids[row]) for row in asked]
@@ -133,6 +139,42 @@ def test_audit_answers_are_the_random_labels_where_no_truth_is_known(opened: Ope
     assert (found.measured_on, len(found.chosen), len(found.others)) == (AUDIT, 40, 50)
     assert found.others.rows.tolist() == project.learner.audit_rows[:50].tolist()
     assert not np.isin(found.chosen.rows, project.learner.audit_rows).any()
+
+
+def test_images_beside_the_batch_are_not_the_strategys(opened: Opened) -> None:
+    """Those to confirm are on neither side: they were not chosen to teach."""
+    project = opened(replace(KNOWN, confirm_share=0.5), 5)
+    strategy_of = {card.row: card.question.strategy for card in answered(project) if card.question}
+    found = measurement(project)
+    assert {strategy_of[row] for row in found.chosen.rows.tolist()} == {"typical", "margin"}
+    assert (list(strategy_of.values()).count("confirm") > 20, len(found.given)) == (True, 0)
+
+
+def test_labels_that_were_changed_keep_their_place(opened: Opened) -> None:
+    """In the order of their first answers: an image that is answered anew is not chosen later. The truth is the same,
+    so nothing is measured again.
+    """
+    project = opened(n_rounds=2)
+    session = project.session("you")
+    session.advance()
+    answer_batch(session, oracle_of(project), session.remaining[:6])
+    before, first = measurement(project), answered(project)[0].image_id
+    session.label(first, str((digit(first) + 1) % 10))
+    assert measurement(project).chosen.rows.tolist() == before.chosen.rows.tolist()
+    assert measurement(project).key == before.key
+
+
+def test_other_labels_are_another_measurement(opened: Opened, unknown: Config) -> None:
+    """Where they are what it is measured by, on each side; and with another class."""
+    project = opened(unknown, 5)
+    session, keys = project.session("you"), [measurement(project).key]
+    for row in (measurement(project).chosen.rows[0], measurement(project).others.rows[0]):
+        image_id = project.learner.dataset.ids[row]
+        session.label(image_id, str((digit(image_id) + 1) % 10))
+        keys.append(measurement(project).key)
+    session.add_class("eleven")
+    keys.append(measurement(project).key)
+    assert len(set(keys)) == 4
 
 
 # ---- the figures
@@ -218,9 +260,26 @@ def test_it_says_what_is_missing(opened: Opened, unknown: Config) -> None:
     assert waiting(opened(unknown, 1)) == "It needs 50 answers to audit images, and has 10."
     assert waiting(opened(n_rounds=1)) == "It needs 40 labels of images that margin chose, and has 20."
     small = replace(KNOWN, name="small", limit=60)
-    assert waiting(opened(small, 1)) == "A pool of 60 images is too small to measure it: it is soon labeled."
+    assert waiting(opened(small, 1)) == (
+        "60 images that had no label before margin are too few to measure it: they are soon labeled."
+    )
     blind = replace(unknown, name="blind", audit_share=0.0)
     assert waiting(opened(blind, 1)).startswith("Nothing to measure it by")
+
+
+def test_labels_from_before_leave_no_images_to_measure_on(opened: Opened) -> None:
+    """What counts is the pool without them: of 250 images 45 are left, fewer than both sides would take."""
+    crowded = replace(KNOWN, limit=250, initial="205")
+    assert waiting(opened(crowded)) == (
+        "45 images that had no label before margin are too few to measure it: they are soon labeled."
+    )
+
+
+def test_enough_images_are_left_to_measure_on(opened: Opened) -> None:
+    """At the smallest pool that is measured, 100 at the least."""
+    assert waiting(opened(replace(KNOWN, limit=210, initial="11"), 2)).startswith("199 images that had no label")
+    found = payoff.measured(measurement(opened(replace(KNOWN, name="least", limit=210, initial="10"), 2)))
+    assert (found.n_each, found.n_images >= 100) == (40, True)
 
 
 def test_random_and_models_that_train_a_network_are_not_measured(opened: Opened) -> None:

@@ -1,8 +1,8 @@
 """Measures beside the labeling whether the strategy of a project pays (see annotator/payoff.py). Knows no browser.
 
-After each batch that was chosen, and when a project is opened, a thread looks whether there are labels for a measurement
-that was not made yet, and makes it with a model of its own: the project's model, and whoever waits for it, is not
-touched. What was found is kept in memory; after a restart it is found again, the same figures from the same labels.
+After each batch that was chosen, and when a project is opened, a thread looks whether there are labels for a
+measurement that was not made yet, and makes it with a model of its own: the project's model, and whoever waits for it,
+is not touched. What was found is kept in memory; after a restart the same labels give the same figures again.
 """
 
 from __future__ import annotations
