@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 
 from annotator import registry
+from annotator.asking import BESIDE
 from annotator.consensus import consensus
 from annotator.learner import Learner
 from annotator.per_image import BoolArray
 from annotator.purposes import TRAIN
-from annotator.store import Snapshot
+from annotator.store import Question, Snapshot
 from annotator.store import snapshot as snapshots
 from annotator.types import UNLABELED, Dataset, IntArray, Model, is_asynchronous
 
@@ -99,7 +100,7 @@ class Measurement:
     chosen: Labels
     """By the strategy, in the order of their answers."""
     others: Labels
-    """Audit answers in the order of the slice, or every image of the pool whose truth is known and that is not given."""
+    """Audit answers in the order of the slice, or the images of known truth that are not given."""
     measured_on: str
 
 
@@ -285,30 +286,37 @@ def _chooses(config: Json) -> tuple[Any, Any]:  # Any: JSON
 
 
 def _labels(snapshot: Snapshot, learner: Learner, spell: Spell) -> tuple[Labels, Labels, Labels]:
-    """Standing labels: those before the strategy and those that it chose, by their answers; audit, as it is asked."""
-    standing = snapshots.standing(snapshot)
-    codes = consensus(standing)
-    when = {
-        question.image_id: question.config_version
-        for question in snapshot.questions.values()
-        if question.purpose == TRAIN.name
-    }
-    parts: tuple[list[str], list[str], list[str]] = ([], [], [])
-    is_audit = set(learner.audit_rows.tolist())
-    for image_id in dict.fromkeys(str(event.image_id) for event in standing):
-        version = when.get(image_id, 0)
-        if image_id in codes and version <= spell.last:
-            place = 2 if learner.row(image_id) in is_audit else 1 if version >= spell.first else 0
-            parts[place].append(image_id)
-    given, chosen, audit = (_coded([learner.row(one) for one in ids], [codes[one] for one in ids]) for ids in parts)
-    order = np.flatnonzero(np.isin(learner.audit_rows, audit.rows))
-    code_of = dict(zip(audit.rows.tolist(), audit.codes.tolist(), strict=True))
-    rows = learner.audit_rows[order].tolist()
-    return given, chosen, _coded(rows, [code_of[row] for row in rows])
+    """Standing labels: those before the strategy, those that it chose by their first answers, and audit as it is asked.
+
+    Images that stood beside the batch, such as those to confirm, are in none: the strategy did not choose them.
+    """
+    code_of = {learner.row(image_id): code for image_id, code in consensus(snapshots.standing(snapshot)).items()}
+    audit = [row for row in learner.audit_rows.tolist() if row in code_of]
+    asked = {learner.row(question.image_id): question for question in _by_first_answer(snapshot)}
+    to_train = code_of.keys() - set(audit)
+    given = [row for row in sorted(to_train) if row not in asked or asked[row].config_version < spell.first]
+    chosen = [row for row, question in asked.items() if row in to_train and _is_chosen(question, spell)]
+    return _coded(given, code_of), _coded(chosen, code_of), _coded(audit, code_of)
 
 
-def _coded(rows: list[int], codes: list[int]) -> Labels:
-    return Labels(np.array(rows, dtype=np.int64), np.array(codes, dtype=np.int64))
+def _is_chosen(question: Question, spell: Spell) -> bool:
+    return spell.first <= question.config_version <= spell.last and question.strategy not in BESIDE
+
+
+def _by_first_answer(snapshot: Snapshot) -> list[Question]:
+    """Questions to train, of each image the one answered first, in the order of those answers: they never change."""
+    seqs = {question_id: snapshots.first_answer(snapshot, question_id) for question_id in snapshot.questions}
+    answered = ((seq, question_id) for question_id, seq in seqs.items() if seq is not None)
+    questions = (snapshot.questions[question_id] for _, question_id in sorted(answered))
+    first: dict[str, Question] = {}
+    for question in questions:
+        if question.purpose == TRAIN.name:
+            first.setdefault(question.image_id, question)
+    return list(first.values())
+
+
+def _coded(rows: list[int], code_of: Mapping[int, int]) -> Labels:
+    return Labels(np.array(rows, dtype=np.int64), np.array([code_of[row] for row in rows], dtype=np.int64))
 
 
 def _by_truth(labels: Labels, truth: IntArray) -> Labels:
