@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from math import sqrt
 from statistics import NormalDist
 from typing import Any
@@ -239,10 +240,10 @@ def measurement_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = N
     others = others.of(slice(size * N_FOLDS // (N_FOLDS - 1))) if pool is None else others
     model = str(config["model"]), dict(config.get("model_parameters") or {})
     measured_on = AUDIT if pool is None else TRUTH
-    key = (spell.first, model[0], str(sorted(model[1].items())), dataset.version, measured_on, size)
-    return Measurement(
-        key, dataset, spell, model, len(snapshot.classes), given, chosen.of(slice(size)), others, measured_on
-    )
+    chosen, n_classes = chosen.of(slice(size)), len(snapshot.classes)
+    labels = _digest(given, chosen, others)
+    key = (spell.first, model[0], str(sorted(model[1].items())), dataset.version, measured_on, size, n_classes, labels)
+    return Measurement(key, dataset, spell, model, n_classes, given, chosen, others, measured_on)
 
 
 def measured(measurement: Measurement) -> Payoff:
@@ -313,6 +314,15 @@ def _by_first_answer(snapshot: Snapshot) -> list[Question]:
         if question.purpose == TRAIN.name:
             first.setdefault(question.image_id, question)
     return list(first.values())
+
+
+def _digest(*parts: Labels) -> str:
+    """Of rows and codes."""
+    found = sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8))
+        found.update(part.rows.tobytes() + part.codes.tobytes())
+    return found.hexdigest()
 
 
 def _coded(rows: list[int], code_of: Mapping[int, int]) -> Labels:
