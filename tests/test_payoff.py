@@ -199,9 +199,10 @@ def test_audit_figures_are_a_plain_count(opened: Opened, unknown: Config) -> Non
         said = guesses(found, audit.rows[others], audit.codes[others])
         by_drawn[place] = said[audit.rows[place]] == audit.codes[place]
     assert (measured.right_chosen, measured.right_random) == (by_chosen.mean(), by_drawn.mean())
-    half = 1.96 * 1.5 * (by_chosen.astype(float) - by_drawn).std(ddof=1) / 50**0.5
+    error = 1.5 * (by_chosen.astype(float) - by_drawn).std(ddof=1) / 50**0.5
     middle = by_chosen.mean() - by_drawn.mean()
-    assert (measured.low, measured.high) == pytest.approx((middle - half, middle + half), abs=1e-4)
+    expected = middle - 1.96 * error, middle + 1.96 * error, middle + 2.576 * error
+    assert (measured.low, measured.high, measured.high_99) == pytest.approx(expected, abs=1e-4)
     assert f"{by_chosen.sum()} of 50 right against {by_drawn.sum()} by labels drawn at random" in measured.in_words
 
 
@@ -220,22 +221,47 @@ def test_labels_that_leave_classes_out_teach_less(opened: Opened) -> None:
 
 
 def test_labels_that_stand_for_all_teach_more_and_save_some(opened: Opened) -> None:
-    """It is said how few of them would have done; those fits are on the first of them."""
+    """It is said how few of them would have done, where those surely teach no less than all that were drawn."""
     found = measurement(opened(n_rounds=2))
-    features, middles = found.dataset.features[found.others.rows], []
+    features, nearest = found.dataset.features[found.others.rows], []
     for code in range(10):
         places = np.flatnonzero(found.others.codes == code)
         away = np.linalg.norm(features[places] - features[places].mean(axis=0), axis=1)
-        middles.append(int(places[away.argmin()]))
-    measured = payoff.measured(replace(found, chosen=found.others.of(np.array(middles))))
-    assert (measured.pays, measured.trails) == (True, False)
-    assert measured.n_enough in (2, 5, 8)
-    assert f"it saves {10 - measured.n_enough}." in measured.in_words
+        nearest.append(places[away.argsort()[:2]])
+    found = replace(found, chosen=found.others.of(np.array(nearest).T.ravel()))
+    measured = payoff.measured(found)
+    assert (measured.pays, measured.trails, measured.n_each) == (True, False, 20)
+    lows = {n: low_of_first(found, n) for n in (5, 10, 15)}
+    assert measured.n_enough == next(n for n, low in lows.items() if low >= 0)
+    assert measured.in_words.endswith(
+        f"About {measured.n_enough} of its labels are as good as 20 drawn at random: it saves about "
+        f"{20 - measured.n_enough}."
+    )
+
+
+def low_of_first(found: Measurement, n: int) -> float:
+    """Lower end of the 95 % interval for the first n chosen against all of those drawn, on the same images."""
+    rng, differences = np.random.default_rng([20, 4]), []
+    by_first = guesses(found, found.chosen.rows[:n], found.chosen.codes[:n])
+    for _ in range(8):
+        places = rng.permutation(len(found.others))
+        drawn, rest = found.others.of(places[:20]), found.others.of(places[20:])
+        rest = rest.of(~np.isin(rest.rows, found.chosen.rows))
+        by_drawn = guesses(found, drawn.rows, drawn.codes)
+        differences.append(np.mean(by_first[rest.rows] == rest.codes) - np.mean(by_drawn[rest.rows] == rest.codes))
+    return float(np.mean(differences) - 2.365 * np.std(differences, ddof=1) * (1 + 1 / 8) ** 0.5)
+
+
+def test_a_warning_needs_more_than_a_verdict() -> None:
+    """It is looked at size after size: at 99 % each, a strategy as good as random is seldom ever warned of."""
+    found = Payoff("margin", 1, AUDIT, 80, 0, 100, 0.61, 0.74, -0.24, -0.02, 0.01)
+    assert (found.trails, found.warns) == (True, False)
+    assert replace(found, high_99=-0.001).warns
 
 
 def test_an_interval_with_zero_in_it_is_no_verdict() -> None:
     """Neither side is said to be better; minus signs are those of text."""
-    found = Payoff("margin", 1, AUDIT, 80, 0, 100, 0.71, 0.74, -0.21, 0.15)
+    found = Payoff("margin", 1, AUDIT, 80, 0, 100, 0.71, 0.74, -0.21, 0.15, 0.21)
     assert (found.trails, found.pays) == (False, False)
     assert found.in_words == (
         "At 80 labels each, it cannot be told yet whether those that margin chose teach more or less: 71 of 100 right "
@@ -245,7 +271,7 @@ def test_an_interval_with_zero_in_it_is_no_verdict() -> None:
 
 def test_a_verdict_names_the_difference_in_its_own_direction() -> None:
     """Trailing by 5 to 21 points, not by -21 to -5."""
-    found = Payoff("entropy", 1, AUDIT, 80, 0, 100, 0.61, 0.74, -0.21, -0.05)
+    found = Payoff("entropy", 1, AUDIT, 80, 0, 100, 0.61, 0.74, -0.21, -0.05, -0.02)
     assert found.in_words == (
         "At 80 labels each, those that entropy chose teach less: 61 of 100 right against 74 by labels drawn at random "
         "(audit images, 95 % interval of the difference 5 to 21 points)."

@@ -199,15 +199,15 @@ def payoff_in_use(project: Project, moment: Moment) -> Payoff | None:
 
 
 def has_news(project: Project, moment: Moment) -> bool:
-    """Whether the strategy in use trails random, and this tab's page does not say so yet."""
+    """Whether there is a warning that the strategy in use trails random, and this tab's page does not show it yet."""
     found = payoff_in_use(project, moment)
-    return found is not None and found.trails and st.session_state.get("trailing") is None
+    return found is not None and found.warns and st.session_state.get("trailing") is None
 
 
 def trailing(project: Project, session: Session, moment: Moment) -> None:
-    """A line with the figure where the strategy in use trails random, and a button that changes it; else nothing."""
+    """The warning that the strategy in use trails random, with a button that changes it; else nothing."""
     found = payoff_in_use(project, moment)
-    if found is None or not found.trails:
+    if found is None or not found.warns:
         st.session_state["trailing"] = None
         return
     st.session_state["trailing"] = found.since

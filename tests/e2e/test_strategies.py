@@ -116,7 +116,7 @@ def test_a_strategy_that_trails_random_is_said_and_left_with_one_click(shared: S
     found = reports.strategy_payoff(project.session("you").moment())
     project.close()
     assert isinstance(found, Payoff)
-    assert found.trails
+    assert found.warns
     assert (found.n_each, found.right_chosen < found.right_random) == (160, True)
     person = new_person(shared)
     person.open(f"progress?project={folder.name}")

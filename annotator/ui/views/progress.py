@@ -147,7 +147,7 @@ def _payoff(project: Project, session: Session, moment: Moment) -> None:
     st.markdown("#### Does the strategy pay?")
     if in_use is None:
         _why_no_payoff(project, moment, known)
-    elif in_use.trails:
+    elif in_use.warns:
         panels.trailing(project, session, moment)
     else:
         st.markdown(plain(in_use.in_words))
