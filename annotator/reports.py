@@ -446,9 +446,9 @@ def strategy_payoff(moment: Moment) -> Payoff | Waiting:
     return found if isinstance(found, Waiting) else payoff.measured(found)
 
 
-def is_of_strategy_in_use(moment: Moment, found: Payoff) -> bool:
-    """Whether it is about the strategy in use, since that was chosen."""
-    return found.since == payoff.spells(moment.snapshot)[0].first
+def in_use_since(moment: Moment) -> int:
+    """The configuration version from which on the strategy in use was."""
+    return payoff.spells(moment.snapshot)[0].first
 
 
 def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:

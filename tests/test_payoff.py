@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ from sklearn.datasets import load_digits
 
 from annotator import payoff, registry, reports
 from annotator.config import Config
+from annotator.errors import ModelError
 from annotator.payoff import AUDIT, TRUTH, Measurement, Payoff, Waiting
 from annotator.project import Project
 from annotator.reports import Answered
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.types import UNLABELED
-from annotator.workspace import Workspace
+from annotator.workspace import Payoffs, Workspace
+from annotator.workspace import payoffs as running
 
 KNOWN = Config(name="known", source="digits", limit=400, batch_size=20, model="label-spreading", strategy="margin")
 SECONDS = 60.0
@@ -62,6 +65,13 @@ def play(project: Project, n_rounds: int) -> None:
         session.advance()
         for card in session.remaining:
             session.label(card.image_id, str(digit(card.image_id)))
+
+
+def wait(payoffs: Payoffs, project: Project) -> None:
+    deadline = time.monotonic() + SECONDS
+    while payoffs.is_looking(project) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not payoffs.is_looking(project)
 
 
 def digit(image_id: str) -> int:
@@ -344,9 +354,7 @@ def test_the_workspace_measures_after_a_batch_and_keeps_the_newest(projects: Pat
             workspace.look_ahead(project).advance(session)
             answer_batch(session, oracle_of(project))
         workspace.look_ahead(project).advance(session)
-        deadline = time.monotonic() + SECONDS
-        while workspace.payoffs.is_looking(project) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait(workspace.payoffs, project)
 
     batches(2)
     assert workspace.payoffs.found(project) == (reports.strategy_payoff(session.moment()),)
@@ -358,3 +366,38 @@ def test_the_workspace_measures_after_a_batch_and_keeps_the_newest(projects: Pat
     names = [found.strategy for found in workspace.payoffs.found(project) if isinstance(found, Payoff)]
     assert names == ["entropy", "margin"]
     workspace.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), ModelError("No graph.")])
+def test_a_fault_is_said_until_there_are_more_labels(error: Exception, opened: Opened) -> None:
+    """Of whatever kind, it ends the looking, and nobody looks again before the next batch does."""
+    broken, payoffs = Mock(folder=Path("broken")), Payoffs()
+    broken.store.snapshot.side_effect = error
+    payoffs.look(broken)
+    wait(payoffs, broken)
+    known = payoffs.of_spell(broken, 1)
+    assert isinstance(known, Waiting)
+    assert str(error) in known.reason
+    broken.store.snapshot = opened().store.snapshot
+    broken.learner = opened(replace(KNOWN, name="well")).learner
+    payoffs.look(broken)
+    wait(payoffs, broken)
+    assert payoffs.of_spell(broken, 1) is None
+
+
+def test_the_newest_comes_first_while_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy's older figure stays until the next one is there, each in its place."""
+    project, payoffs = Mock(folder=Path("any")), Payoffs()
+    seen: list[list[str]] = []
+
+    def measure(wanted: Mock) -> Waiting:
+        seen.append([found.reason for found in payoffs.found(project) if isinstance(found, Waiting)])
+        return Waiting(f"{wanted.spell.first} at {wanted.key[1]}")
+
+    monkeypatch.setattr(running, "measured", measure)
+    for size in (40, 60):
+        wanted = [Mock(key=(since, size), spell=Mock(first=since)) for since in (2, 1)]
+        monkeypatch.setattr(running, "measurements_of", Mock(return_value=wanted))
+        payoffs.look(project)
+        wait(payoffs, project)
+    assert seen == [[], ["2 at 40"], ["2 at 40", "1 at 40"], ["2 at 60", "1 at 40"]]

@@ -32,7 +32,8 @@ REPORTS: list[Callable[[Moment], Any]] = [
     reports.classes, reports.current_round, reports.history, reports.is_due, reports.labels, reports.learning,
     reports.n_answered, reports.n_events, reports.n_labels, reports.n_left, reports.n_open, reports.n_rounds,
     reports.news, reports.pace, reports.batches, reports.recent, reports.remaining, reports.rounds,
-    reports.seconds_per_label, reports.suggestions, reports.trial,
+    reports.seconds_per_label, reports.suggestions, reports.measurement,
+    reports.in_use_since,
 ]  # fmt: skip
 
 

@@ -192,10 +192,8 @@ def set_aside(project: Project, moment: Moment) -> None:
 
 def payoff_in_use(project: Project, moment: Moment) -> Payoff | None:
     """What was measured of the strategy in use; None where nothing was yet."""
-    newest = next(iter(workspace().payoffs.found(project)), None)
-    if not isinstance(newest, Payoff) or not reports.is_of_strategy_in_use(moment, newest):
-        return None
-    return newest
+    found = workspace().payoffs.of_spell(project, reports.in_use_since(moment))
+    return found if isinstance(found, Payoff) else None
 
 
 def has_news(project: Project, moment: Moment) -> bool:

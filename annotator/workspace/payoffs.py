@@ -7,14 +7,13 @@ is not touched. What was found is kept in memory; after a restart the same label
 
 from __future__ import annotations
 
-import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from annotator.errors import AnnotatorError
 from annotator.payoff import Measurement, Payoff, Waiting, measured, measurements_of
 from annotator.project import Project
+from annotator.workspace.looking import Looking
 
 Key = tuple[Any, ...]  # Any: see Measurement
 
@@ -24,37 +23,39 @@ class Payoffs:
 
     def __init__(self) -> None:
         self._known: dict[Path, dict[Key, Payoff | Waiting]] = {}
-        """By the project's folder and the measurement; of each strategy the newest, and what could not be measured."""
-        self._looking: dict[Path, bool] = {}
-        """Projects that a thread looks at, and whether it is to look once more: labels have come meanwhile."""
-        self._lock = threading.Lock()
+        """By the project's folder and the measurement; of each spell the newest, and what could not be measured."""
+        self._failures: dict[Path, Waiting] = {}
+        """Why the last look found no measurements to make."""
+        self._looking = Looking("payoffs", self._measure_or_say)
 
     def look(self, project: Project) -> None:
         """Make in a thread the measurements that there are labels for."""
-        with self._lock:
-            is_new = project.folder not in self._looking
-            self._looking[project.folder] = not is_new
-        if is_new:
-            threading.Thread(target=self._look, args=(project,), name="payoff", daemon=True).start()
-
-    def found(self, project: Project) -> tuple[Payoff | Waiting, ...]:
-        """What is known of the strategies in use last, the newest first; Waiting says why a measurement failed."""
-        return tuple(self._known.get(project.folder, {}).values())
+        self._looking.look(project)
 
     def is_looking(self, project: Project) -> bool:
         """Whether a thread measures."""
-        return project.folder in self._looking
+        return self._looking.is_looking(project)
 
-    def _look(self, project: Project) -> None:
-        looks = True
-        while looks:
-            with suppress(AnnotatorError):  # the store is in trouble, and says so where it is asked
-                self._measure(project)
-            with self._lock:
-                looks = self._looking[project.folder]
-                self._looking[project.folder] = False
-                if not looks:
-                    del self._looking[project.folder]
+    def found(self, project: Project) -> tuple[Payoff | Waiting, ...]:
+        """What is known of the strategies in use last, the newest first; Waiting says why a measurement failed."""
+        known = self._known.get(project.folder, {})
+        return tuple(known[key] for key in sorted(known, key=_since, reverse=True))
+
+    def of_spell(self, project: Project, since: int) -> Payoff | Waiting | None:
+        """What is known of the strategy in use since that configuration version, or why nothing could be measured.
+
+        None where nobody has looked yet. After a failure only the next batch looks again.
+        """
+        known = self._known.get(project.folder, {})
+        found = next((value for key, value in known.items() if _since(key) == since), None)
+        return found or self._failures.get(project.folder)
+
+    def _measure_or_say(self, project: Project) -> None:
+        try:
+            self._measure(project)
+            self._failures.pop(project.folder, None)
+        except Exception as error:  # the store is in trouble, a model of a third party, no memory left
+            self._failures[project.folder] = _why(error)
 
     def _measure(self, project: Project) -> None:
         """Each measurement as it is done, beside what is known of the others so far."""
@@ -62,17 +63,23 @@ class Payoffs:
         known = self._known.get(project.folder, {})
         for measurement in measurements:
             if measurement.key not in known:
-                before = {key: found for key, found in known.items() if key[0] != measurement.spell.first}
+                before = {key: found for key, found in known.items() if _since(key) != measurement.spell.first}
                 known = before | {measurement.key: _measured(measurement)}
                 self._known[project.folder] = known
-        order = [measurement.key for measurement in measurements]
-        self._known[project.folder] = {key: known[key] for key in order}
+        self._known[project.folder] = {measurement.key: known[measurement.key] for measurement in measurements}
+
+
+def _since(key: Key) -> int:
+    return int(key[0])
 
 
 def _measured(measurement: Measurement) -> Payoff | Waiting:
     try:
         return measured(measurement)
-    except AnnotatorError as error:
-        return Waiting(f"It could not be measured: {error}")
     except Exception as error:  # a model of a third party raises whatever it likes
-        return Waiting(f"It could not be measured ({error!r}).")
+        return _why(error)
+
+
+def _why(error: Exception) -> Waiting:
+    said = f": {error}" if isinstance(error, AnnotatorError) else f" ({error!r})."
+    return Waiting(f"It could not be measured{said}")

@@ -141,12 +141,11 @@ def reliability_sentence(found: Calibration) -> str:
 
 def _payoff(project: Project, session: Session, moment: Moment) -> None:
     """Whether the strategy's labels teach more than labels drawn at random, and how sure that is."""
-    known = workspace().payoffs.found(project)
-    measured = [found for found in known if isinstance(found, Payoff)]
+    measured = [found for found in workspace().payoffs.found(project) if isinstance(found, Payoff)]
     in_use = panels.payoff_in_use(project, moment)
     st.markdown("#### Does the strategy pay?")
     if in_use is None:
-        _why_no_payoff(project, moment, known)
+        _why_no_payoff(project, moment)
     elif in_use.warns:
         panels.trailing(project, session, moment)
     else:
@@ -164,12 +163,11 @@ def _payoff(project: Project, session: Session, moment: Moment) -> None:
     )
 
 
-def _why_no_payoff(project: Project, moment: Moment, known: Sequence[Payoff | Waiting]) -> None:
-    found = reports.measurement(moment)
-    if isinstance(found, Waiting):
-        st.markdown(plain(found.reason))
-    elif known and isinstance(known[0], Waiting):
-        st.markdown(plain(known[0].reason))
+def _why_no_payoff(project: Project, moment: Moment) -> None:
+    wanted = reports.measurement(moment)
+    known = wanted if isinstance(wanted, Waiting) else workspace().payoffs.of_spell(project, wanted.spell.first)
+    if isinstance(known, Waiting):
+        st.markdown(plain(known.reason))
     else:
         workspace().payoffs.look(project)
         _until_measured(project)
