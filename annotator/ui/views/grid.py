@@ -57,7 +57,7 @@ def render(project: Project, first: list[Moment]) -> None:
     _prepare_inbox()
     # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
     component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
-    if is_alone and moment is not None and _is_between_batches(moment) and panels.has_news(project, moment):
+    if is_alone and moment is not None and panels.has_news(project, moment) and _is_between_batches(moment):
         st.rerun()
 
 
