@@ -68,6 +68,7 @@ class Card:
     score: float | None
     guess: str | None
     """The model's class; None before there is a model, and where the guess is hidden."""
+    hides_guess: bool
     probability: float | None
     entropy: float | None
     model_version: int | None
@@ -296,6 +297,7 @@ def _card(question: Question, row: int, names: Mapping[int, str], labels_ago: in
         strategy=question.strategy,
         score=question.score,
         guess=names.get(question.guess) if visible and question.guess is not None else None,
+        hides_guess=question.hides_guess,
         probability=question.guess_probability if visible else None,
         entropy=question.guess_entropy if visible else None,
         model_version=question.model_version,

@@ -97,6 +97,8 @@ def chip(card: Card) -> str:
     """What the model thinks of this card, or why it does not say."""
     if card.purpose == "audit":
         return ":violet-badge[audit: guess hidden]"
+    if card.hides_guess:
+        return ":gray-badge[guess hidden]"
     if card.guess is None or card.probability is None or card.entropy is None:
         return ":gray-badge[no guess yet]"
     return f":blue-badge[{plain(card.guess)}? {100 * card.probability:.0f} %] :small[entropy {card.entropy:.2f}]"

@@ -213,6 +213,7 @@ def _card(project: Project, card: ShownCard, has_reasons: bool) -> dict[str, Any
         "seq": head.seq if head and stands else None,
         "answer": {"outcome": head.outcome, "class": head.class_id} if head and stands else None,
         "guess": None if card.guess is None else {"class": card.guess, "p": card.probability, "entropy": card.entropy},
+        "hidden": card.hides_guess,
         "audit": card.purpose == "audit",
         "top": list(card.top),
         "flag": card.flag,

@@ -23,7 +23,8 @@ GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden
 ASKED_AGAIN = {"never": 0.0, "at most one image in ten": 0.1, "at most one image in five": 0.2}
 GUESSES_HELP = "A guess on the screen sways people. Hide a share of them, and Progress says how much."
 ASKED_AGAIN_HELP = (
-    "Answers of yours that the model doubts come back once, a few in a batch. It finds slips of the finger."
+    "Answers of yours that the model doubts come back once, a few in a batch. Their cards show no guess, but name two "
+    "classes: the one that you gave, and the one that the model finds. It finds slips of the finger."
 )
 ORDERS = {AS_CHOSEN: "as chosen: the most useful first", ALIKE: "alike side by side"}
 ORDER_HELP = (

@@ -159,7 +159,8 @@ def _payoff(project: Project, session: Session, moment: Moment) -> None:
     st.caption(
         "How many more images in 100 the model gets right with the labels that a strategy chose than with as many "
         "drawn at random, with the 95 % interval: above zero it pays. The strategies used here, the newest first; "
-        "measured again as labels grow, test images left out."
+        "measured again as labels grow, test images left out. Since chance has a turn each time, the warning on Label "
+        "takes the 99 % interval."
     )
 
 
