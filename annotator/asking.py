@@ -290,9 +290,7 @@ def _alike_together(dataset: Dataset, placed: list[Placed], rng: np.random.Gener
     Audit images, and those whose guess is hidden, come first, in random order: their place says nothing of their guess,
     and nobody comes to them with the key of a row of images in the hand.
     """
-    is_blind = [
-        asked.purpose == AUDIT.name or (asked.guess is not None and not asked.guess_visible) for _, asked in placed
-    ]
+    is_blind = [asked.purpose == AUDIT.name or asked.hides_guess for _, asked in placed]
     blind = [one for one, hides in zip(placed, is_blind, strict=True) if hides]
     ordered = [blind[place] for place in rng.permutation(len(blind))]
     shown = [one for one, hides in zip(placed, is_blind, strict=True) if not hides]

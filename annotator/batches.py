@@ -32,6 +32,7 @@ class ShownCard:
     purpose: str
     guess: int | None
     """Class id; None before there is a model, and where the guess is hidden."""
+    hides_guess: bool
     probability: float | None
     entropy: float | None
     top: tuple[int, ...]
@@ -86,6 +87,7 @@ def _card(snapshot: Snapshot, learner: Learner, question: Question, names: Mappi
         head=_head(question, snapshot.heads.get(chain)),
         purpose=question.purpose,
         guess=question.guess if visible else None,
+        hides_guess=question.hides_guess,
         probability=question.guess_probability if visible else None,
         entropy=question.guess_entropy if visible else None,
         top=_top(question, learner, row) if visible else (),

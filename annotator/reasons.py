@@ -31,7 +31,7 @@ def on_card(question: Question, names: Mapping[int, str]) -> str:
 
     A second look names them on purpose: neither stands there as the model's guess.
     """
-    is_hidden = question.guess is not None and not question.guess_visible and question.purpose != REVIEW.name
+    is_hidden = question.hides_guess and question.purpose != REVIEW.name
     reason = _kept(question)
     return "" if is_hidden and reason is not None and reason.classes else in_words(question, names)
 

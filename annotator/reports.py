@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from annotator import due, evaluation, evidence
+from annotator import due, evaluation, payoff
 from annotator.asking import BESIDE, COLD_START
 from annotator.batches import ShownBatch, read_batches
 from annotator.config import plugin_names
 from annotator.errors import AnnotatorError
 from annotator.evaluation import Measured
-from annotator.evidence import Evidence, Trial, Waiting
 from annotator.learner import Learner
 from annotator.metrics import certainty
+from annotator.payoff import Measurement, Payoff, Waiting
 from annotator.purposes import REVIEW, SEED, TRAIN
 from annotator.reasons import on_card
 from annotator.store import Annotator, Event, LabelClass, Question, Snapshot
@@ -69,6 +69,7 @@ class Card:
     score: float | None
     guess: str | None
     """The model's class; None before there is a model, and where the guess is hidden."""
+    hides_guess: bool
     probability: float | None
     entropy: float | None
     model_version: int | None
@@ -299,6 +300,7 @@ def _card(question: Question, row: int, names: Mapping[int, str], labels_ago: in
         strategy=question.strategy,
         score=question.score,
         guess=names.get(question.guess) if visible and question.guess is not None else None,
+        hides_guess=question.hides_guess,
         probability=question.guess_probability if visible else None,
         entropy=question.guess_entropy if visible else None,
         model_version=question.model_version,
@@ -449,23 +451,23 @@ def learning(moment: Moment) -> Learning:
     return Learning(moment.learner.is_learning, moment.learner.failure)
 
 
-def trial(moment: Moment) -> Trial | Waiting:
+def measurement(moment: Moment) -> Measurement | Waiting:
     """What can be measured of the strategy in use, or what is missing for that; fits nothing."""
-    return evidence.trial_of(moment.snapshot, moment.learner)
+    return payoff.measurement_of(moment.snapshot, moment.learner)
 
 
-def strategy_evidence(moment: Moment) -> Evidence | Waiting:
+def strategy_payoff(moment: Moment) -> Payoff | Waiting:
     """Whether the strategy in use pays, measured here and now, which takes some ten fits of the model.
 
     Raises ModelError where the model cannot be fitted.
     """
-    found = trial(moment)
-    return found if isinstance(found, Waiting) else evidence.measured(found)
+    found = measurement(moment)
+    return found if isinstance(found, Waiting) else payoff.measured(found)
 
 
-def is_of_strategy_in_use(moment: Moment, found: Evidence) -> bool:
-    """Whether it is about the strategy in use, since that was chosen."""
-    return found.since == evidence.spells(moment.snapshot)[0].first
+def in_use_since(moment: Moment) -> int:
+    """The configuration version from which on the strategy in use was."""
+    return payoff.spells(moment.snapshot)[0].first
 
 
 def suggestions(moment: Moment) -> dict[str, tuple[str, float]]:

@@ -17,7 +17,7 @@ LONGEST = (
     "e2e/test_backend.py", "e2e/test_plugins.py", "e2e/test_surface.py", "test_contracts.py", "e2e/test_loop.py",
     "test_keras.py", "e2e/test_hostile.py", "e2e/test_recommended.py", "e2e/test_bring.py", "test_label_spreading.py",
     "test_pools.py", "test_course.py", "test_session.py", "e2e/test_launch.py", "e2e/test_accessibility.py",
-    "e2e/test_auto.py", "e2e/test_strategies.py", "test_evidence.py",
+    "e2e/test_auto.py", "e2e/test_strategies.py", "test_payoff.py",
 )  # fmt: skip
 """The files that take longest begin: both cores are then done at about the same time."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

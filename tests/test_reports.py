@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from annotator.reports import Moment
 from annotator.session import Session
 from annotator.simulate import answer_batch, oracle_of
 from annotator.store.snapshot import by_place, standing
+from annotator.ui import panels
 from annotator.ui.server import PROJECTS, ROOT
 from annotator.wire import inbox
 
@@ -32,7 +34,8 @@ REPORTS: list[Callable[[Moment], Any]] = [
     reports.classes, reports.current_round, reports.history, reports.is_due, reports.labels, reports.learning,
     reports.n_answered, reports.n_events, reports.n_labels, reports.n_left, reports.n_open, reports.n_rounds,
     reports.news, reports.pace, reports.batches, reports.recent, reports.remaining, reports.rounds,
-    reports.seconds_per_label, reports.suggestions, reports.trial,
+    reports.seconds_per_label, reports.suggestions, reports.measurement,
+    reports.in_use_since,
 ]  # fmt: skip
 
 
@@ -227,3 +230,23 @@ def compare_figures(moment: Moment) -> None:
     for card in reports.remaining(moment):
         at = questions[card.event_id.rpartition(".")[0]].chosen_at_seq
         assert card.labels_ago == sum(found.seq > at for found in labels)
+
+
+def test_a_hidden_guess_is_said_to_be_hidden(project: Project, projects: Path) -> None:
+    """On the form's cards and for the grid alike; that there is none yet is said only where no model has guessed."""
+    young = Project.create(projects / "young", replace(CONFIG, name="young"))
+    young.session("you").advance()
+    project.change(hidden_share=0.5, batch_size=20)
+    project.session("you").withdraw()
+    project.session("you").advance()
+    moment = project.session("you").moment()
+    asked = {question.event_id: question for question in moment.snapshot.questions.values()}
+    cards = [card for card in reports.remaining(moment) if card.purpose == "train"]
+    hidden = [card for card in cards if not asked[card.event_id].guess_visible]
+    assert 0 < len(hidden) < len(cards)
+    assert {panels.chip(card) for card in hidden} == {":gray-badge[guess hidden]"}
+    first = [card for card in reports.remaining(young.session("you").moment()) if card.purpose == "train"]
+    assert {panels.chip(card) for card in first} == {":gray-badge[no guess yet]"}
+    shown = {card.question_id: card.hides_guess for batch in reports.batches(moment) for card in batch.cards}
+    assert all(shown[card.event_id.rpartition(".")[0]] == (card in hidden) for card in cards)
+    young.close()

@@ -23,6 +23,7 @@ from annotator.simulate import answer_batch, oracle_of
 from annotator.store import Store
 from annotator.workspace import KeptFolder, LookAhead, Workspace, workspace_of
 from annotator.workspace import listing as listing_module
+from annotator.workspace.looking import Looking
 from tests import storing
 
 CONFIG = Config(name="ones", source="digits", limit=80, encoder="pixels", batch_size=4)
@@ -384,3 +385,37 @@ def test_looking_ahead_says_what_a_plug_in_raised(project: Project) -> None:
     while planner.failure is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "KeyError('colour')" in str(planner.failure)
+
+
+def test_looking_is_done_once_more_where_it_was_asked_for_meanwhile(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often; and what ends the thread does not leave the project waited for."""
+    monkeypatch.setattr(threading, "excepthook", lambda ended: None)
+    begun, goes_on, n_done = threading.Event(), threading.Event(), []
+
+    def work(project: Project) -> None:
+        begun.set()
+        assert goes_on.wait(SECONDS)
+        n_done.append(1)
+        if len(n_done) == 3:
+            raise SystemExit
+
+    looking = Looking("test", work)
+
+    def wait() -> None:
+        deadline = time.monotonic() + SECONDS
+        while looking.is_looking(project) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not looking.is_looking(project)
+
+    looking.look(project)
+    assert begun.wait(SECONDS)
+    for _ in range(3):
+        looking.look(project)
+    goes_on.set()
+    wait()
+    assert len(n_done) == 2
+    looking.look(project)
+    wait()
+    assert len(n_done) == 3

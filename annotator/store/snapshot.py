@@ -212,8 +212,14 @@ def rounds_of(snapshot: Snapshot, annotator_id: str) -> list[int]:
 def first_answers(snapshot: Snapshot, annotator_id: str, round_number: int) -> list[int]:
     """Seqs of the first answers to the questions of this round, ascending; an undo does not take them back."""
     ids = snapshot.asked.rounds.get(annotator_id, {}).get(round_number, ())
-    found = (snapshot._history.first_answers.get(question_id) for question_id in ids)
-    return sorted(seq for seq in found if seq is not None and seq <= snapshot.newest_seq)
+    found = (first_answer(snapshot, question_id) for question_id in ids)
+    return sorted(seq for seq in found if seq is not None)
+
+
+def first_answer(snapshot: Snapshot, question_id: str) -> int | None:
+    """Seq of the first answer to a question, or None; an undo does not take it back."""
+    seq = snapshot._history.first_answers.get(question_id)
+    return seq if seq is not None and seq <= snapshot.newest_seq else None
 
 
 def last_round(snapshot: Snapshot) -> int:

@@ -75,6 +75,11 @@ class Question:
     """Why the strategy picked the image, as JSON (see reasons.py); None where it said nothing but a score."""
 
     @property
+    def hides_guess(self) -> bool:
+        """Whether the model has a guess that is not shown."""
+        return self.guess is not None and not self.guess_visible
+
+    @property
     def event_id(self) -> str:
         """The id of the next answer to this question: the same however often it is sent."""
         return event_ids.answer(self.question_id, self.n_events)

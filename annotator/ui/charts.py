@@ -9,8 +9,8 @@ import altair as alt
 import pandas as pd
 
 from annotator.evaluation import Measured
-from annotator.evidence import Evidence
 from annotator.metrics import Calibration
+from annotator.payoff import Payoff
 from annotator.ui.colours import class_colour
 
 WHOLE = alt.Axis(tickMinStep=1, format=",d")
@@ -147,7 +147,7 @@ def reliability(found: Calibration, height: int = 200) -> Any:
     return (bars + line.encode(x="x:Q", y="y:Q")).properties(height=height)
 
 
-def evidence(found: Sequence[Evidence]) -> Any:
+def payoff(found: Sequence[Payoff]) -> Any:
     """A line for each strategy: points of accuracy that its labels give beyond random ones, with the interval."""
     rows = [
         {

@@ -10,8 +10,8 @@ from annotator import due, reports
 from annotator.config import RECOMMENDED
 from annotator.errors import AnnotatorError
 from annotator.evaluation import MEASURED_ON
-from annotator.evidence import BASELINE, Evidence
 from annotator.jobs import Job
+from annotator.payoff import BASELINE, Payoff
 from annotator.project import Project
 from annotator.reports import Answered, Card, Moment
 from annotator.session import Session
@@ -97,6 +97,8 @@ def chip(card: Card) -> str:
     """What the model thinks of this card, or why it does not say."""
     if card.purpose == "audit":
         return ":violet-badge[audit: guess hidden]"
+    if card.hides_guess:
+        return ":gray-badge[guess hidden]"
     if card.guess is None or card.probability is None or card.entropy is None:
         return ":gray-badge[no guess yet]"
     return f":blue-badge[{plain(card.guess)}? {100 * card.probability:.0f} %] :small[entropy {card.entropy:.2f}]"
@@ -190,24 +192,22 @@ def set_aside(project: Project, moment: Moment) -> None:
 # ---- whether the strategy pays
 
 
-def evidence_in_use(project: Project, moment: Moment) -> Evidence | None:
+def payoff_in_use(project: Project, moment: Moment) -> Payoff | None:
     """What was measured of the strategy in use; None where nothing was yet."""
-    newest = next(iter(workspace().evidences.found(project)), None)
-    if not isinstance(newest, Evidence) or not reports.is_of_strategy_in_use(moment, newest):
-        return None
-    return newest
+    found = workspace().payoffs.of_spell(project, reports.in_use_since(moment))
+    return found if isinstance(found, Payoff) else None
 
 
 def has_news(project: Project, moment: Moment) -> bool:
-    """Whether the strategy in use trails random, and this tab's page does not say so yet."""
-    found = evidence_in_use(project, moment)
-    return found is not None and found.trails and st.session_state.get("trailing") is None
+    """Whether there is a warning that the strategy in use trails random, and this tab's page does not show it yet."""
+    found = payoff_in_use(project, moment)
+    return found is not None and found.warns and st.session_state.get("trailing") is None
 
 
 def trailing(project: Project, session: Session, moment: Moment) -> None:
-    """A line with the figure where the strategy in use trails random, and a button that changes it; else nothing."""
-    found = evidence_in_use(project, moment)
-    if found is None or not found.trails:
+    """The warning that the strategy in use trails random, with a button that changes it; else nothing."""
+    found = payoff_in_use(project, moment)
+    if found is None or not found.warns:
         st.session_state["trailing"] = None
         return
     st.session_state["trailing"] = found.since

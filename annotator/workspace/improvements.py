@@ -15,6 +15,7 @@ from annotator.errors import AnnotatorError
 from annotator.exclusive import Exclusive
 from annotator.improvements import Improving, Task, Trials, is_for
 from annotator.project import Project
+from annotator.workspace.looking import Looking
 from annotator.workspace.swaps import EncoderSwaps, Json, Work
 
 
@@ -24,17 +25,12 @@ class Improvements:
     def __init__(self, swaps: EncoderSwaps) -> None:
         self._swaps = swaps
         self._known: dict[Path, Improving] = {}
-        self._looking: dict[Path, bool] = {}
-        """Projects that a thread looks at, and whether it is to look once more: something has ended meanwhile."""
+        self._looking = Looking("improvements", lambda project: self._try(self.improving(project), Improving.due))
         self._lock = threading.Lock()
 
     def look(self, project: Project) -> None:
         """See in a thread whether an improvement is due, and begin with it; while one looks, it looks once more."""
-        with self._lock:
-            is_new = project.folder not in self._looking
-            self._looking[project.folder] = not is_new
-        if is_new:
-            threading.Thread(target=self._look, args=(project,), name="improvements", daemon=True).start()
+        self._looking.look(project)
 
     def resume(self, project: Project) -> None:
         """Go on with what was being tried when an earlier process stopped."""
@@ -55,16 +51,6 @@ class Improvements:
             if known is None or known.project is not project:
                 known = self._known[project.folder] = Improving(project)
             return known
-
-    def _look(self, project: Project) -> None:
-        looks = True
-        while looks:
-            self._try(self.improving(project), Improving.due)
-            with self._lock:
-                looks = self._looking[project.folder]
-                self._looking[project.folder] = False
-                if not looks:
-                    del self._looking[project.folder]
 
     def _try(self, improving: Improving, find: Callable[[Improving], Task | None]) -> None:
         """Begin with what `find` gives, in a thread where nobody would hear of an error."""

@@ -4,7 +4,7 @@
       ├─ open(name), create(config)   one Project object a folder, for every thread
       ├─ swaps                        another encoder: computed by a job, then swapped in by a thread of this process
       ├─ improvements                 better features, tried when they are due and swapped in likewise
-      ├─ evidences                    whether a project's strategy pays, measured beside the labeling
+      ├─ payoffs                       whether a project's strategy pays, measured beside the labeling
       ├─ look_ahead(project)          the next batch, chosen while the open one is labeled
       ├─ jobs                         imports and exports at work, and their folders
       └─ uploads                      files from the browser, kept while they are needed
@@ -32,11 +32,11 @@ from annotator.projects import Summary, folder_names, free_folder, project_folde
 from annotator.reports import Moment
 from annotator.session import Session
 from annotator.types import reads_files
-from annotator.workspace.evidences import Evidences
 from annotator.workspace.improvements import Improvements
 from annotator.workspace.jobs import Jobs
 from annotator.workspace.listing import Listing
 from annotator.workspace.look_ahead import LookAhead
+from annotator.workspace.payoffs import Payoffs
 from annotator.workspace.swaps import PREPARE, EncoderSwaps
 from annotator.workspace.uploads import Uploads
 
@@ -56,7 +56,7 @@ class Workspace:
         self.uploads = Uploads(folder)
         self.swaps = EncoderSwaps(self.jobs, self._between_batches, lambda project: self.improvements.look(project))
         self.improvements = Improvements(self.swaps)
-        self.evidences = Evidences()
+        self.payoffs = Payoffs()
         self._listing = Listing(folder)
         self._projects: dict[str, Project] = {}
         self._look_aheads: dict[Path, LookAhead] = {}
@@ -147,7 +147,7 @@ class Workspace:
     def _after_a_batch(self, project: Project) -> None:
         """What may be due with more labels."""
         self.improvements.look(project)
-        self.evidences.look(project)
+        self.payoffs.look(project)
 
     def _newest(self) -> str | None:
         """The newest project that can be opened."""

@@ -28,7 +28,8 @@ Run = Callable[..., Any]  # Any: whatever the script returns, as JSON
 CARD = {
     "image": "digits/00012", "q": "q1", "n_events": 0, "head": None, "seq": None, "answer": None,
     "src": "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=", "full": "/full.png", "w": 1, "h": 1,
-    "pixelated": True, "guess": {"class": 1, "p": 0.82, "entropy": 1.2}, "audit": False, "top": [1, 0], "flag": None,
+    "pixelated": True, "guess": {"class": 1, "p": 0.82, "entropy": 1.2}, "hidden": False, "audit": False, "top": [1, 0],
+    "flag": None,
 }  # fmt: skip
 NAMES = ["coat", "bag", "dress", "sandal", "sneaker", "shirt", "boot", "trouser", "pullover", "scarf", "glove"]
 

@@ -40,6 +40,7 @@ def test_a_doubted_label_is_asked_again_in_the_browser(shared: Server, new_perso
     card = person.card(asked.image_id).locator("visible=true").last
     expect(card).to_have_attribute("data-state", "open")
     expect(card).to_contain_text("asked again")
+    expect(card).to_contain_text("guess hidden")
     other = (int(before.class_id or 0) + 1) % 10
     card.click()
     person.key(str(other))

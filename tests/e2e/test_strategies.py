@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 
 from annotator import registry, reports
 from annotator.config import RECOMMENDED, Config
-from annotator.evidence import Evidence, Waiting
+from annotator.payoff import Payoff, Waiting
 from annotator.project import Project
 from annotator.simulate import answer_batch, oracle_of
 from tests.e2e.conftest import NewPerson, Server
@@ -113,16 +113,16 @@ def test_a_strategy_that_trails_random_is_said_and_left_with_one_click(shared: S
     """With the figure, on Progress and where images are labeled; the next batch is chosen as recommended."""
     folder = played(shared.projects / "trails", TRAILS, 8)
     project = Project(folder)
-    found = reports.strategy_evidence(project.session("you").moment())
+    found = reports.strategy_payoff(project.session("you").moment())
     project.close()
-    assert isinstance(found, Evidence)
-    assert found.trails
+    assert isinstance(found, Payoff)
+    assert found.warns
     assert (found.n_each, found.right_chosen < found.right_random) == (160, True)
     person = new_person(shared)
     person.open(f"progress?project={folder.name}")
     person.sees("Does the strategy pay?")
     person.sees(found.in_words)
-    expect(person.page.locator(".st-key-evidence canvas, .st-key-evidence svg").first).to_be_visible()
+    expect(person.page.locator(".st-key-payoff canvas, .st-key-payoff svg").first).to_be_visible()
     person.go_to("Label")
     person.sees(found.in_words)
     person.press("Change to recommended")
@@ -137,7 +137,7 @@ def test_a_strategy_that_trails_random_is_said_and_left_with_one_click(shared: S
     project = Project(folder)
     moment = project.session("you").moment()
     assert {card.strategy for card in reports.remaining(moment)} <= {"recommended", "herding", "margin"}
-    waiting = reports.strategy_evidence(moment)
+    waiting = reports.strategy_payoff(moment)
     assert isinstance(waiting, Waiting)
     project.close()
     person.go_to("Progress")

@@ -44,7 +44,8 @@ export function answerWords(answer, nameOf) {
 // What an unanswered card says about the model's guess.
 export function guessWords(card, nameOf) {
   if (card.guess !== null) return nameOf(card.guess.class);
-  return card.audit ? "audit: guess hidden" : "no guess yet";
+  if (card.audit) return "audit: guess hidden";
+  return card.hidden ? "guess hidden" : "no guess yet";
 }
 
 // A card's answer, or else its guess with its probability.

@@ -57,7 +57,7 @@ def render(project: Project, first: list[Moment]) -> None:
     _prepare_inbox()
     # In a list: among a dictionary's values Streamlit looks for tables, and imports pandas for that.
     component()(key=key, data=[drawn], on_outbox_change=partial(_receive, project, key))
-    if is_alone and moment is not None and _is_between_batches(moment) and panels.has_news(project, moment):
+    if is_alone and moment is not None and panels.has_news(project, moment) and _is_between_batches(moment):
         st.rerun()
 
 
@@ -213,6 +213,7 @@ def _card(project: Project, card: ShownCard, has_reasons: bool) -> dict[str, Any
         "seq": head.seq if head and stands else None,
         "answer": {"outcome": head.outcome, "class": head.class_id} if head and stands else None,
         "guess": None if card.guess is None else {"class": card.guess, "p": card.probability, "entropy": card.entropy},
+        "hidden": card.hides_guess,
         "audit": card.purpose == "audit",
         "top": list(card.top),
         "flag": card.flag,

@@ -22,6 +22,10 @@ from annotator.ui.words import plain, visible
 GUESSES = {"shown": 0.0, "hidden for one image in five, at random": 0.2, "hidden": 1.0}
 ASKED_AGAIN = {"never": 0.0, "at most one image in ten": 0.1, "at most one image in five": 0.2}
 GUESSES_HELP = "A guess on the screen sways people. Hide a share of them, and Progress says how much."
+ASKED_AGAIN_HELP = (
+    "Answers of yours that the model doubts come back once, a few in a batch. Their cards show no guess, but name two "
+    "classes: the one that you gave, and the one that the model finds. It finds slips of the finger."
+)
 ORDERS = {AS_CHOSEN: "as chosen: the most useful first", ALIKE: "alike side by side"}
 ORDER_HELP = (
     "Alike side by side: images with the same guess stand together, and among them those that look alike, so that the "
@@ -157,15 +161,7 @@ def _pick(
 
 def _asked_again(share: float, basis: tuple[object, ...]) -> None:
     names = {share: f"at most {100 * share:.0f} %"} | {value: name for name, value in ASKED_AGAIN.items()}
-    key = starts_from("set-ask-again-share", share, basis)
-    st.selectbox(
-        "Ask again about doubtful labels",
-        sorted(names),
-        sorted(names).index(held(key)),
-        format_func=lambda value: names[value],
-        key=key,
-        help="Answers of yours that the model doubts come back once, a few in a batch. It finds slips of the finger.",
-    )
+    _pick("set-ask-again-share", "Ask again about doubtful labels", names, share, basis, ASKED_AGAIN_HELP)
 
 
 def _play_button(project: Project) -> None:

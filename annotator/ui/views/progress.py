@@ -8,8 +8,8 @@ import streamlit as st
 
 from annotator import reports
 from annotator.evaluation import MEASURED_ON
-from annotator.evidence import Evidence, Waiting
 from annotator.metrics import Calibration, Scores, most_mistaken
+from annotator.payoff import Payoff, Waiting
 from annotator.project import Project
 from annotator.reports import Agreement, Moment
 from annotator.session import Session
@@ -54,7 +54,7 @@ def render(project: Project) -> None:
         _calibration(newest.calibration, newest.headline)
     if newest.headline is not None:
         _report(reports.classes(moment), newest.scores(newest.headline), newest.headline)
-    _evidence(project, session, moment)
+    _payoff(project, session, moment)
     _agreement(reports.agreement(moment))
     features.trials(project)
     st.markdown("#### What was asked")
@@ -139,15 +139,14 @@ def reliability_sentence(found: Calibration) -> str:
     return f"{said} ({count(largest.n, 'image')}). {mean}"
 
 
-def _evidence(project: Project, session: Session, moment: Moment) -> None:
+def _payoff(project: Project, session: Session, moment: Moment) -> None:
     """Whether the strategy's labels teach more than labels drawn at random, and how sure that is."""
-    known = workspace().evidences.found(project)
-    measured = [found for found in known if isinstance(found, Evidence)]
-    in_use = panels.evidence_in_use(project, moment)
+    measured = [found for found in workspace().payoffs.found(project) if isinstance(found, Payoff)]
+    in_use = panels.payoff_in_use(project, moment)
     st.markdown("#### Does the strategy pay?")
     if in_use is None:
-        _why_no_evidence(project, moment, known)
-    elif in_use.trails:
+        _why_no_payoff(project, moment)
+    elif in_use.warns:
         panels.trailing(project, session, moment)
     else:
         st.markdown(plain(in_use.in_words))
@@ -155,30 +154,30 @@ def _evidence(project: Project, session: Session, moment: Moment) -> None:
         return
     from annotator.ui import charts  # as above
 
-    with st.container(key="evidence"):
-        st.altair_chart(charts.evidence(measured), key="evidence-chart")
+    with st.container(key="payoff"):
+        st.altair_chart(charts.payoff(measured), key="payoff-chart")
     st.caption(
         "How many more images in 100 the model gets right with the labels that a strategy chose than with as many "
         "drawn at random, with the 95 % interval: above zero it pays. The strategies used here, the newest first; "
-        "measured again as labels grow, test images left out."
+        "measured again as labels grow, test images left out. Since chance has a turn each time, the warning on Label "
+        "takes the 99 % interval."
     )
 
 
-def _why_no_evidence(project: Project, moment: Moment, known: Sequence[Evidence | Waiting]) -> None:
-    trial = reports.trial(moment)
-    if isinstance(trial, Waiting):
-        st.markdown(plain(trial.reason))
-    elif known and isinstance(known[0], Waiting):
-        st.markdown(plain(known[0].reason))
+def _why_no_payoff(project: Project, moment: Moment) -> None:
+    wanted = reports.measurement(moment)
+    known = wanted if isinstance(wanted, Waiting) else workspace().payoffs.of_spell(project, wanted.spell.first)
+    if isinstance(known, Waiting):
+        st.markdown(plain(known.reason))
     else:
-        workspace().evidences.look(project)
+        workspace().payoffs.look(project)
         _until_measured(project)
 
 
 @st.fragment(run_every=1.0)
 def _until_measured(project: Project) -> None:
     st.caption("It is being measured in the background.")
-    if not workspace().evidences.is_looking(project):
+    if not workspace().payoffs.is_looking(project):
         st.rerun()
 
 
