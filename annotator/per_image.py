@@ -6,6 +6,7 @@ for the few that change, an array that nobody holds any more is brought up to da
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -100,6 +101,10 @@ class RowFigures:
         self._newest = [0]
         self._turn = 0
         self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> RowFigures:
+        """Figures of its own: a model that is copied with its last answer shares no lock and no figure with it."""
+        return RowFigures(copy.deepcopy(self._probabilities, memo))
 
     def after(self, probabilities: NDArray[np.float64], changed: IntArray) -> RowFigures:
         """Those of the next fit, which differs from this one in the `changed` rows."""

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.semi_supervised import LabelPropagation, LabelSpreading
 
+from annotator import registry
 from annotator.errors import ConfigError, ModelError
 from annotator.graph import NeighborGraph
 from annotator.models.equations import BoolArray
+from annotator.models.out_of_fold import copied
 from annotator.models.sklearn_graph import MAX_IMAGES, DenseLabelPropagation, DenseLabelSpreading
 from annotator.models.sparse_graph import SparseLabelPropagation, SparseLabelSpreading
 from annotator.strategies.uncertainty import Entropy
@@ -373,3 +375,17 @@ def test_the_digits_example_is_reproduced() -> None:
         assert list(guesses[asked]) == expected["asked_predicted"]
         labels[asked] = truth[asked]
     assert asked[4] in (69, 155)
+
+
+@pytest.mark.parametrize("name", ["label-spreading", "vote"])
+def test_a_fitted_model_can_be_copied(name: str) -> None:
+    """As calibration copies one that cannot leave labels out: both go on by themselves, with equal answers."""
+    dataset = tiny_dataset(60)
+    labels = np.where(np.arange(60) < 12, np.arange(60) % 3, UNLABELED)
+    model: Model = registry.create("model", name)
+    model.fit_predict(dataset, labels, 3)
+    other = copied(model, dataset)
+    labels[12:15] = 0
+    first, second = (each.fit_predict(dataset, labels, 3) for each in (model, other))
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert np.array_equal(first.guesses, second.guesses)
