@@ -78,7 +78,7 @@ class Labels:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def of(self, places: IntArray | BoolArray | slice) -> Labels:
+    def at(self, places: IntArray | BoolArray | slice) -> Labels:
         """Some of them."""
         return Labels(self.rows[places], self.codes[places])
 
@@ -251,15 +251,15 @@ def measurement_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = N
     given, chosen, audit = _labels(snapshot, learner, spell)
     if pool is not None and truth is not None:
         given, chosen = _by_truth(given, truth), _by_truth(chosen, truth)
-    others = audit if pool is None else pool.of(~np.isin(pool.rows, given.rows))
+    others = audit if pool is None else pool.at(~np.isin(pool.rows, given.rows))
     most = len(audit) * (N_FOLDS - 1) // N_FOLDS if pool is None else int(LARGEST_SHARE * len(others))
     if said := _not_yet(spell, len(chosen), others, most, pool is None):
         return Waiting(said)
     *_, size = sizes(min(most, len(chosen)))
-    others = others.of(slice(size * N_FOLDS // (N_FOLDS - 1))) if pool is None else others
+    others = others.at(slice(size * N_FOLDS // (N_FOLDS - 1))) if pool is None else others
     model = str(config["model"]), dict(config.get("model_parameters") or {})
     measured_on = AUDIT if pool is None else TRUTH
-    chosen, n_classes = chosen.of(slice(size)), len(snapshot.classes)
+    chosen, n_classes = chosen.at(slice(size)), len(snapshot.classes)
     labels = _digest(given, chosen, others)
     key = (spell.first, model[0], str(sorted(model[1].items())), dataset.version, measured_on, size, n_classes, labels)
     return Measurement(key, dataset, spell, model, n_classes, given, chosen, others, measured_on)
@@ -286,7 +286,7 @@ def measured(measurement: Measurement) -> Payoff:
         low=found.low,
         high=found.high(0),
         high_99=found.high(1),
-        n_enough=next((n for n in first if compare(chosen.of(slice(n))).low >= 0), None),
+        n_enough=next((n for n in first if compare(chosen.at(slice(n))).low >= 0), None),
     )
 
 
@@ -366,7 +366,7 @@ def _coded(rows: list[int], code_of: Mapping[int, int]) -> Labels:
 def _by_truth(labels: Labels, truth: IntArray) -> Labels:
     """The same images with their true classes, as those that are drawn at random have them."""
     codes = truth[labels.rows]
-    return Labels(labels.rows, codes).of(codes != UNLABELED)
+    return Labels(labels.rows, codes).at(codes != UNLABELED)
 
 
 def _known(dataset: Dataset, truth: IntArray | None) -> Labels | None:
@@ -424,7 +424,7 @@ def _on_audit(fits: _Fits) -> Callable[[Labels], _Compared]:
     fold_of = np.arange(len(audit)) % N_FOLDS  # the slice is in random order already
     for fold in range(N_FOLDS):
         held = fold_of == fold
-        drawn[held] = fits.is_right(audit.of(~held).of(slice(n_each)), audit.of(held))
+        drawn[held] = fits.is_right(audit.at(~held).at(slice(n_each)), audit.at(held))
     return partial(_against_folds, fits, drawn)
 
 
@@ -442,8 +442,8 @@ def _on_truth(fits: _Fits) -> Callable[[Labels], _Compared]:
     rng, draws = np.random.default_rng([len(chosen), 4]), []
     for _ in range(N_DRAWS):
         places = rng.permutation(len(free))
-        drawn, rest = free.of(places[: len(chosen)]), free.of(places[len(chosen) :])
-        rest = rest.of(~np.isin(rest.rows, chosen.rows))
+        drawn, rest = free.at(places[: len(chosen)]), free.at(places[len(chosen) :])
+        rest = rest.at(~np.isin(rest.rows, chosen.rows))
         draws.append((rest, float(fits.is_right(drawn, rest).mean())))
     return partial(_against_draws, fits, draws)
 

@@ -222,7 +222,7 @@ def test_labels_that_leave_classes_out_teach_less(opened: Opened) -> None:
     found = measurement(project)
     assert found.measured_on == TRUTH
     zeros_and_ones = np.flatnonzero(found.others.codes < 2)[:40]
-    measured = payoff.measured(replace(found, chosen=found.others.of(zeros_and_ones)))
+    measured = payoff.measured(replace(found, chosen=found.others.at(zeros_and_ones)))
     assert (measured.trails, measured.pays, measured.n_enough) == (True, False, None)
     assert measured.right_chosen < 0.3 < 0.6 < measured.right_random
     assert 300 < measured.n_images < 360
@@ -238,7 +238,7 @@ def test_labels_that_stand_for_all_teach_more_and_save_some(opened: Opened) -> N
         places = np.flatnonzero(found.others.codes == code)
         away = np.linalg.norm(features[places] - features[places].mean(axis=0), axis=1)
         nearest.append(places[away.argsort()[:2]])
-    found = replace(found, chosen=found.others.of(np.array(nearest).T.ravel()))
+    found = replace(found, chosen=found.others.at(np.array(nearest).T.ravel()))
     measured = payoff.measured(found)
     assert (measured.pays, measured.trails, measured.n_each) == (True, False, 20)
     lows = {n: low_of_first(found, n) for n in (5, 10, 15)}
@@ -255,8 +255,8 @@ def low_of_first(found: Measurement, n: int) -> float:
     by_first = guesses(found, found.chosen.rows[:n], found.chosen.codes[:n])
     for _ in range(8):
         places = rng.permutation(len(found.others))
-        drawn, rest = found.others.of(places[:20]), found.others.of(places[20:])
-        rest = rest.of(~np.isin(rest.rows, found.chosen.rows))
+        drawn, rest = found.others.at(places[:20]), found.others.at(places[20:])
+        rest = rest.at(~np.isin(rest.rows, found.chosen.rows))
         by_drawn = guesses(found, drawn.rows, drawn.codes)
         differences.append(np.mean(by_first[rest.rows] == rest.codes) - np.mean(by_drawn[rest.rows] == rest.codes))
     return float(np.mean(differences) - 2.365 * np.std(differences, ddof=1) * (1 + 1 / 8) ** 0.5)
