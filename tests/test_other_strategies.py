@@ -74,9 +74,6 @@ CASES = {which: with_members(pool) for which, pool in {**POOLS, "lopsided": lops
 
 REFUSED = {
     ("skactiveml:ProbabilisticAL", "200 classes"): "GiB for this pool of 60 images",
-    ("skactiveml:ProbabilisticAL", "probabilities alone"): "has no predict_freq",
-    ("skactiveml:ProbCover", "200 classes"): "n_samples=60 should be >= n_clusters=200",
-    ("skactiveml:TypiClust", "equal features"): "cannot choose from this pool",
 }
 """Pools that a strategy cannot choose from, and what it says."""
 QUICKER: dict[tuple[str, str], dict[str, Any]] = {

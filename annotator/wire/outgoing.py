@@ -61,6 +61,8 @@ class CardData(Picture):
     seq: int | None
     answer: AnswerGiven | None
     guess: Guess | None
+    hidden: bool
+    """Whether there is a guess that is not shown."""
     audit: bool
     top: list[int]
     """The ids of the most probable classes."""
