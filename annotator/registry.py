@@ -66,7 +66,6 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "diverse-margin": "annotator.strategies.diverse:DiverseMargin",
         "graph-change": "annotator.strategies.graph_change:GraphChange",
         "graph-coverage": "annotator.strategies.graph_change:GraphCoverage",
-        "committee": "annotator.strategies.committee:Committee",
         "balance": "annotator.strategies.balance:Balance",
         "random": "annotator.strategies.random:Random",
         "typical": "annotator.strategies.herding:Typical",

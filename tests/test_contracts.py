@@ -331,7 +331,7 @@ def test_a_model_learns(name: str) -> None:
 
 # ---- query strategies
 
-HANDS_OVER_TO = {"recommended": "herding", "committee": "margin"}
+HANDS_OVER_TO = {"recommended": "herding"}
 """With the default model."""
 
 

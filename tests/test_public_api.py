@@ -24,7 +24,7 @@ PLUGINS = {
         "label-spreading label-propagation sklearn-label-spreading sklearn-label-propagation encoder-classifier vote "
         "kernel-ridge logistic-regression svc knn random-forest self-training mlp cnn lstm"
     ),
-    "strategy": "entropy margin least-confidence diverse-margin graph-change graph-coverage committee balance random "
+    "strategy": "entropy margin least-confidence diverse-margin graph-change graph-coverage balance random "
     "typical herding recommended",
     "exporter": "csv jsonl npz folders",
 }

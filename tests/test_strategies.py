@@ -17,7 +17,6 @@ from annotator.errors import ConfigError
 from annotator.graph import build_graph
 from annotator.strategies import graph_change, herding, likeness
 from annotator.strategies.balance import Balance
-from annotator.strategies.committee import Committee, disagreement
 from annotator.strategies.coverage import cover
 from annotator.strategies.diverse import DiverseMargin
 from annotator.strategies.graph_change import ALPHA, GraphChange, GraphCoverage, Steps, weighs_most_for
@@ -31,7 +30,7 @@ Measure = Callable[[FloatArray], FloatArray]
 
 MEASURES = (entropy, margin, least_confidence)
 UNCERTAIN = (Entropy, Margin, LeastConfidence)
-OTHERS = (DiverseMargin, GraphChange, GraphCoverage, Balance, Committee)
+OTHERS = (DiverseMargin, GraphChange, GraphCoverage, Balance)
 
 
 def generator() -> np.random.Generator:
@@ -304,7 +303,7 @@ def test_covering_many_labels_takes_little_memory() -> None:
         tracemalloc.stop()
 
 
-# ---- diverse, by the graph, by classes, by committee
+# ---- diverse, by the graph, by classes
 
 
 def plain_masses(asked: Pool) -> FloatArray:
@@ -328,7 +327,6 @@ def plain_reason(name: str, asked: Pool, row: int) -> Reason:
     shares = asked.prediction.probabilities[row].tolist()
     order = sorted(range(len(shares)), key=lambda code: -shares[code])
     counts = [int((asked.labels == code).sum()) for code in range(len(shares))]
-    votes = [int(member[row].argmax()) for member in asked.prediction.members]
     worth = [share / (count + 1) ** 0.5 for share, count in zip(shares, counts, strict=True)]
     rare = worth.index(max(worth))
     if name == "least-confidence":
@@ -338,14 +336,6 @@ def plain_reason(name: str, asked: Pool, row: int) -> Reason:
         return Reason(["perhaps {0}", "between {0} and {1}", "could be {0}, {1} or {2}"][len(possible) - 1], possible)
     if name == "balance" and counts[rare] < sum(counts) / len(counts):
         return Reason(f"perhaps {{0}}, which has only {counts[rare]} label{'s' * (counts[rare] != 1)}", (rare,))
-    if name == "committee":
-        said = sorted(set(votes), key=lambda code: (-votes.count(code), votes.index(code)))
-        words = {
-            1: "all say {0}, not all as surely",
-            2: "2 say {0}, 1 says {1}",
-            3: "the parts say {0}, {1} or {2}",
-        }
-        return Reason(words[len(said)], tuple(said))
     return Reason("between {0} and {1}", tuple(order[:2]))
 
 
@@ -357,7 +347,6 @@ def plain_reason(name: str, asked: Pool, row: int) -> Reason:
         ("least-confidence", LeastConfidence),
         ("diverse-margin", DiverseMargin),
         ("balance", Balance),
-        ("committee", Committee),
     ],
 )
 def test_a_reason_is_true_of_the_pool_at_that_moment(name: str, strategy: type[QueryStrategy]) -> None:
@@ -419,19 +408,6 @@ def test_balance_asks_first_for_what_may_be_of_a_class_with_few_labels() -> None
     labels[np.flatnonzero(crowd == 3)[:15]] = 0
     first = Balance().query(dataclasses.replace(asked, labels=labels, candidates=np.arange(240, 300)), 1, generator())
     assert crowd_of(asked, first.rows) == [4]
-
-
-def test_a_committee_of_one_hands_over_to_the_margin() -> None:
-    """Under that name on each question; members that agree in all disagree nowhere."""
-    alone = pool(probabilities(25))
-    choice, expected = (strategy().query(alone, 5, generator()) for strategy in (Committee, Margin))
-    assert choice.strategy == "margin"
-    assert np.array_equal(choice.rows, expected.rows)
-    assert choice.reasons == expected.reasons
-    same = probabilities(25)
-    np.testing.assert_allclose(disagreement((same, same)), 0, atol=1e-12)
-    split = disagreement((np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])))
-    assert split[0] == pytest.approx(np.log(2))
 
 
 @pytest.mark.parametrize("strategy", [GraphChange, GraphCoverage])
