@@ -208,6 +208,18 @@ class Payoff:
         )
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """What a snapshot says of every image that has a label; worked out once for all spells."""
+
+    code_of: Mapping[int, int]
+    """Row -> class code, by consensus."""
+    audit: list[int]
+    """Rows of the audit slice, in its order."""
+    asked: Mapping[int, Question]
+    """Row -> the question to train that was answered first, in the order of those answers."""
+
+
 def sizes(most: int) -> Iterator[int]:
     """The numbers of labels at which it is measured, up to `most`: 40, 60, 80, 120, 160, 240, ..."""
     size = LEAST
@@ -232,13 +244,18 @@ def spells(snapshot: Snapshot) -> list[Spell]:
 
 def measurements_of(snapshot: Snapshot, learner: Learner) -> list[Measurement]:
     """A measurement of each of the strategies that were in use last, the newest first, where one can be made."""
-    found = (measurement_of(snapshot, learner, spell) for spell in spells(snapshot)[:MOST_SPELLS])
+    answered = _answered(snapshot, learner)
+    found = (_measurement(snapshot, learner, spell, answered) for spell in spells(snapshot)[:MOST_SPELLS])
     return [measurement for measurement in found if isinstance(measurement, Measurement)]
 
 
-def measurement_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = None) -> Measurement | Waiting:
-    """The largest measurement that can be made of a strategy, by default of the one in use; else why there is none."""
-    spell, config, dataset = spell or spells(snapshot)[0], snapshot.configs[max(snapshot.configs)], learner.dataset
+def measurement_of(snapshot: Snapshot, learner: Learner) -> Measurement | Waiting:
+    """The largest measurement that can be made of the strategy in use; else why there is none."""
+    return _measurement(snapshot, learner, spells(snapshot)[0], _answered(snapshot, learner))
+
+
+def _measurement(snapshot: Snapshot, learner: Learner, spell: Spell, answered: _Answered) -> Measurement | Waiting:
+    config, dataset = snapshot.configs[max(snapshot.configs)], learner.dataset
     if said := _never(config, spell, dataset):
         return Waiting(said)
     truth = learner.truth_in(tuple(snapshots.class_names(snapshot)))
@@ -248,7 +265,7 @@ def measurement_of(snapshot: Snapshot, learner: Learner, spell: Spell | None = N
             "Nothing to measure it by: the labels of the pool are not known, and this project draws no share of each "
             "batch at random for that."
         )
-    given, chosen, audit = _labels(snapshot, learner, spell)
+    given, chosen, audit = _labels(answered, spell)
     if pool is not None and truth is not None:
         given, chosen = _by_truth(given, truth), _by_truth(chosen, truth)
     others = audit if pool is None else pool.at(~np.isin(pool.rows, given.rows))
@@ -320,18 +337,23 @@ def _chooses(config: Json) -> tuple[Any, Any]:  # Any: JSON
     return config["strategy"], config.get("strategy_parameters") or {}
 
 
-def _labels(snapshot: Snapshot, learner: Learner, spell: Spell) -> tuple[Labels, Labels, Labels]:
+def _answered(snapshot: Snapshot, learner: Learner) -> _Answered:
+    code_of = {learner.row(image_id): code for image_id, code in consensus(snapshots.standing(snapshot)).items()}
+    audit = [row for row in learner.audit_rows.tolist() if row in code_of]
+    asked = {learner.row(question.image_id): question for question in _by_first_answer(snapshot)}
+    return _Answered(code_of, audit, asked)
+
+
+def _labels(answered: _Answered, spell: Spell) -> tuple[Labels, Labels, Labels]:
     """Standing labels: those before the strategy, those that it chose by their first answers, and audit as it is asked.
 
     Images that stood beside the batch, such as those to confirm, are in none: the strategy did not choose them.
     """
-    code_of = {learner.row(image_id): code for image_id, code in consensus(snapshots.standing(snapshot)).items()}
-    audit = [row for row in learner.audit_rows.tolist() if row in code_of]
-    asked = {learner.row(question.image_id): question for question in _by_first_answer(snapshot)}
-    to_train = code_of.keys() - set(audit)
+    code_of, asked = answered.code_of, answered.asked
+    to_train = code_of.keys() - set(answered.audit)
     given = [row for row in sorted(to_train) if row not in asked or asked[row].config_version < spell.first]
     chosen = [row for row, question in asked.items() if row in to_train and _is_chosen(question, spell)]
-    return _coded(given, code_of), _coded(chosen, code_of), _coded(audit, code_of)
+    return _coded(given, code_of), _coded(chosen, code_of), _coded(answered.audit, code_of)
 
 
 def _is_chosen(question: Question, spell: Spell) -> bool:

@@ -221,7 +221,7 @@ def play(project: Project, session: Session, n_rounds: int) -> None:
 def until_asked_again(project: Project, session: Session) -> Question:
     """Play until a second look is open; returns it."""
     oracle = oracle_of(project, ERROR_RATE)
-    for _ in range(12):
+    for _ in range(15):
         session.advance()
         waiting = storing.open_questions(project.store, session.annotator.annotator_id)
         if found := [asked for asked in waiting if asked.purpose == REVIEW.name]:

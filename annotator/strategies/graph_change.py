@@ -28,8 +28,8 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
+from annotator.per_image import BoolArray
 from annotator.strategies import words
 from annotator.strategies.likeness import drawn
 from annotator.strategies.uncertainty import margin
@@ -47,8 +47,6 @@ N_TERMS = 60
 """Of the power series at most: beyond, all are below `LEAST`."""
 N_STEPS = 14
 """Of the iteration in `Steps.mass`: 2 * 0.627^14 = 0.003, for ALPHA = 0.9, is below the hundredth that it promises."""
-
-BoolArray = NDArray[np.bool_]
 
 
 class GraphChange:

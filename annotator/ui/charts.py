@@ -166,7 +166,8 @@ def payoff(found: Sequence[Payoff]) -> Any:
         "verdict:N", legend=None, scale=alt.Scale(domain=["less", "more", "either"], range=[ACCENT, LINE, "gray"])
     )
     across = alt.Scale(
-        domain=[100 * min(-0.05, *(each.low for each in found)), 100 * max(0.05, *(each.high for each in found))]
+        domain=[100 * min(-0.05, *(each.low for each in found)), 100 * max(0.05, *(each.high for each in found))],
+        nice=True,
     )
     base = alt.Chart(pd.DataFrame(rows), height=100 + 34 * len(order)).encode(
         y=alt.Y("strategy:N", sort=order, title=None, axis=alt.Axis(labelLimit=160)),
@@ -180,7 +181,8 @@ def payoff(found: Sequence[Payoff]) -> Any:
         ],
     )
     title = "points of accuracy beyond random labels"
-    axis = alt.Axis(format="+d", tickMinStep=1, tickCount=8)
+    signed = "datum.value == 0 ? '0' : format(datum.value, '+d')"
+    axis = alt.Axis(labelExpr=signed, labelBound=True, tickMinStep=1, tickCount=8)
     interval = base.mark_rule(size=4).encode(x=alt.X("low:Q", title=title, axis=axis, scale=across), x2="high:Q")
     point = base.mark_point(size=110, filled=True, opacity=1).encode(x="difference:Q")
     zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 4], color="gray").encode(x="zero:Q")

@@ -6,11 +6,9 @@ from playwright.sync_api import expect
 
 from annotator.config import Config
 from annotator.project import Project
-from annotator.purposes import REVIEW
-from annotator.simulate import answer_batch, oracle_of
-from annotator.store import Question
 from tests import storing
 from tests.e2e.conftest import NewPerson, Server
+from tests.test_second_looks import until_asked_again
 
 NOISY = Config(
     name="noisy", source="digits", source_parameters={"held_out": 100}, limit=150, encoder="pixels", batch_size=6,
@@ -18,22 +16,10 @@ NOISY = Config(
 )  # fmt: skip
 
 
-def until_asked_again(project: Project) -> Question:
-    """Play as the person of the browser, with many errors, until a label is doubted."""
-    session, oracle = project.session("you"), oracle_of(project, 0.4)
-    for _ in range(15):
-        session.advance()
-        waiting = storing.open_questions(project.store, session.annotator.annotator_id)
-        if found := [asked for asked in waiting if asked.purpose == REVIEW.name]:
-            return found[0]
-        answer_batch(session, oracle)
-    raise AssertionError("no label was doubted")
-
-
 def test_a_doubted_label_is_asked_again_in_the_browser(shared: Server, new_person: NewPerson) -> None:
     """Its card is open, says why and shows no guess; a key replaces the label, and undo brings back card and label."""
     project = Project.create(shared.projects / "noisy", NOISY)
-    asked = until_asked_again(project)
+    asked = until_asked_again(project, project.session("you"))
     [before] = [event for event in storing.current(project.store) if event.image_id == asked.image_id]
     person = new_person(shared)
     person.open("?project=noisy")

@@ -9,7 +9,7 @@ import streamlit as st
 from annotator import reports
 from annotator.evaluation import MEASURED_ON
 from annotator.metrics import Calibration, Scores, most_mistaken
-from annotator.payoff import Payoff, Waiting
+from annotator.payoff import TRUTH, Payoff, Waiting
 from annotator.project import Project
 from annotator.reports import Agreement, Moment
 from annotator.session import Session
@@ -156,12 +156,17 @@ def _payoff(project: Project, session: Session, moment: Moment) -> None:
 
     with st.container(key="payoff"):
         st.altair_chart(charts.payoff(measured), key="payoff-chart")
+    by_truth = " Both sides are given the true classes, whatever was answered." if _is_by_truth(measured) else ""
     st.caption(
         "How many more images in 100 the model gets right with the labels that a strategy chose than with as many "
         "drawn at random, with the 95 % interval: above zero it pays. The strategies used here, the newest first; "
         "measured again as labels grow, test images left out. Since chance has a turn each time, the warning on Label "
-        "takes the 99 % interval."
+        f"takes the 99 % interval.{by_truth}"
     )
+
+
+def _is_by_truth(measured: Sequence[Payoff]) -> bool:
+    return any(found.measured_on == TRUTH for found in measured)
 
 
 def _why_no_payoff(project: Project, moment: Moment) -> None:
